@@ -1,0 +1,317 @@
+//! The configuration: one struct a stage, every default and unit written down, unknown keys refused.
+//!
+//! The comments of the fields are what an operator reads; `deploy/flowsluice.toml` says the same.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+/// The whole file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Sockets, workers and buffers.
+    pub receive: Receive,
+    /// Protocols and the bounds of decoder state.
+    pub decode: Decode,
+    /// How rows are gathered into blocks.
+    pub batch: Batch,
+    /// Where rows go.
+    pub store: Store,
+    /// Metrics, health and status.
+    pub http: Http,
+    /// What the collector says of itself.
+    pub log: Log,
+}
+
+/// How datagrams are taken from the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiveMode {
+    /// The fastest that the kernel allows here.
+    #[default]
+    Auto,
+    /// io_uring multishot recvmsg; refuses to start where the kernel refuses it.
+    IoUring,
+    /// recvmmsg.
+    Recvmmsg,
+}
+
+/// `[receive]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Receive {
+    /// `auto`, `io_uring` or `recvmmsg`.
+    pub mode: ReceiveMode,
+    /// Worker threads, each with its own sockets; 0 takes half of the processors, at least one.
+    pub workers: usize,
+    /// Processors to pin the workers to, one each, in order; empty takes the last ones.
+    pub cpus: Vec<usize>,
+    /// Leave the workers unpinned (containers that forbid sched_setaffinity).
+    pub pin: bool,
+    /// The sockets; any of them takes any protocol unless `protocols` says otherwise.
+    pub listeners: Vec<Listener>,
+    /// SO_RCVBUF of each socket. The kernel silently caps it at net.core.rmem_max.
+    pub socket_buffer: ByteSize,
+    /// Longest datagram taken whole; a longer one is dropped and counted as `datagram_cut`.
+    pub datagram_max: ByteSize,
+    /// Datagrams taken in one turn of a worker.
+    pub burst: usize,
+}
+
+impl Default for Receive {
+    fn default() -> Self {
+        Self {
+            mode: ReceiveMode::Auto,
+            workers: 0,
+            cpus: Vec::new(),
+            pin: true,
+            listeners: [2055, 4739, 6343, 9995].map(Listener::any_address).into(),
+            socket_buffer: ByteSize::mib(32),
+            datagram_max: ByteSize::b(9216),
+            burst: 256,
+        }
+    }
+}
+
+/// `[[receive.listeners]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Address to bind; `::` takes IPv4 and IPv6.
+    #[serde(default = "any_address")]
+    pub address: IpAddr,
+    /// UDP port.
+    pub port: u16,
+    /// Protocols taken on this port; empty takes all that `decode.protocols` has on.
+    #[serde(default)]
+    pub protocols: Vec<Protocol>,
+}
+
+impl Listener {
+    fn any_address(port: u16) -> Self {
+        Self { address: any_address(), port, protocols: Vec::new() }
+    }
+}
+
+fn any_address() -> IpAddr {
+    IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+}
+
+/// An export protocol that can be switched on and off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// NetFlow version 5.
+    Netflow5,
+    /// NetFlow version 9.
+    Netflow9,
+    /// IPFIX.
+    Ipfix,
+    /// sFlow version 5.
+    Sflow5,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Netflow5, Self::Netflow9, Self::Ipfix, Self::Sflow5];
+}
+
+/// `[decode]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Decode {
+    /// Protocols that are taken at all.
+    pub protocols: Vec<Protocol>,
+    /// Pairs of exporter and observation domain; datagrams of further ones are dropped and counted.
+    pub exporters_max: usize,
+    /// Templates in all.
+    pub templates_max: usize,
+    /// Templates of one exporter and domain.
+    pub templates_per_exporter_max: usize,
+    /// Sampling rate of rows whose exporter never says one; 0 leaves it unknown (counts as 1).
+    pub sampling_rate_default: u32,
+}
+
+impl Default for Decode {
+    fn default() -> Self {
+        Self {
+            protocols: Protocol::ALL.into(),
+            exporters_max: 4096,
+            templates_max: 32_768,
+            templates_per_exporter_max: 1024,
+            sampling_rate_default: 0,
+        }
+    }
+}
+
+/// `[batch]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Batch {
+    /// Rows of one block. More make fewer, larger inserts and cost about 300 bytes of memory each.
+    pub rows_max: usize,
+    /// A batch is sealed at this age even when it is not full: the delay until rows can be asked for.
+    #[serde(with = "humantime_serde")]
+    pub age_max: Duration,
+    /// Batches of a worker, one being filled, the others on their way through the store.
+    pub per_worker: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { rows_max: 65_536, age_max: Duration::from_secs(1), per_worker: 3 }
+    }
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// A ClickHouse server, `http://host:8123` or `https://host:8443`; without it the embedded one.
+    pub url: Option<String>,
+    /// Database; made when it does not exist.
+    pub database: String,
+    /// User of the server.
+    pub user: String,
+    /// Password of the server's user. Better: `password_file`, or FLOWSLUICE_STORE_PASSWORD.
+    pub password: Option<Secret>,
+    /// File whose first line is the password.
+    pub password_file: Option<PathBuf>,
+    /// How long flows are kept; whole days or more keep partitions whole.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+    /// Compressed blocks held in memory while ClickHouse is slow or away.
+    pub queue_max: ByteSize,
+    /// Inserts under way at once.
+    pub inserts: usize,
+    /// An insert without an answer for this long is tried again.
+    #[serde(with = "humantime_serde")]
+    pub insert_timeout: Duration,
+    /// At stop, how long to wait until everything is stored; what is left is counted as lost.
+    #[serde(with = "humantime_serde")]
+    pub stop_timeout: Duration,
+    /// The embedded ClickHouse.
+    pub embedded: Embedded,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            url: None,
+            database: "flowsluice".into(),
+            user: "default".into(),
+            password: None,
+            password_file: None,
+            retention: Duration::from_secs(30 * 24 * 3600),
+            queue_max: ByteSize::mib(64),
+            inserts: 2,
+            insert_timeout: Duration::from_secs(30),
+            stop_timeout: Duration::from_secs(5),
+            embedded: Embedded::default(),
+        }
+    }
+}
+
+/// `[store.embedded]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Embedded {
+    /// `libchdb.so`; by default looked for beside the binary and in the usual library folders.
+    pub library: Option<PathBuf>,
+    /// Where tables, generated passwords and the engine's own configuration live.
+    pub data_dir: PathBuf,
+    /// Where ClickHouse listens for HTTP; port 0 takes a free one.
+    pub http: SocketAddr,
+    /// Where ClickHouse listens for its native protocol; absent means not at all.
+    pub tcp: Option<SocketAddr>,
+    /// ClickHouse's `max_server_memory_usage`.
+    pub memory_max: ByteSize,
+}
+
+impl Default for Embedded {
+    fn default() -> Self {
+        Self {
+            library: None,
+            data_dir: "/var/lib/flowsluice".into(),
+            http: SocketAddr::from(([127, 0, 0, 1], 8123)),
+            tcp: None,
+            memory_max: ByteSize::gib(2),
+        }
+    }
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Where /metrics, /healthz, /readyz and /status answer.
+    pub listen: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9190)) }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, or a filter such as `info,flowsluice::store=debug`.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people and journald.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A password: never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` from being printed.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for whoever must send it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("********")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("********")
+    }
+}

@@ -1,0 +1,532 @@
+//! What came in, what became of it, and whether the two agree.
+//!
+//! Each worker counts in a plain [`WorkerCounts`] that it owns and publishes it once a turn through
+//! a sequence lock of atomics, so a reader sees one turn's figures together. The store counts in
+//! [`StoreCounts`]. [`Ledger::snapshot`] adds them up and evaluates the conservation equations:
+//!
+//! ```text
+//! datagrams_received = datagrams_decoded + sum(dropped, datagram level)
+//! records_present    = records_decoded + sum(dropped, record level)
+//! flows_decoded      = records_decoded - options_records - records_suppressed + reverse_rows_added
+//! flows_decoded      = flows_batched + sum(dropped, flow level)
+//! flows_batched      = flows_open + flows_in_flight + flows_stored + sum(flows_lost)
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+use crossbeam::utils::CachePadded;
+
+/// At which of the equations' levels something is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DropLevel {
+    /// A whole UDP payload.
+    Datagram,
+    /// A set or sample of a message; the records in it cannot be counted.
+    Set,
+    /// One record of a set whose length says that it is there.
+    Record,
+    /// A decoded flow that no batch could take.
+    Flow,
+    /// A batched flow that was not stored.
+    Lost,
+}
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $sentence:literal])+ $variant:ident = ($level:ident, $label:literal),)+) => {
+        /// Why something was lost here. Closed: every loss has one of these.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[doc = $sentence])+ $variant,)+ }
+
+        impl DropReason {
+            /// All reasons, in the order of the data path.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The value of the metric label `reason`.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)+ }
+            }
+
+            /// The level of the equation that the loss belongs to.
+            #[must_use]
+            pub const fn level(self) -> DropLevel {
+                match self { $(Self::$variant => DropLevel::$level,)+ }
+            }
+
+            /// What it means, for an operator.
+            #[must_use]
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($sentence,)+),)+ }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The datagram was longer than `receive.datagram_max` and the kernel cut it.
+    DatagramCut = (Datagram, "datagram_cut"),
+    /// The datagram is shorter than the header of the protocol that it names.
+    DatagramTruncated = (Datagram, "datagram_truncated"),
+    /// The first two or four bytes name no version of NetFlow, IPFIX or sFlow that is decoded.
+    VersionUnknown = (Datagram, "version_unknown"),
+    /// The protocol is switched off, globally or on this port.
+    ProtocolDisabled = (Datagram, "protocol_disabled"),
+    /// More exporters and domains than `decode.exporters_max`.
+    ExporterLimit = (Datagram, "exporter_limit"),
+    /// The header contradicts the datagram (IPFIX length, sFlow address type).
+    HeaderMalformed = (Datagram, "header_malformed"),
+    /// A data set or options set came before the template that describes it.
+    TemplateMissing = (Set, "template_missing"),
+    /// A set's length is shorter than its header or longer than the message.
+    SetMalformed = (Set, "set_malformed"),
+    /// A set id that the specifications reserve.
+    SetReserved = (Set, "set_reserved"),
+    /// A template with no usable record length, too many fields or cut short.
+    TemplateMalformed = (Set, "template_malformed"),
+    /// More templates than `decode.templates_max`, for the exporter or in all.
+    TemplateLimit = (Set, "template_limit"),
+    /// An sFlow sample whose length contradicts the datagram.
+    SampleMalformed = (Set, "sample_malformed"),
+    /// An sFlow sample of a kind that is not decoded.
+    SampleUnknown = (Set, "sample_unknown"),
+    /// A record that the header or the set announces but that is cut short.
+    RecordTruncated = (Record, "record_truncated"),
+    /// A record whose variable-length field runs past its set.
+    RecordMalformed = (Record, "record_malformed"),
+    /// No empty batch: the store is slower than the exporters.
+    StoreBacklog = (Flow, "store_backlog"),
+    /// ClickHouse refused the block for good.
+    InsertRefused = (Lost, "insert_refused"),
+    /// The collector stopped before ClickHouse acknowledged the block.
+    StoreStopped = (Lost, "store_stopped"),
+}
+
+/// Number of drop reasons.
+pub const DROP_REASONS: usize = DropReason::ALL.len();
+
+macro_rules! worker_counters {
+    ($($(#[doc = $help:literal])+ $field:ident,)+) => {
+        /// One worker's figures, plain integers that only the worker writes.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct WorkerCounts {
+            $($(#[doc = $help])+ pub $field: u64,)+
+            /// Losses by [`DropReason`].
+            pub dropped: [u64; DROP_REASONS],
+        }
+
+        /// Name and help of each counter, in the order of [`WorkerCounts::values`].
+        pub const WORKER_COUNTERS: &[(&str, &str)] =
+            &[$((stringify!($field), concat!($($help,)+)),)+];
+
+        const WORKER_VALUES: usize = WORKER_COUNTERS.len() + DROP_REASONS;
+
+        impl WorkerCounts {
+            /// The counters in the order of [`WORKER_COUNTERS`], then the drops.
+            #[must_use]
+            pub fn values(&self) -> [u64; WORKER_VALUES] {
+                let mut values = [0; WORKER_VALUES];
+                let named = [$(self.$field,)+];
+                values[..named.len()].copy_from_slice(&named);
+                values[named.len()..].copy_from_slice(&self.dropped);
+                values
+            }
+
+            fn from_values(values: &[u64; WORKER_VALUES]) -> Self {
+                let mut fields = values.iter().copied();
+                let mut next = || fields.next().expect("as many values as fields");
+                let mut counts = Self::default();
+                $(counts.$field = next();)+
+                counts.dropped = std::array::from_fn(|_| next());
+                counts
+            }
+
+            /// Adds another worker's figures.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)+
+                for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
+                    *mine += theirs;
+                }
+            }
+        }
+    };
+}
+
+worker_counters! {
+    /// UDP payloads taken from the sockets.
+    datagrams_received,
+    /// Bytes of those payloads.
+    bytes_received,
+    /// Datagrams that the kernel dropped because a socket's buffer was full.
+    datagrams_dropped_by_kernel,
+    /// Datagrams whose header was understood and whose sets were walked.
+    datagrams_decoded,
+    /// NetFlow v5 datagrams decoded.
+    datagrams_netflow5,
+    /// NetFlow v9 datagrams decoded.
+    datagrams_netflow9,
+    /// IPFIX messages decoded.
+    datagrams_ipfix,
+    /// sFlow v5 datagrams decoded.
+    datagrams_sflow5,
+    /// Templates and options templates learned or changed.
+    templates_learned,
+    /// Templates withdrawn by their exporter (RFC 7011 section 8.1).
+    templates_withdrawn,
+    /// Data sets walked with their template.
+    sets_decoded,
+    /// sFlow counter samples passed over.
+    counter_samples_skipped,
+    /// sFlow discarded-packet samples passed over.
+    discard_samples_skipped,
+    /// Records that headers and set lengths say are there.
+    records_present,
+    /// Records decoded, options records included.
+    records_decoded,
+    /// Options records, which make no flow.
+    options_records,
+    /// Data records that make no flow on purpose.
+    records_suppressed,
+    /// Second rows made from the reverse direction of bidirectional records.
+    reverse_rows_added,
+    /// Flows that the decoder handed on.
+    flows_decoded,
+    /// Flows that entered a batch.
+    flows_batched,
+    /// Flows in the batch that the worker is filling.
+    flows_open,
+}
+
+impl WorkerCounts {
+    /// Counts one loss.
+    #[inline]
+    pub fn drop_one(&mut self, reason: DropReason) {
+        self.drop_many(reason, 1);
+    }
+
+    /// Counts `n` losses.
+    #[inline]
+    pub fn drop_many(&mut self, reason: DropReason, n: u64) {
+        self.dropped[reason as usize] += n;
+    }
+
+    /// Losses for `reason`.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
+    fn dropped_at(&self, level: DropLevel) -> u64 {
+        DropReason::ALL.iter().filter(|r| r.level() == level).map(|r| self.dropped(*r)).sum()
+    }
+}
+
+/// The published copy of one worker's counts: a sequence lock over atomics, one writer.
+#[derive(Debug)]
+struct PublishedCounts {
+    /// Odd while the writer is inside.
+    sequence: AtomicU64,
+    values: [AtomicU64; WORKER_VALUES],
+}
+
+impl Default for PublishedCounts {
+    fn default() -> Self {
+        Self { sequence: AtomicU64::new(0), values: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+impl PublishedCounts {
+    fn publish(&self, counts: &WorkerCounts) {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(sequence + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (cell, value) in self.values.iter().zip(counts.values()) {
+            cell.store(value, Ordering::Relaxed);
+        }
+        self.sequence.store(sequence + 2, Ordering::Release);
+    }
+
+    fn read(&self) -> WorkerCounts {
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            let values: [u64; WORKER_VALUES] =
+                std::array::from_fn(|i| self.values[i].load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            let after = self.sequence.load(Ordering::Relaxed);
+            if before == after && before.is_multiple_of(2) {
+                return WorkerCounts::from_values(&values);
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// A worker's end of the ledger.
+#[derive(Debug)]
+pub struct WorkerLedger(Arc<CachePadded<PublishedCounts>>);
+
+impl WorkerLedger {
+    /// Makes this turn's figures visible. Called once a turn, by the one owner.
+    #[inline]
+    pub fn publish(&mut self, counts: &WorkerCounts) {
+        self.0.publish(counts);
+    }
+}
+
+/// The store's figures. A few changes a second, so plain shared atomics.
+#[derive(Debug, Default)]
+pub struct StoreCounts {
+    /// Flows handed over and neither stored nor lost: in the queue, being encoded or being sent.
+    pub flows_in_flight: AtomicU64,
+    /// Flows in blocks that ClickHouse acknowledged.
+    pub flows_stored: AtomicU64,
+    /// Blocks that ClickHouse acknowledged.
+    pub blocks_stored: AtomicU64,
+    /// Native bytes of the acknowledged blocks, before compression.
+    pub block_bytes: AtomicU64,
+    /// Bytes sent for the acknowledged blocks, compressed.
+    pub block_bytes_sent: AtomicU64,
+    /// Inserts that failed and were tried again.
+    pub inserts_retried: AtomicU64,
+    /// Nanoseconds spent in acknowledged inserts, first byte sent to answer.
+    pub insert_nanos: AtomicU64,
+    /// Flows lost in the store, by reason.
+    pub flows_lost: DropCells,
+}
+
+/// One atomic per [`DropReason`].
+#[derive(Debug)]
+pub struct DropCells([AtomicU64; DROP_REASONS]);
+
+impl Default for DropCells {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl StoreCounts {
+    /// A worker hands `rows` over.
+    pub fn handed_over(&self, rows: u64) {
+        self.flows_in_flight.fetch_add(rows, Ordering::AcqRel);
+    }
+
+    /// ClickHouse acknowledged `rows`.
+    pub fn stored(&self, rows: u64) {
+        self.flows_stored.fetch_add(rows, Ordering::AcqRel);
+        self.flows_in_flight.fetch_sub(rows, Ordering::AcqRel);
+    }
+
+    /// `rows` will not be stored.
+    pub fn lost(&self, reason: DropReason, rows: u64) {
+        assert!(reason.level() == DropLevel::Lost, "a loss in the store has a reason of the store");
+        self.flows_lost.0[reason as usize].fetch_add(rows, Ordering::AcqRel);
+        self.flows_in_flight.fetch_sub(rows, Ordering::AcqRel);
+    }
+
+    fn read(&self) -> StoreSnapshot {
+        StoreSnapshot {
+            flows_in_flight: self.flows_in_flight.load(Ordering::Acquire),
+            flows_stored: self.flows_stored.load(Ordering::Acquire),
+            blocks_stored: self.blocks_stored.load(Ordering::Acquire),
+            block_bytes: self.block_bytes.load(Ordering::Acquire),
+            block_bytes_sent: self.block_bytes_sent.load(Ordering::Acquire),
+            inserts_retried: self.inserts_retried.load(Ordering::Acquire),
+            insert_nanos: self.insert_nanos.load(Ordering::Acquire),
+            flows_lost: std::array::from_fn(|i| self.flows_lost.0[i].load(Ordering::Acquire)),
+        }
+    }
+}
+
+/// A copy of [`StoreCounts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is described in StoreCounts")]
+pub struct StoreSnapshot {
+    pub flows_in_flight: u64,
+    pub flows_stored: u64,
+    pub blocks_stored: u64,
+    pub block_bytes: u64,
+    pub block_bytes_sent: u64,
+    pub inserts_retried: u64,
+    pub insert_nanos: u64,
+    pub flows_lost: [u64; DROP_REASONS],
+}
+
+/// All counters of one collector.
+#[derive(Debug)]
+pub struct Ledger {
+    workers: Vec<Arc<CachePadded<PublishedCounts>>>,
+    /// The store's side.
+    pub store: Arc<StoreCounts>,
+}
+
+impl Ledger {
+    /// A ledger for `workers` workers, all zero.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers: (0..workers).map(|_| Arc::default()).collect(),
+            store: Arc::default(),
+        }
+    }
+
+    /// The end that worker `index` writes.
+    ///
+    /// # Panics
+    /// When there is no such worker.
+    #[must_use]
+    pub fn worker(&self, index: usize) -> WorkerLedger {
+        WorkerLedger(Arc::clone(&self.workers[index]))
+    }
+
+    /// Reads everything and evaluates the equations. A batch between its worker and the store can
+    /// make one reading disagree for an instant, so a disagreement is read again, for 20 ms at most:
+    /// a real one stays.
+    #[must_use]
+    pub fn snapshot(&self) -> LedgerSnapshot {
+        for _ in 0..20 {
+            let snapshot = self.read();
+            if snapshot.unaccounted() == 0 {
+                return snapshot;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.read()
+    }
+
+    fn read(&self) -> LedgerSnapshot {
+        let workers: Vec<_> = self.workers.iter().map(|published| published.read()).collect();
+        let mut total = WorkerCounts::default();
+        for worker in &workers {
+            total.add(worker);
+        }
+        LedgerSnapshot { workers, total, store: self.store.read() }
+    }
+}
+
+/// The ledger at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerSnapshot {
+    /// Each worker's figures.
+    pub workers: Vec<WorkerCounts>,
+    /// Their sum.
+    pub total: WorkerCounts,
+    /// The store's figures.
+    pub store: StoreSnapshot,
+}
+
+/// One conservation equation with its two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Equation {
+    /// The quantity that is conserved.
+    pub name: &'static str,
+    /// What went in.
+    pub left: u64,
+    /// What became of it.
+    pub right: u64,
+}
+
+impl LedgerSnapshot {
+    /// The equations of the module documentation.
+    #[must_use]
+    pub fn equations(&self) -> [Equation; 5] {
+        let t = &self.total;
+        let lost: u64 = self.store.flows_lost.iter().sum();
+        let records_as_flows = (t.records_decoded + t.reverse_rows_added)
+            .wrapping_sub(t.options_records)
+            .wrapping_sub(t.records_suppressed);
+        [
+            Equation {
+                name: "datagrams",
+                left: t.datagrams_received,
+                right: t.datagrams_decoded + t.dropped_at(DropLevel::Datagram),
+            },
+            Equation {
+                name: "records",
+                left: t.records_present,
+                right: t.records_decoded + t.dropped_at(DropLevel::Record),
+            },
+            Equation { name: "records_as_flows", left: records_as_flows, right: t.flows_decoded },
+            Equation {
+                name: "flows",
+                left: t.flows_decoded,
+                right: t.flows_batched + t.dropped_at(DropLevel::Flow),
+            },
+            Equation {
+                name: "rows",
+                left: t.flows_batched,
+                right: t.flows_open + self.store.flows_in_flight + self.store.flows_stored + lost,
+            },
+        ]
+    }
+
+    /// The sum of all disagreements; 0 when every datagram and flow is stored or counted.
+    #[must_use]
+    pub fn unaccounted(&self) -> u64 {
+        self.equations().iter().map(|e| e.left.abs_diff(e.right)).sum()
+    }
+
+    /// Losses for `reason`, workers and store together.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.total.dropped(reason) + self.store.flows_lost[reason as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_published_turn_is_read_back_whole() {
+        let ledger = Ledger::new(2);
+        let mut counts = WorkerCounts { datagrams_received: 3, ..WorkerCounts::default() };
+        counts.datagrams_decoded = 1;
+        counts.drop_many(DropReason::VersionUnknown, 2);
+        ledger.worker(1).publish(&counts);
+        let snapshot = ledger.snapshot();
+        assert_eq!(snapshot.workers[0], WorkerCounts::default());
+        assert_eq!(snapshot.workers[1], counts);
+        assert_eq!(snapshot.unaccounted(), 0);
+    }
+
+    #[test]
+    fn a_flow_that_is_neither_stored_nor_counted_is_unaccounted() {
+        let ledger = Ledger::new(1);
+        let counts = WorkerCounts {
+            records_present: 5,
+            records_decoded: 5,
+            flows_decoded: 5,
+            flows_batched: 5,
+            ..WorkerCounts::default()
+        };
+        ledger.worker(0).publish(&counts);
+        ledger.store.handed_over(4);
+        ledger.store.stored(3);
+        assert_eq!(ledger.snapshot().unaccounted(), 1);
+        ledger.store.handed_over(1);
+        assert_eq!(ledger.snapshot().unaccounted(), 0);
+        ledger.store.lost(DropReason::StoreStopped, 2);
+        assert_eq!(ledger.snapshot().unaccounted(), 0);
+    }
+
+    #[test]
+    fn readers_never_see_half_a_turn() {
+        let ledger = Ledger::new(1);
+        let mut writer = ledger.worker(0);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for n in 0..20_000 {
+                    let mut counts = WorkerCounts { datagrams_received: n, ..Default::default() };
+                    counts.drop_many(DropReason::VersionUnknown, n);
+                    writer.publish(&counts);
+                }
+            });
+            for _ in 0..2_000 {
+                let [datagrams, ..] = ledger.read().equations();
+                assert_eq!(datagrams.left, datagrams.right);
+            }
+        });
+    }
+}

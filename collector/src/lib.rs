@@ -1,0 +1,27 @@
+//! Flowsluice: a flow collector appliance.
+//!
+//! The modules stand in the order of the data path. [`worker`] holds the only hot loop; it calls
+//! **receive -> decode -> batch -> store** in turn and owns all their state. `ARCHITECTURE.md`
+//! beside this crate tells why it is built so.
+
+pub mod worker;
+
+pub mod receive;
+
+pub mod decode;
+
+pub mod flow;
+
+pub mod batch;
+
+pub mod store;
+
+pub mod ledger;
+
+pub mod config;
+
+pub mod http;
+
+pub mod generate;
+
+pub mod units;

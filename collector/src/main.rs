@@ -1,0 +1,3 @@
+//! `flowsluice`, the command.
+
+fn main() {}

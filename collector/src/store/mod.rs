@@ -1,0 +1,1 @@
+//! Blocks in, acknowledged inserts out.

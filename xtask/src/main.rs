@@ -1,0 +1,3 @@
+//! `cargo xtask`: Flowsluice's tasks.
+
+fn main() {}

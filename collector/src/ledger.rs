@@ -219,7 +219,11 @@ impl WorkerCounts {
     }
 
     fn dropped_at(&self, level: DropLevel) -> u64 {
-        DropReason::ALL.iter().filter(|r| r.level() == level).map(|r| self.dropped(*r)).sum()
+        DropReason::ALL
+            .iter()
+            .filter(|r| r.level() == level)
+            .map(|r| self.dropped(*r))
+            .sum()
     }
 }
 
@@ -233,7 +237,10 @@ struct PublishedCounts {
 
 impl Default for PublishedCounts {
     fn default() -> Self {
-        Self { sequence: AtomicU64::new(0), values: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Self {
+            sequence: AtomicU64::new(0),
+            values: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 }
 
@@ -320,7 +327,10 @@ impl StoreCounts {
 
     /// `rows` will not be stored.
     pub fn lost(&self, reason: DropReason, rows: u64) {
-        assert!(reason.level() == DropLevel::Lost, "a loss in the store has a reason of the store");
+        assert!(
+            reason.level() == DropLevel::Lost,
+            "a loss in the store has a reason of the store"
+        );
         self.flows_lost.0[reason as usize].fetch_add(rows, Ordering::AcqRel);
         self.flows_in_flight.fetch_sub(rows, Ordering::AcqRel);
     }
@@ -396,12 +406,20 @@ impl Ledger {
     }
 
     fn read(&self) -> LedgerSnapshot {
-        let workers: Vec<_> = self.workers.iter().map(|published| published.read()).collect();
+        let workers: Vec<_> = self
+            .workers
+            .iter()
+            .map(|published| published.read())
+            .collect();
         let mut total = WorkerCounts::default();
         for worker in &workers {
             total.add(worker);
         }
-        LedgerSnapshot { workers, total, store: self.store.read() }
+        LedgerSnapshot {
+            workers,
+            total,
+            store: self.store.read(),
+        }
     }
 }
 
@@ -447,7 +465,11 @@ impl LedgerSnapshot {
                 left: t.records_present,
                 right: t.records_decoded + t.dropped_at(DropLevel::Record),
             },
-            Equation { name: "records_as_flows", left: records_as_flows, right: t.flows_decoded },
+            Equation {
+                name: "records_as_flows",
+                left: records_as_flows,
+                right: t.flows_decoded,
+            },
             Equation {
                 name: "flows",
                 left: t.flows_decoded,
@@ -464,7 +486,10 @@ impl LedgerSnapshot {
     /// The sum of all disagreements; 0 when every datagram and flow is stored or counted.
     #[must_use]
     pub fn unaccounted(&self) -> u64 {
-        self.equations().iter().map(|e| e.left.abs_diff(e.right)).sum()
+        self.equations()
+            .iter()
+            .map(|e| e.left.abs_diff(e.right))
+            .sum()
     }
 
     /// Losses for `reason`, workers and store together.
@@ -481,7 +506,10 @@ mod tests {
     #[test]
     fn a_published_turn_is_read_back_whole() {
         let ledger = Ledger::new(2);
-        let mut counts = WorkerCounts { datagrams_received: 3, ..WorkerCounts::default() };
+        let mut counts = WorkerCounts {
+            datagrams_received: 3,
+            ..WorkerCounts::default()
+        };
         counts.datagrams_decoded = 1;
         counts.drop_many(DropReason::VersionUnknown, 2);
         ledger.worker(1).publish(&counts);
@@ -518,7 +546,10 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 for n in 0..20_000 {
-                    let mut counts = WorkerCounts { datagrams_received: n, ..Default::default() };
+                    let mut counts = WorkerCounts {
+                        datagrams_received: n,
+                        ..Default::default()
+                    };
                     counts.drop_many(DropReason::VersionUnknown, n);
                     writer.publish(&counts);
                 }

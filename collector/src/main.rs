@@ -1,3 +1,50 @@
 //! `flowsluice`, the command.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A flow collector appliance: NetFlow, IPFIX and sFlow into ClickHouse.
+#[derive(Parser)]
+#[command(name = "flowsluice", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Collect: receive, decode, batch and store until SIGINT or SIGTERM.
+    Run(cli::run::Args),
+    /// Validate a configuration and print what it amounts to.
+    Check(cli::check::Args),
+    /// Decode captures and print or store their flows.
+    Replay(cli::replay::Args),
+    /// Ask the configured ClickHouse and print a table.
+    Query(cli::query::Args),
+    /// Simulate exporters: send realistic flows to a collector.
+    Generate(cli::generate::Args),
+    /// The embedded ClickHouse itself; started by `run`.
+    #[command(hide = true)]
+    Engine(cli::engine::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => cli::run::main(args),
+        Command::Check(args) => cli::check::main(args),
+        Command::Replay(args) => cli::replay::main(args),
+        Command::Query(args) => cli::query::main(args),
+        Command::Generate(args) => cli::generate::main(args),
+        Command::Engine(args) => cli::engine::main(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("flowsluice: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -10,7 +10,9 @@ impl UnixNanos {
     /// Reads the clock. A worker calls this once a turn and passes the value on.
     #[must_use]
     pub fn now() -> Self {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let elapsed = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
     }
 

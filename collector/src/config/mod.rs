@@ -93,7 +93,11 @@ pub struct Listener {
 
 impl Listener {
     fn any_address(port: u16) -> Self {
-        Self { address: any_address(), port, protocols: Vec::new() }
+        Self {
+            address: any_address(),
+            port,
+            protocols: Vec::new(),
+        }
     }
 }
 
@@ -163,7 +167,11 @@ pub struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { rows_max: 65_536, age_max: Duration::from_secs(1), per_worker: 3 }
+        Self {
+            rows_max: 65_536,
+            age_max: Duration::from_secs(1),
+            per_worker: 3,
+        }
     }
 }
 
@@ -254,7 +262,9 @@ pub struct Http {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9190)) }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9190)),
+        }
     }
 }
 
@@ -270,7 +280,10 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Text }
+        Self {
+            level: "info".into(),
+            format: LogFormat::Text,
+        }
     }
 }
 

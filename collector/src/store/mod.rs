@@ -1,1 +1,16 @@
 //! Blocks in, acknowledged inserts out.
+
+use crate::config::Secret;
+
+/// Where and as whom ClickHouse is spoken to; the same for a server and for the embedded engine.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// `http://host:port` or `https://host:port`.
+    pub url: String,
+    /// Database of the tables.
+    pub database: String,
+    /// The user that writes and migrates.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+}

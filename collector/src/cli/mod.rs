@@ -1,0 +1,8 @@
+//! One file a command: its arguments, and what it does with the library.
+
+pub mod check;
+pub mod engine;
+pub mod generate;
+pub mod query;
+pub mod replay;
+pub mod run;

@@ -6,7 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+mod burst;
+mod cursor;
+
 use crate::flow::Flow;
+
+pub use burst::{BURST_FLOWS, Burst, BurstBuffer};
+pub use cursor::Cursor;
 
 /// Takes decoded flows, a burst at a time.
 pub trait FlowSink {

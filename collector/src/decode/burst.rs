@@ -1,0 +1,68 @@
+//! The flows that one worker decodes before it hands them on.
+
+use super::FlowSink;
+use crate::flow::Flow;
+use crate::ledger::WorkerCounts;
+
+/// Flows handed on at once: 64 of them stay in the first two caches.
+pub const BURST_FLOWS: usize = 64;
+
+/// Storage of a burst; made once a worker.
+#[derive(Debug)]
+pub struct BurstBuffer(Box<[Flow; BURST_FLOWS]>);
+
+impl Default for BurstBuffer {
+    fn default() -> Self {
+        Self(Box::new([Flow::EMPTY; BURST_FLOWS]))
+    }
+}
+
+/// A burst being filled in place. Hands on when it is full and when it is finished.
+#[derive(Debug)]
+pub struct Burst<'a, S: FlowSink> {
+    flows: &'a mut [Flow; BURST_FLOWS],
+    filled: usize,
+    sink: &'a mut S,
+}
+
+impl<'a, S: FlowSink> Burst<'a, S> {
+    /// An empty burst in `buffer` that goes to `sink`.
+    #[inline]
+    pub fn new(buffer: &'a mut BurstBuffer, sink: &'a mut S) -> Self {
+        Self {
+            flows: &mut buffer.0,
+            filled: 0,
+            sink,
+        }
+    }
+
+    /// The next flow of the burst, set to `base`. It counts as decoded from here on.
+    #[inline]
+    pub fn next(&mut self, base: &Flow, counts: &mut WorkerCounts) -> &mut Flow {
+        if self.filled == BURST_FLOWS {
+            self.flush();
+        }
+        let flow = &mut self.flows[self.filled];
+        *flow = *base;
+        self.filled += 1;
+        counts.flows_decoded += 1;
+        flow
+    }
+
+    /// Takes the newest flow back, for a record that turned out broken after it was begun.
+    #[inline]
+    pub fn discard_newest(&mut self, counts: &mut WorkerCounts) {
+        assert!(self.filled > 0, "only a flow that was begun is taken back");
+        self.filled -= 1;
+        counts.flows_decoded -= 1;
+    }
+
+    /// Hands on what there is.
+    #[inline]
+    pub fn flush(&mut self) {
+        if self.filled > 0 {
+            self.sink.flows(&mut self.flows[..self.filled]);
+            self.filled = 0;
+        }
+    }
+}

@@ -69,11 +69,12 @@ pub struct Args {
 /// Sends or writes, then prints the sums.
 pub fn main(args: Args) -> anyhow::Result<()> {
     let start = UnixNanos::now();
+    let limits = args.limits();
     let mut simulator = Simulator::new(&args.settings(), start)?;
-    let (elapsed, refused) = match (&args.target, &args.write) {
-        (Some(target), _) => send(&args, target, &mut simulator)?,
-        (None, Some(file)) => (write(&args, file, &mut simulator, start)?, 0),
-        (None, None) => bail!("generate: neither --target nor --write is given; give one of them"),
+    let (elapsed, refused) = match (&args.target, args.write) {
+        (Some(target), _) => send(target, args.exporters, &limits, &mut simulator)?,
+        (None, Some(file)) => (write(&file, &limits, &mut simulator, start)?, 0),
+        (None, None) => bail!("neither --target nor --write is given; give one of them"),
     };
     let report = Report::new(&simulator, elapsed, refused);
     if args.json {
@@ -81,13 +82,12 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     } else {
         report.print();
     }
-    if let Some(target) = &args.target {
-        let datagrams = report.sums.datagrams;
-        ensure!(
-            refused <= datagrams / 2,
-            "generate: nobody listens on {target}: {refused} of {datagrams} datagrams were refused"
-        );
-    }
+    let datagrams = report.sums.datagrams;
+    ensure!(
+        refused <= datagrams / 2,
+        "nobody listens on {}: {refused} of {datagrams} datagrams were refused",
+        args.target.unwrap_or_default(),
+    );
     Ok(())
 }
 
@@ -114,32 +114,30 @@ impl Args {
     }
 }
 
-fn send(args: &Args, target: &str, simulator: &mut Simulator) -> anyhow::Result<(Duration, u64)> {
-    let target = resolve(target)?;
-    let mut sender = Sender::open(target, args.exporters)?;
+fn send(
+    target: &str,
+    exporters: usize,
+    limits: &Limits,
+    simulator: &mut Simulator,
+) -> anyhow::Result<(Duration, u64)> {
+    let mut sender = Sender::open(resolve(target)?, exporters)?;
     let stop = stop_at_signal()?;
     let is_terminal = std::io::stderr().is_terminal();
     let mut before = (Duration::ZERO, Sums::default());
-    let elapsed = send::run(
-        simulator,
-        &mut sender,
-        &args.limits(),
-        &stop,
-        &mut |at, totals| {
-            if is_terminal {
-                let (at_before, sums) = before;
-                let seconds = (at - at_before).as_secs_f64();
-                let flows = (totals.all.flows - sums.flows) as f64 / seconds;
-                let datagrams = (totals.all.datagrams - sums.datagrams) as f64 / seconds;
-                eprint!(
-                    "\r{:>4} s  {flows:>9.0} flows/s  {datagrams:>7.0} datagrams/s  {:>11} flows ",
-                    at.as_secs(),
-                    totals.all.flows,
-                );
-                before = (at, totals.all);
-            }
-        },
-    )?;
+    let elapsed = send::run(simulator, &mut sender, limits, &stop, &mut |at, totals| {
+        if is_terminal {
+            let (at_before, sums) = before;
+            let seconds = (at - at_before).as_secs_f64();
+            let flows = (totals.all.flows - sums.flows) as f64 / seconds;
+            let datagrams = (totals.all.datagrams - sums.datagrams) as f64 / seconds;
+            eprint!(
+                "\r{:>4} s  {flows:>9.0} flows/s  {datagrams:>7.0} datagrams/s  {:>11} flows ",
+                at.as_secs(),
+                totals.all.flows,
+            );
+            before = (at, totals.all);
+        }
+    })?;
     if is_terminal && before.0 > Duration::ZERO {
         eprintln!();
     }
@@ -159,12 +157,11 @@ fn resolve(target: &str) -> anyhow::Result<SocketAddr> {
 }
 
 fn write(
-    args: &Args,
     file: &Path,
+    limits: &Limits,
     simulator: &mut Simulator,
     start: UnixNanos,
 ) -> anyhow::Result<Duration> {
-    let limits = args.limits();
     ensure!(
         limits.duration.is_some() || limits.flows.is_some(),
         "--write: the capture would never end; give --duration or --flows"
@@ -176,7 +173,7 @@ fn write(
     let failed = || format!("--write: {} cannot be written", file.display());
     let output = BufWriter::new(File::create(file).with_context(failed)?);
     let mut capture = Capture::begin(output).with_context(failed)?;
-    let end = capture::run(simulator, &mut capture, &limits, start).with_context(failed)?;
+    let end = capture::run(simulator, &mut capture, limits, start).with_context(failed)?;
     capture.finish().with_context(failed)?;
     Ok(Duration::from_nanos(end.0 - start.0))
 }

@@ -116,7 +116,7 @@ fn outside_v6(rank: u32) -> u128 {
     let hash = scramble(u64::from(rank) | 1 << 40);
     let registry = REGISTRIES_V6[(hash & 7) as usize];
     // Few networks hold many prefixes: the square of a uniform number leans towards zero.
-    let network = ((hash >> 8 & 0xffff).pow(2) >> 16) as u128;
+    let network = u128::from((hash >> 8 & 0xffff).pow(2) >> 16);
     let subnet = u128::from(hash >> 24 & 0xffff_ffff);
     let interface_id = u128::from(scramble(hash));
     registry << 112 | network << 96 | subnet << 64 | interface_id

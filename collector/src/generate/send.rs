@@ -87,9 +87,8 @@ impl Sender {
         let socket = &self.sockets[exporter];
         let mut patience = SEND_ATTEMPTS;
         loop {
-            let error = match socket.send(payload) {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
+            let Err(error) = socket.send(payload) else {
+                return Ok(());
             };
             patience -= 1;
             let is_queue_full = error.raw_os_error() == Some(libc::ENOBUFS);

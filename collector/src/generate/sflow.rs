@@ -10,8 +10,8 @@ use super::stream::{Encoded, Export, PAYLOAD_MAX};
 use super::traffic::FlowRecord;
 use super::wire::Wire;
 
-/// Samples of a datagram on average, measured over a million of the realistic profile.
-pub const SAMPLES_MEAN: f64 = 6.0;
+/// Samples of a datagram on average, as measured; most have five or six.
+pub const SAMPLES_MEAN: f64 = 5.45;
 
 /// Most samples of a datagram.
 pub const SAMPLES_MAX: u32 = 7;
@@ -22,6 +22,8 @@ pub struct Samples {
     flow_samples: u32,
     counter_samples: u32,
     octets: u64,
+    /// The sample that did not fit the last datagram.
+    kept: Option<FlowRecord>,
 }
 
 /// Writes one datagram.
@@ -45,9 +47,17 @@ pub fn encode(
         count += 1;
     }
     let flows_max = u64::from(export.flows_max);
-    while encoded.sums.flows < flows_max && wire.position() + SAMPLE_LENGTH_MAX <= PAYLOAD_MAX {
-        let flow = next();
-        let octets = flow_sample(export, samples, &flow, wire);
+    while encoded.sums.flows < flows_max {
+        let flow = samples.kept.take().unwrap_or_else(&mut *next);
+        let start = wire.position();
+        let octets = flow_sample(export, samples.flow_samples.wrapping_add(1), &flow, wire);
+        if wire.position() > PAYLOAD_MAX {
+            wire.0.truncate(start);
+            samples.kept = Some(flow);
+            break;
+        }
+        samples.flow_samples = samples.flow_samples.wrapping_add(1);
+        samples.octets += u64::from(octets);
         encoded
             .sums
             .add_flow(1, octets, export.exporter.sampling_rate());
@@ -57,14 +67,8 @@ pub fn encode(
     encoded
 }
 
-fn flow_sample(
-    export: &Export<'_>,
-    samples: &mut Samples,
-    flow: &FlowRecord,
-    wire: &mut Wire<'_>,
-) -> u32 {
+fn flow_sample(export: &Export<'_>, number: u32, flow: &FlowRecord, wire: &mut Wire<'_>) -> u32 {
     let rate = export.exporter.sampling_rate();
-    samples.flow_samples = samples.flow_samples.wrapping_add(1);
     let is_expanded = export.exporter.role != Role::Access;
     let length_at = begin(
         if is_expanded {
@@ -74,13 +78,13 @@ fn flow_sample(
         },
         wire,
     );
-    wire.u32(samples.flow_samples);
+    wire.u32(number);
     if is_expanded {
         wire.u32(0);
     }
     wire.u32(flow.in_if);
     wire.u32(rate);
-    wire.u32(samples.flow_samples.wrapping_mul(rate));
+    wire.u32(number.wrapping_mul(rate));
     wire.u32(0);
     for interface in [flow.in_if, flow.out_if] {
         if is_expanded {
@@ -93,7 +97,6 @@ fn flow_sample(
     extended_switch(flow, wire);
     extended_router(flow, wire);
     end(length_at, wire);
-    samples.octets += u64::from(octets);
     octets
 }
 
@@ -184,5 +187,3 @@ const HEADER_ETHERNET: u32 = 1;
 /// The frame check sequence.
 const STRIPPED: u32 = 4;
 const COUNT_AT: usize = 24;
-/// Expanded sample 52, raw header 24 + 128, switch 24, router 36.
-const SAMPLE_LENGTH_MAX: usize = 52 + 24 + frame::HEADER_MAX + 24 + 36;

@@ -152,37 +152,32 @@ impl Traffic {
             (protocol, _) => (protocol, ports, [ports[1], ports[0]]),
         };
         match (model.profile, service.ports) {
-            (Profile::Realistic, Ports::Scan) => {
-                return self.probes(exporter, family, sides, &volume);
+            (Profile::Realistic, Ports::Scan) => self.probes(exporter, family, sides, &volume),
+            (Profile::Realistic, Ports::Multicast) => {
+                sides[1] = group(exporter, family, ports[0]);
+                let first = flow(family, (protocol, service.tos), sides, ports, &volume);
+                // Nobody answers a group; its source sends on, from the next port.
+                [
+                    first,
+                    FlowRecord {
+                        src_port: ports[0] ^ 1,
+                        ..first
+                    },
+                ]
             }
-            (Profile::Realistic, Ports::Multicast) => sides[1] = group(exporter, family, ports[0]),
-            _ => {}
+            _ => {
+                let request = flow(family, (protocol, service.tos), sides, ports, &volume);
+                let [client, server] = sides;
+                let back = Volume {
+                    request_octets: volume.answer_octets,
+                    request_flags: volume.answer_flags,
+                    ..volume
+                };
+                let sides = [server, client];
+                let answer = flow(family, (protocol, service.tos), sides, answer_ports, &back);
+                [request, answer]
+            }
         }
-        let request = flow(family, (protocol, service.tos), sides, ports, &volume);
-        if is_group(family, sides[1].address) {
-            // Nobody answers a group; its source sends on, from the next port.
-            return [
-                request,
-                FlowRecord {
-                    src_port: ports[0] ^ 1,
-                    ..request
-                },
-            ];
-        }
-        let [client, server] = sides;
-        let back = Volume {
-            request_octets: volume.answer_octets,
-            request_flags: volume.answer_flags,
-            ..volume
-        };
-        let answer = flow(
-            family,
-            (protocol, service.tos),
-            [server, client],
-            answer_ports,
-            &back,
-        );
-        [request, answer]
     }
 
     /// Two probes of a scanner: one packet each, to the next port, without an answer.
@@ -400,13 +395,6 @@ fn anyone(exporter: &Exporter, family: Family, rng: &mut SimRng) -> Side {
     Side {
         vlan: rng.random_range(1..4095),
         ..outside_side(address, exporter, family)
-    }
-}
-
-fn is_group(family: Family, address: u128) -> bool {
-    match family {
-        Family::V4 => address >> 28 == 0xe,
-        Family::V6 => address >> 120 == 0xff,
     }
 }
 

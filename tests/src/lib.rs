@@ -1,1 +1,20 @@
-//! Test kit.
+//! The kit of the integration tests: Flowsluice seen from outside.
+//!
+//! In: the built binary, the ClickHouse library, a temporary folder a collector. Out: its status, its
+//! ledger and its rows. Knows nothing of the collector's code, so it can be held against it. The
+//! demo and the load task of `cargo xtask` stand on the same kit.
+
+pub mod clickhouse;
+pub mod collector;
+pub mod generator;
+pub mod pcap;
+pub mod place;
+pub mod process;
+pub mod status;
+pub mod wire;
+
+pub use clickhouse::ClickHouse;
+pub use collector::{Collector, Settings, Store};
+pub use generator::{Generator, Totals};
+pub use process::Process;
+pub use status::{Ledger, Status};

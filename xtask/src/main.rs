@@ -1,3 +1,1 @@
-//! `cargo xtask`: Flowsluice's tasks.
-
-fn main() {}
+fn main(){}

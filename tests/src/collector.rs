@@ -1,0 +1,363 @@
+//! A collector under test, in a temporary folder and on ports of its own.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::clickhouse::ClickHouse;
+use crate::generator::Totals;
+use crate::place;
+use crate::process::Process;
+use crate::status::{Ledger, Status};
+
+/// From the start of the process until it must be ready: a cold library is read from the disk.
+const READY_MAX: Duration = Duration::from_secs(60);
+/// Until what was sent must be in ClickHouse.
+const SETTLED_MAX: Duration = Duration::from_secs(60);
+
+/// Where the collector under test keeps its rows.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// The embedded ClickHouse with this library.
+    Embedded(PathBuf),
+    /// A ClickHouse that is already there, and a user who may make tables.
+    Server(ClickHouse),
+}
+
+/// What a test wants of its collector.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Program to run.
+    pub binary: PathBuf,
+    /// `auto`, `io_uring` or `recvmmsg`.
+    pub receive_mode: &'static str,
+    /// Worker threads.
+    pub workers: usize,
+    /// Age at which a batch is sealed.
+    pub batch_age: &'static str,
+    /// Rows of a full batch; `None` leaves the default.
+    pub batch_rows: Option<usize>,
+    /// Where rows go.
+    pub store: Store,
+    /// Further lines of TOML.
+    pub more: String,
+}
+
+impl Settings {
+    /// A collector of one worker on the embedded ClickHouse; `None`, with the reason printed, where
+    /// the library is missing.
+    ///
+    /// # Panics
+    /// When the binary is not built, or under CI when the library is missing.
+    #[must_use]
+    pub fn embedded() -> Option<Self> {
+        Some(Self::new(Store::Embedded(place::engine_or_skip()?)))
+    }
+
+    /// A collector of one worker on `store`.
+    ///
+    /// # Panics
+    /// When the binary is not built.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self {
+            binary: place::binary().unwrap_or_else(|error| panic!("{error:#}")),
+            receive_mode: "auto",
+            workers: 1,
+            batch_age: "200ms",
+            batch_rows: None,
+            store,
+            more: String::new(),
+        }
+    }
+
+    fn toml(&self, folder: &Path, port: u16, http: SocketAddr) -> String {
+        let mut text = format!(
+            "[receive]\nmode = \"{}\"\nworkers = {}\npin = false\n\n\
+             [[receive.listeners]]\nport = {port}\n\n\
+             [http]\nlisten = \"{http}\"\n\n\
+             [batch]\nage_max = \"{}\"\n",
+            self.receive_mode, self.workers, self.batch_age,
+        );
+        if let Some(rows) = self.batch_rows {
+            let _ = writeln!(text, "rows_max = {rows}");
+        }
+        let data = folder.join("data");
+        let (data, password) = (data.display(), folder.join("password"));
+        let _ = match &self.store {
+            Store::Embedded(library) => write!(
+                text,
+                "\n[store.embedded]\nlibrary = \"{}\"\ndata_dir = \"{data}\"\n\
+                 http = \"127.0.0.1:0\"\nmemory_max = \"1GiB\"\n",
+                library.display(),
+            ),
+            Store::Server(server) => write!(
+                text,
+                "\n[store]\nurl = \"{}\"\nuser = \"{}\"\npassword_file = \"{}\"\n\
+                 database = \"{}\"\n",
+                server.url,
+                server.user,
+                password.display(),
+                server.database,
+            ),
+        };
+        text + &self.more
+    }
+}
+
+/// A running collector. Dropped, it is stopped and its folder removed.
+#[derive(Debug)]
+pub struct Collector {
+    process: Process,
+    folder: TempDir,
+    port: u16,
+    http: SocketAddr,
+    server: Option<ClickHouse>,
+}
+
+impl Collector {
+    /// Starts a collector and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready; the error holds what it printed.
+    pub fn start(settings: &Settings) -> Result<Self> {
+        let folder = tempfile::tempdir().context("make a temporary folder")?;
+        let port = place::free_udp_port()?;
+        let http = SocketAddr::from(([127, 0, 0, 1], place::free_tcp_port(0)?));
+        let config = folder.path().join("flowsluice.toml");
+        std::fs::write(&config, settings.toml(folder.path(), port, http))?;
+        let server = match &settings.store {
+            Store::Embedded(_) => None,
+            Store::Server(server) => {
+                std::fs::write(folder.path().join("password"), &server.password)?;
+                Some(server.clone())
+            }
+        };
+        let mut command = Command::new(&settings.binary);
+        command.arg("run").arg("--config").arg(&config);
+        let log = folder.path().join("log");
+        let process = Process::spawn("the collector", &mut command, &log)?;
+        let mut collector = Self {
+            process,
+            folder,
+            port,
+            http,
+            server,
+        };
+        wait_ready(&mut collector.process, http, READY_MAX, |_| ())?;
+        Ok(collector)
+    }
+
+    /// Where exporters send to.
+    #[must_use]
+    pub fn target(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("flowsluice.toml")
+    }
+
+    /// The data folder of its embedded ClickHouse.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Its temporary folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The last lines that it printed.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        self.process.tail(40)
+    }
+
+    /// One reading of `/status`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self) -> Result<Status> {
+        status(self.http).with_context(|| self.tail())
+    }
+
+    /// The body of one of its pages, `/metrics` for example.
+    ///
+    /// # Errors
+    /// When it does not answer 200.
+    pub fn page(&self, path: &str) -> Result<String> {
+        page(self.http, path)
+    }
+
+    /// Reads `/status` until `is_so`.
+    ///
+    /// # Errors
+    /// When it is not so within `limit`; the error says `what` was waited for.
+    pub fn wait_until(
+        &self,
+        what: &str,
+        limit: Duration,
+        is_so: impl Fn(&Status) -> bool,
+    ) -> Result<Status> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let status = self.status()?;
+            if is_so(&status) {
+                return Ok(status);
+            }
+            if Instant::now() >= deadline {
+                let table = status.ledger().table();
+                bail!("not within {limit:?}: {what}\n{table}\n{}", self.tail());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until all of `sent` datagrams have arrived and every flow of them is stored or counted.
+    ///
+    /// # Errors
+    /// When that does not come to pass within a minute.
+    pub fn settle(&self, sent: u64) -> Result<Ledger> {
+        let what = format!("{sent} datagrams arrived and nothing is under way");
+        let status = self.wait_until(&what, SETTLED_MAX, |status| {
+            let ledger = status.ledger();
+            ledger.datagrams_arrived() == sent && ledger.flows_under_way() == 0
+        })?;
+        Ok(status.ledger())
+    }
+
+    /// Its ClickHouse, asked as the user who may only read.
+    ///
+    /// # Errors
+    /// When `/status` does not say where, or the password is not in the data folder.
+    pub fn clickhouse(&self) -> Result<ClickHouse> {
+        if let Some(server) = &self.server {
+            return Ok(server.clone());
+        }
+        reader(&self.status()?, &self.data_dir())
+    }
+
+    /// Sends SIGTERM and waits until it has ended; returns the ledger that it printed last.
+    ///
+    /// # Errors
+    /// When it does not end with success, leaves its ClickHouse behind, or prints no ledger.
+    pub fn stop(mut self) -> Result<Ledger> {
+        let engine = self.status()?.engine_pid();
+        let status = self.process.stop()?;
+        ensure!(status.success(), "it ended with {status}\n{}", self.tail());
+        if let Some(pid) = engine {
+            let left = crate::process::is_alive(pid);
+            ensure!(!left, "it left its ClickHouse behind: process {pid}");
+        }
+        let ledger = Ledger::last_of(&self.process.output());
+        ledger.with_context(|| format!("it printed no ledger at its end\n{}", self.tail()))
+    }
+}
+
+/// Asserts that a ledger is closed and agrees with what was sent: nothing under way, nothing
+/// unaccounted, every datagram taken or dropped by the kernel.
+///
+/// # Panics
+/// When it is not so.
+#[track_caller]
+pub fn assert_accounted(ledger: &Ledger, sent_datagrams: u64) {
+    assert_eq!(ledger.datagrams_arrived(), sent_datagrams, "sent = arrived");
+    assert_eq!(ledger.flows_under_way(), 0, "nothing is under way");
+    assert_eq!(ledger.unaccounted(), 0, "\n{}", ledger.table());
+}
+
+/// Asserts that everything that was sent is stored: no drop at all, and as many rows as flows.
+///
+/// # Panics
+/// When it is not so.
+#[track_caller]
+pub fn assert_all_stored(ledger: &Ledger, clickhouse: &ClickHouse, sent: &Totals) {
+    assert_accounted(ledger, sent.datagrams);
+    assert_eq!(ledger.losses(), [], "nothing is lost");
+    assert_eq!(ledger.counter("datagrams_dropped_by_kernel"), 0);
+    assert_eq!(ledger.store("flows_stored"), sent.flows, "stored = sent");
+    let rows = clickhouse.flows().expect("ClickHouse counts its rows");
+    assert_eq!(rows, sent.flows, "count() = sent");
+}
+
+/// Waits until a collector answers `/readyz` with 200, calling `tick` about twice a second.
+///
+/// # Errors
+/// When it ends before, or is not ready within `limit`; the error holds what it printed.
+pub fn wait_ready(
+    process: &mut Process,
+    http: SocketAddr,
+    limit: Duration,
+    mut tick: impl FnMut(Duration),
+) -> Result<()> {
+    let start = Instant::now();
+    for turn in 1.. {
+        if let Some(status) = process.poll()? {
+            bail!("the collector ended with {status}\n{}", process.tail(40));
+        }
+        if page(http, "/readyz").is_ok() {
+            break;
+        }
+        if start.elapsed() >= limit {
+            bail!("not ready within {limit:?}\n{}", process.tail(40));
+        }
+        if turn % 10 == 0 {
+            tick(start.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// Reads `/status` of the collector whose HTTP port is `http`.
+///
+/// # Errors
+/// When it does not answer.
+pub fn status(http: SocketAddr) -> Result<Status> {
+    Status::parse(&page(http, "/status")?)
+}
+
+/// The reading user of an embedded ClickHouse.
+///
+/// # Errors
+/// When the status does not say where it is, or its password is not in `data_dir`.
+pub fn reader(status: &Status, data_dir: &Path) -> Result<ClickHouse> {
+    let file = data_dir.join("reader.password");
+    let password = std::fs::read_to_string(&file)
+        .with_context(|| format!("read the reader's password in {}", file.display()))?;
+    Ok(ClickHouse {
+        url: status.text("/store/url")?.to_owned(),
+        user: status.text("/store/user")?.to_owned(),
+        password: password.trim().to_owned(),
+        database: status.text("/store/database")?.to_owned(),
+    })
+}
+
+fn page(http: SocketAddr, path: &str) -> Result<String> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(5)))
+        .build()
+        .into();
+    let url = format!("http://{http}{path}");
+    let mut answer = agent
+        .get(&url)
+        .call()
+        .with_context(|| format!("get {url}"))?;
+    Ok(answer.body_mut().read_to_string()?)
+}

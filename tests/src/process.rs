@@ -1,0 +1,223 @@
+//! A child process that cannot outlive its owner.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
+/// How long a process may take to stop before it is killed.
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// A running program whose output goes to a file. Dropped, it is stopped and waited for.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    ended: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts `command` in a process group of its own, so that Ctrl-C reaches only its owner. Its
+    /// standard output and error are appended to `log`.
+    ///
+    /// # Errors
+    /// When the program or the file cannot be opened.
+    pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("open {}", log.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stderr(out.try_clone()?)
+            .stdout(out)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("start {name} ({})", command.get_program().display()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_path_buf(),
+            ended: None,
+        })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has printed.
+    #[must_use]
+    pub fn output(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The last lines that it printed, for a message.
+    #[must_use]
+    pub fn tail(&self, lines: usize) -> String {
+        let output = self.output();
+        let all: Vec<_> = output.lines().collect();
+        let tail = &all[all.len().saturating_sub(lines)..];
+        format!("{} printed:\n{}", self.name, tail.join("\n"))
+    }
+
+    /// Sends a signal, unless the process has ended.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        if self.poll()?.is_some() {
+            return Ok(());
+        }
+        signal_pid(self.child.id(), signal)
+    }
+
+    /// Its exit status, if it has ended.
+    ///
+    /// # Errors
+    /// When the kernel does not know it.
+    pub fn poll(&mut self) -> Result<Option<ExitStatus>> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait()?;
+        }
+        Ok(self.ended)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it is still running after `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.poll()? {
+                return Ok(status);
+            }
+            if Instant::now() >= deadline {
+                bail!(
+                    "{} did not end within {limit:?}\n{}",
+                    self.name,
+                    self.tail(30)
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Errors
+    /// When it does not stop; then it is killed.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        let stopped = self.wait(STOP_MAX);
+        if stopped.is_err() {
+            self.child.kill()?;
+            self.ended = Some(self.child.wait()?);
+        }
+        stopped
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// Sends a signal to a process that one of our own children reported as its child.
+///
+/// # Errors
+/// When there is no such process.
+pub fn signal_pid(pid: u32, signal: Signal) -> Result<()> {
+    let target = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let target = target.context("a process id is a positive number")?;
+    kill_process(target, signal).with_context(|| format!("send {signal:?} to process {pid}"))
+}
+
+/// Does this process exist and run (a zombie does not)?
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+/// What a process has used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Processor time, user and system, in seconds.
+    pub cpu_s: f64,
+    /// Resident memory now, bytes.
+    pub rss_bytes: u64,
+    /// Highest resident memory so far, bytes.
+    pub rss_peak_bytes: u64,
+}
+
+/// Reads what a process has used from /proc; zero when it is gone.
+#[must_use]
+pub fn usage(pid: u32) -> Usage {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    // Fields 14 and 15 of proc(5) stat; the state, field 3, is the first of `after_name`.
+    let ticks: f64 = (after_name.split(' ').skip(11).take(2))
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kib = |key: &str| -> u64 {
+        let line = status.lines().find(|line| line.starts_with(key));
+        let digits = line.and_then(|line| line.split_whitespace().nth(1));
+        digits.and_then(|n| n.parse().ok()).unwrap_or(0)
+    };
+    Usage {
+        // USER_HZ is 100 on every Linux that the appliance runs on.
+        cpu_s: ticks / 100.0,
+        rss_bytes: kib("VmRSS:") * 1024,
+        rss_peak_bytes: kib("VmHWM:") * 1024,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_process_is_gone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = folder.path().join("log");
+        let process =
+            Process::spawn("sleep", Command::new("sleep").arg("60"), &log).expect("sleep starts");
+        let pid = process.pid();
+        assert!(is_alive(pid));
+        assert!(usage(pid).rss_bytes > 0);
+        drop(process);
+        assert!(!is_alive(pid));
+    }
+
+    #[test]
+    fn what_a_process_prints_is_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = folder.path().join("log");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo out; echo err >&2; exit 3"]);
+        let mut process = Process::spawn("sh", &mut command, &log).expect("sh starts");
+        let status = process.wait(Duration::from_secs(10)).expect("it ends");
+        assert_eq!(status.code(), Some(3));
+        assert_eq!(process.output(), "out\nerr\n");
+        assert_eq!(process.tail(1), "sh printed:\nerr");
+    }
+}

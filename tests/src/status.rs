@@ -1,0 +1,190 @@
+//! What a collector says of itself at `/status`, read without its code.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// One reading of `/status`.
+#[derive(Clone, Debug)]
+pub struct Status(Value);
+
+impl Status {
+    /// Parses the answer of `/status`.
+    ///
+    /// # Errors
+    /// When it is not JSON or has no ledger.
+    pub fn parse(text: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(text).context("parse /status")?;
+        value.get("ledger").context("/status has no ledger")?;
+        Ok(Self(value))
+    }
+
+    /// The value at a JSON pointer such as `/receive/mode`.
+    #[must_use]
+    pub fn at(&self, pointer: &str) -> Option<&Value> {
+        self.0.pointer(pointer)
+    }
+
+    /// Its ledger.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        Ledger(self.0["ledger"].clone())
+    }
+
+    /// The process id of the embedded ClickHouse, while it runs.
+    #[must_use]
+    pub fn engine_pid(&self) -> Option<u32> {
+        let pid = self.at("/store/engine_pid").and_then(Value::as_u64);
+        pid.and_then(|pid| u32::try_from(pid).ok())
+    }
+
+    /// How often the embedded ClickHouse was started again.
+    #[must_use]
+    pub fn engine_restarts(&self) -> u64 {
+        let restarts = self.at("/store/engine_restarts").and_then(Value::as_u64);
+        restarts.unwrap_or(0)
+    }
+
+    /// The text at a JSON pointer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn text(&self, pointer: &str) -> Result<&str> {
+        let text = self.at(pointer).and_then(Value::as_str);
+        text.with_context(|| format!("/status has no text at {pointer}: {}", self.0))
+    }
+}
+
+/// The collector's counters and equations.
+#[derive(Clone, Debug)]
+pub struct Ledger(Value);
+
+impl Ledger {
+    /// Finds the last line that holds a ledger as JSON: what a collector prints when it has stopped.
+    #[must_use]
+    pub fn last_of(output: &str) -> Option<Self> {
+        output.lines().rev().find_map(|line| {
+            let json = &line[line.find('{')?..];
+            let mut value: Value = serde_json::from_str(json).ok()?;
+            if let Some(ledger) = value.get_mut("ledger") {
+                value = ledger.take();
+            }
+            value.get("equations").is_some().then_some(Self(value))
+        })
+    }
+
+    /// A worker counter, all workers together.
+    ///
+    /// # Panics
+    /// When there is no such counter: a test that reads a wrong name must not pass.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        self.number(&format!("/counters/{name}"))
+    }
+
+    /// A figure of the store.
+    ///
+    /// # Panics
+    /// When there is no such figure.
+    #[must_use]
+    pub fn store(&self, name: &str) -> u64 {
+        self.number(&format!("/store/{name}"))
+    }
+
+    /// Losses for a reason.
+    ///
+    /// # Panics
+    /// When there is no such reason.
+    #[must_use]
+    pub fn dropped(&self, reason: &str) -> u64 {
+        self.number(&format!("/dropped/{reason}"))
+    }
+
+    /// Every reason with losses.
+    #[must_use]
+    pub fn losses(&self) -> Vec<(String, u64)> {
+        let all = self.0.get("dropped").and_then(Value::as_object);
+        (all.into_iter().flatten())
+            .filter_map(|(reason, n)| Some((reason.clone(), n.as_u64()?)))
+            .filter(|(_, n)| *n > 0)
+            .collect()
+    }
+
+    /// What the equations leave over; 0 when everything is stored or counted.
+    ///
+    /// # Panics
+    /// When the ledger does not say.
+    #[must_use]
+    pub fn unaccounted(&self) -> u64 {
+        self.number("/unaccounted")
+    }
+
+    /// Datagrams that arrived at the host: taken by the collector, or dropped by the kernel for it.
+    #[must_use]
+    pub fn datagrams_arrived(&self) -> u64 {
+        self.counter("datagrams_received") + self.counter("datagrams_dropped_by_kernel")
+    }
+
+    /// Flows that are in memory: in an open batch or on their way to ClickHouse.
+    #[must_use]
+    pub fn flows_under_way(&self) -> u64 {
+        self.counter("flows_open") + self.store("flows_in_flight")
+    }
+
+    /// The equations, a line each, for people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let equations = self.0.get("equations").and_then(Value::as_array);
+        let mut lines: Vec<_> = (equations.into_iter().flatten())
+            .map(|equation| {
+                let [name, left, right] = ["name", "left", "right"].map(|key| &equation[key]);
+                let name = name.as_str().unwrap_or("?");
+                format!("  {name:<20}{left:>14} = {right:<14}")
+            })
+            .collect();
+        let losses = self.losses();
+        for (reason, n) in &losses {
+            lines.push(format!("  dropped, {reason}: {n}"));
+        }
+        if losses.is_empty() {
+            lines.push("  dropped: nothing".into());
+        }
+        lines.push(format!("  unaccounted: {}", self.unaccounted()));
+        lines.join("\n")
+    }
+
+    fn number(&self, pointer: &str) -> u64 {
+        let number = self.0.pointer(pointer).and_then(Value::as_u64);
+        number.unwrap_or_else(|| panic!("the ledger has no number at {pointer}: {}", self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEDGER: &str = r#"{"counters":{"datagrams_received":4,"datagrams_dropped_by_kernel":1,
+        "flows_open":2},"dropped":{"version_unknown":3,"template_missing":0},
+        "store":{"flows_in_flight":5},"equations":[{"name":"datagrams","left":4,"right":4}],
+        "unaccounted":0}"#;
+
+    fn one_line() -> String {
+        LEDGER.replace('\n', "")
+    }
+
+    #[test]
+    fn the_last_ledger_printed_is_the_one_that_counts() {
+        let output = format!("{{\"equations\":[]}}\nstopped {}\nbye {{\n", one_line());
+        let ledger = Ledger::last_of(&output).expect("a ledger is printed");
+        assert_eq!(ledger.datagrams_arrived(), 5);
+        assert_eq!(ledger.flows_under_way(), 7);
+        assert_eq!(ledger.losses(), [("version_unknown".to_owned(), 3)]);
+        assert!(Ledger::last_of("no ledger here").is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "the ledger has no number at /counters/flows_stord")]
+    fn a_counter_that_does_not_exist_is_not_zero() {
+        let status = Status::parse(&format!("{{\"ledger\":{}}}", one_line())).expect("it parses");
+        let _ = status.ledger().counter("flows_stord");
+    }
+}

@@ -8,6 +8,8 @@
 
 mod burst;
 mod cursor;
+pub mod packet;
+pub mod sflow;
 
 use crate::flow::Flow;
 

@@ -14,13 +14,17 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A moment given as uptime, in milliseconds since the epoch. Uptimes wrap after 49.7 days,
-    /// so the difference is taken modulo 2^32.
+    /// A moment given as uptime, in milliseconds since the epoch. Uptimes wrap after 49.7 days, so
+    /// the difference is taken modulo 2^32; some exporters stamp a little ahead of their header.
     #[inline]
     #[must_use]
     pub fn at_uptime(&self, value: u32) -> u64 {
-        let age = self.uptime_ms.unwrap_or(value).wrapping_sub(value);
-        self.export_ms.saturating_sub(u64::from(age))
+        let age = self
+            .uptime_ms
+            .unwrap_or(value)
+            .wrapping_sub(value)
+            .cast_signed();
+        self.export_ms.saturating_add_signed(-i64::from(age))
     }
 
     fn before_export(&self, micros: u64) -> u64 {

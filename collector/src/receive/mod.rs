@@ -4,6 +4,8 @@
 //! receiver's own buffer. Owner: one worker; no allocation after set-up, one system call a burst.
 //! Drops: `datagram_cut`; the kernel's own drops are read from the sockets.
 
+pub mod replay;
+
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;

@@ -376,16 +376,20 @@ fn shift_for(len: u16) -> u8 {
     64 - 8 * len.min(8) as u8
 }
 
+/// The bits of a number that has `shift` bits before it in its eight bytes.
+const fn mask(shift: u8) -> u64 {
+    u64::MAX >> (shift & 63)
+}
+
 /// The number that ends `end` bytes into the record.
 #[inline(always)]
-fn number(window: &[u8], end: usize, shift: u8) -> u64 {
+fn number(window: &[u8], end: usize, mask: u64) -> u64 {
     let bytes = window
         .get(end..)
         .and_then(<[u8]>::first_chunk::<WINDOW_LEAD>);
     // A plan's ends lie within the record, so zero only stands in for what cannot be.
     debug_assert!(bytes.is_some());
-    let value = bytes.map_or(0, |b| u64::from_be_bytes(*b));
-    (value << (shift & 63)) >> (shift & 63)
+    bytes.map_or(0, |b| u64::from_be_bytes(*b)) & mask
 }
 
 /// The sixteen bytes that end `end` bytes into the record.
@@ -408,7 +412,7 @@ fn read(op: Op, window: &[u8], spans: Option<&Spans>) -> (u64, u16) {
             _ => return (0, 0),
         },
     };
-    (number(window, usize::from(end), shift), end)
+    (number(window, usize::from(end), mask(shift)), end)
 }
 
 #[inline(never)]
@@ -443,19 +447,11 @@ impl<'a> Records for FixedRecords<'a> {
 
     #[inline(always)]
     fn each(self, mut store: impl FnMut(FixedField<'a>, &mut Flow, &mut Extras)) {
-        let Op { at, shift, .. } = self.op;
-        let mut end = usize::from(at);
+        let mask = mask(self.op.shift);
+        let mut end = usize::from(self.op.at);
         for (flow, extras) in self.flows.iter_mut().zip(self.extras) {
             let windows = self.windows;
-            store(
-                FixedField {
-                    windows,
-                    end,
-                    shift,
-                },
-                flow,
-                extras,
-            );
+            store(FixedField { windows, end, mask }, flow, extras);
             end += self.len;
         }
     }
@@ -464,13 +460,13 @@ impl<'a> Records for FixedRecords<'a> {
 struct FixedField<'a> {
     windows: &'a [u8],
     end: usize,
-    shift: u8,
+    mask: u64,
 }
 
 impl Field for FixedField<'_> {
     #[inline(always)]
     fn number(&self) -> u64 {
-        number(self.windows, self.end, self.shift)
+        number(self.windows, self.end, self.mask)
     }
 
     #[inline(always)]

@@ -1,0 +1,114 @@
+//! NetFlow version 5: a header of 24 bytes and up to 30 records of 48.
+
+use super::exporters::{Domain, Rate};
+use super::record::{Clock, icmp_from_port};
+use super::{Burst, Cursor, FlowSink};
+use crate::flow::{Address, Flow, SamplingSource};
+use crate::ledger::{DropReason, WorkerCounts};
+
+/// The version in the first two bytes.
+pub const VERSION: u16 = 5;
+
+const RECORD: usize = 48;
+
+/// A header.
+#[derive(Clone, Copy, Debug)]
+pub struct Header<'a> {
+    /// Engine type in the upper byte, engine id in the lower.
+    pub engine: u32,
+    count: u16,
+    clock: Clock,
+    /// Out of the two bits of mode and 14 of interval.
+    rate: Option<Rate>,
+    records: &'a [u8],
+}
+
+/// Reads the header.
+///
+/// # Errors
+/// [`DropReason::DatagramTruncated`] when there is less than a header.
+pub fn header(payload: &[u8]) -> Result<Header<'_>, DropReason> {
+    fields(payload).ok_or(DropReason::DatagramTruncated)
+}
+
+fn fields(payload: &[u8]) -> Option<Header<'_>> {
+    const INTERVAL_BITS: u16 = 0x3fff;
+    let mut cursor = Cursor::new(payload);
+    let (_version, count) = (cursor.u16()?, cursor.u16()?);
+    let uptime_ms = cursor.u32()?;
+    let (export_s, export_ns) = (cursor.u32()?, cursor.u32()?);
+    let _sequence = cursor.u32()?;
+    let engine = u32::from(cursor.u16()?);
+    let interval = u32::from(cursor.u16()? & INTERVAL_BITS);
+    Some(Header {
+        engine,
+        count,
+        clock: Clock {
+            export_ms: u64::from(export_s) * 1000 + u64::from(export_ns / 1_000_000),
+            uptime_ms: Some(uptime_ms),
+        },
+        rate: (interval > 0).then_some((interval, SamplingSource::Header)),
+        records: cursor.rest(),
+    })
+}
+
+/// Decodes the records. The header's count says how many there are: those that the datagram lacks
+/// are counted as truncated, bytes after the last one are not looked at.
+pub fn decode<S: FlowSink>(
+    header: &Header<'_>,
+    domain: &mut Domain,
+    counts: &mut WorkerCounts,
+    burst: &mut Burst<'_, S>,
+) {
+    let Header {
+        count,
+        clock,
+        rate,
+        records,
+        ..
+    } = header;
+    let announced = usize::from(*count);
+    let present = records.len() / RECORD;
+    counts.records_present += announced as u64;
+    if present < announced {
+        let lacking = announced - present;
+        counts.drop_many(DropReason::RecordTruncated, lacking as u64);
+    }
+    domain.observe(None, *rate);
+    let mut base = *domain.base();
+    if let Some(rate) = rate {
+        (base.sampling_rate, base.sampling_source) = *rate;
+    }
+    for bytes in records.as_chunks::<RECORD>().0.iter().take(announced) {
+        let read = record(bytes, clock, burst.next(&base, counts));
+        debug_assert!(read.is_some(), "a record is as long as its fields");
+        counts.records_decoded += 1;
+    }
+}
+
+/// Reads one record. An array is read to its end, so every read of the cursor succeeds and the
+/// compiler drops the checks.
+#[inline]
+fn record(bytes: &[u8; RECORD], clock: &Clock, flow: &mut Flow) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    flow.src_addr = Address::from_v4(cursor.array()?);
+    flow.dst_addr = Address::from_v4(cursor.array()?);
+    flow.next_hop = Address::from_v4(cursor.array()?);
+    flow.in_if = u32::from(cursor.u16()?);
+    flow.out_if = u32::from(cursor.u16()?);
+    flow.raw_packets = u64::from(cursor.u32()?);
+    flow.raw_bytes = u64::from(cursor.u32()?);
+    flow.flow_start_ms = clock.at_uptime(cursor.u32()?);
+    flow.flow_end_ms = clock.at_uptime(cursor.u32()?);
+    flow.src_port = cursor.u16()?;
+    flow.dst_port = cursor.u16()?;
+    let [_pad, tcp_flags, protocol, tos] = cursor.array()?;
+    flow.tcp_flags = u16::from(tcp_flags);
+    flow.protocol = protocol;
+    flow.tos = tos;
+    flow.src_as = u32::from(cursor.u16()?);
+    flow.dst_as = u32::from(cursor.u16()?);
+    [flow.src_mask, flow.dst_mask] = cursor.array()?;
+    icmp_from_port(flow);
+    Some(())
+}

@@ -20,7 +20,7 @@ use super::process::Process;
 use super::status::flow_type;
 use super::{Phase, State};
 use crate::decode::ExporterStatus;
-use crate::ledger::{DropLevel, DropReason, LedgerSnapshot, WORKER_COUNTERS};
+use crate::ledger::{DropLevel, DropReason, LedgerSnapshot, WORKER_COUNTERS, WorkerCounts};
 
 /// What the answer is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -150,11 +150,7 @@ impl Out<'_> {
     }
 
     fn worker_counters(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {
-        let values: Vec<_> = ledger
-            .workers
-            .iter()
-            .map(|counts| counts.values())
-            .collect();
+        let values: Vec<_> = ledger.workers.iter().map(WorkerCounts::values).collect();
         for (index, (name, help)) in WORKER_COUNTERS.iter().enumerate() {
             let full = format!("flowsluice_{}_{name}", stage(name));
             let help = help.trim().trim_end_matches('.');

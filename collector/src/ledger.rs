@@ -390,6 +390,15 @@ impl Ledger {
         WorkerLedger(Arc::clone(&self.workers[index]))
     }
 
+    /// How often each worker has published: one that stands still does not turn any more.
+    #[must_use]
+    pub fn turns(&self) -> Vec<u64> {
+        let turns = |published: &Arc<CachePadded<PublishedCounts>>| {
+            published.sequence.load(Ordering::Relaxed) / 2
+        };
+        self.workers.iter().map(turns).collect()
+    }
+
     /// Reads everything and evaluates the equations. A batch between its worker and the store can
     /// make one reading disagree for an instant, so a disagreement is read again, for 20 ms at most:
     /// a real one stays.

@@ -309,6 +309,7 @@ impl Model {
         } else {
             (self.packets.sample(rng).round() as u32).clamp(1, ELEPHANT_PACKETS)
         };
+        let packets = looked_at(packets, exporter.sampling_rate(), rng);
         let duration_ms = if packets == 1 {
             0
         } else {
@@ -323,7 +324,7 @@ impl Model {
         };
         let end_ms = now_ms.saturating_sub(rng.random_range(0..=INACTIVE_TIMEOUT_MS));
         Volume {
-            packets: looked_at(packets, exporter.sampling_rate(), rng),
+            packets,
             request_octets,
             answer_octets: (request_octets * eighths / 8).min(PACKET_OCTETS_MAX),
             start_ms: end_ms.saturating_sub(duration_ms),

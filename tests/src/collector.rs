@@ -38,6 +38,8 @@ pub struct Settings {
     pub receive_mode: &'static str,
     /// Worker threads.
     pub workers: usize,
+    /// Pin the workers: not where tests share the processors.
+    pub pin: bool,
     /// Age at which a batch is sealed.
     pub batch_age: &'static str,
     /// Rows of a full batch; `None` leaves the default.
@@ -69,6 +71,7 @@ impl Settings {
             binary: place::binary().unwrap_or_else(|error| panic!("{error:#}")),
             receive_mode: "auto",
             workers: 1,
+            pin: false,
             batch_age: "200ms",
             batch_rows: None,
             store,
@@ -78,11 +81,11 @@ impl Settings {
 
     fn toml(&self, folder: &Path, port: u16, http: SocketAddr) -> String {
         let mut text = format!(
-            "[receive]\nmode = \"{}\"\nworkers = {}\npin = false\n\n\
+            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\n\n\
              [[receive.listeners]]\nport = {port}\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [batch]\nage_max = \"{}\"\n",
-            self.receive_mode, self.workers, self.batch_age,
+            self.receive_mode, self.workers, self.pin, self.batch_age,
         );
         if let Some(rows) = self.batch_rows {
             let _ = writeln!(text, "rows_max = {rows}");

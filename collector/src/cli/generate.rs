@@ -1,9 +1,279 @@
-//! `flowsluice generate`.
+//! `flowsluice generate`: simulated exporters that send to a collector or write a capture.
+
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use flowsluice::config::Protocol;
+use flowsluice::generate::capture::{self, Capture};
+use flowsluice::generate::pace::Limits;
+use flowsluice::generate::send::{self, Sender};
+use flowsluice::generate::{FLOWS_PER_DATAGRAM_MAX, Profile, Protocols, Settings, Simulator, Sums};
+use flowsluice::units::UnixNanos;
+use serde::Serialize;
 
 /// Arguments of `flowsluice generate`.
+///
+/// The same seed makes the same hosts, flows and exporters. To a loopback address of IPv4 each
+/// exporter sends from an address of its own (127.1.0.1, 127.1.0.2, ...), else from a port of its
+/// own. Without --duration and --flows it goes on until SIGINT or SIGTERM; the sums of what was
+/// sent are printed at the end.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Where to send, for example 127.0.0.1:2055
+    #[arg(long, value_name = "HOST:PORT", required_unless_present = "write")]
+    target: Option<String>,
+    /// Write a pcap file instead of sending, without waiting: a day takes minutes
+    #[arg(long, value_name = "FILE", conflicts_with = "target")]
+    write: Option<PathBuf>,
+    /// What the flows look like
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
+    /// What the exporters speak
+    #[arg(long, value_enum, default_value_t)]
+    protocol: Protocols,
+    /// Flows a second; 0 sends as fast as possible
+    #[arg(long, value_name = "FLOWS/S", default_value_t = 1000)]
+    rate: u64,
+    /// Exporters; four or more keep the mix of protocols
+    #[arg(long, value_name = "N", default_value_t = Settings::default().exporters)]
+    exporters: usize,
+    /// Where the random numbers begin
+    #[arg(long, value_name = "N", default_value_t = Settings::default().seed)]
+    seed: u64,
+    /// How long to send, for example 10s or 5m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Stop after exactly so many flows
+    #[arg(long, value_name = "N")]
+    flows: Option<u64>,
+    /// Part of the flows that is IPv6, from 0 to 1; NetFlow v5 has none
+    #[arg(long, value_name = "PART", default_value_t = Settings::default().ipv6)]
+    ipv6: f64,
+    /// IPv4 flows in a datagram of NetFlow v9 and IPFIX; of IPv6 15 fit
+    #[arg(long, value_name = "N", default_value_t = FLOWS_PER_DATAGRAM_MAX)]
+    flows_per_datagram: u32,
+    /// Part of the first exporter's datagrams that gets lost on the way, from 0 to 1
+    #[arg(long, value_name = "PART", default_value_t = 0.0)]
+    loss: f64,
+    /// Print the sums as one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
-pub fn main(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("generate is being built")
+/// Sends or writes, then prints the sums.
+pub fn main(args: Args) -> anyhow::Result<()> {
+    let start = UnixNanos::now();
+    let limits = args.limits();
+    let mut simulator = Simulator::new(&args.settings(), start)?;
+    let (elapsed, refused) = match (&args.target, args.write) {
+        (Some(target), _) => send(target, args.exporters, &limits, &mut simulator)?,
+        (None, Some(file)) => (write(&file, &limits, &mut simulator, start)?, 0),
+        (None, None) => bail!("neither --target nor --write is given; give one of them"),
+    };
+    let report = Report::new(&simulator, elapsed, refused);
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        report.print();
+    }
+    let datagrams = report.sums.datagrams;
+    ensure!(
+        refused <= datagrams / 2,
+        "nobody listens on {}: {refused} of {datagrams} datagrams were refused",
+        args.target.unwrap_or_default(),
+    );
+    Ok(())
+}
+
+impl Args {
+    fn settings(&self) -> Settings {
+        Settings {
+            profile: self.profile,
+            protocols: self.protocol,
+            exporters: self.exporters,
+            seed: self.seed,
+            flows_per_datagram: self.flows_per_datagram,
+            ipv6: self.ipv6,
+            loss: self.loss,
+            ..Settings::default()
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            rate: self.rate,
+            duration: self.duration,
+            flows: self.flows,
+        }
+    }
+}
+
+fn send(
+    target: &str,
+    exporters: usize,
+    limits: &Limits,
+    simulator: &mut Simulator,
+) -> anyhow::Result<(Duration, u64)> {
+    let mut sender = Sender::open(resolve(target)?, exporters)?;
+    let stop = stop_at_signal()?;
+    let is_terminal = std::io::stderr().is_terminal();
+    let mut before = (Duration::ZERO, Sums::default());
+    let elapsed = send::run(simulator, &mut sender, limits, &stop, &mut |at, totals| {
+        if is_terminal {
+            let (at_before, sums) = before;
+            let seconds = (at - at_before).as_secs_f64();
+            let flows = (totals.all.flows - sums.flows) as f64 / seconds;
+            let datagrams = (totals.all.datagrams - sums.datagrams) as f64 / seconds;
+            eprint!(
+                "\r{:>4} s  {flows:>9.0} flows/s  {datagrams:>7.0} datagrams/s  {:>11} flows ",
+                at.as_secs(),
+                totals.all.flows,
+            );
+            before = (at, totals.all);
+        }
+    })?;
+    if is_terminal && before.0 > Duration::ZERO {
+        eprintln!();
+    }
+    Ok((elapsed, sender.refused()))
+}
+
+fn resolve(target: &str) -> anyhow::Result<SocketAddr> {
+    target
+        .to_socket_addrs()
+        .with_context(|| {
+            format!(
+                "--target: '{target}' is no HOST:PORT, for example 127.0.0.1:2055 or [::1]:2055"
+            )
+        })?
+        .next()
+        .with_context(|| format!("--target: '{target}' has no address"))
+}
+
+fn write(
+    file: &Path,
+    limits: &Limits,
+    simulator: &mut Simulator,
+    start: UnixNanos,
+) -> anyhow::Result<Duration> {
+    ensure!(
+        limits.duration.is_some() || limits.flows.is_some(),
+        "--write: the capture would never end; give --duration or --flows"
+    );
+    ensure!(
+        limits.rate > 0,
+        "--write: times follow from the rate; give --rate above 0"
+    );
+    let failed = || format!("--write: {} cannot be written", file.display());
+    let output = BufWriter::new(File::create(file).with_context(failed)?);
+    let mut capture = Capture::begin(output).with_context(failed)?;
+    let end = capture::run(simulator, &mut capture, limits, start).with_context(failed)?;
+    capture.finish().with_context(failed)?;
+    Ok(Duration::from_nanos(end.0 - start.0))
+}
+
+/// A flag that the first SIGINT or SIGTERM sets.
+fn stop_at_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("generate: no runtime for signals")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let (mut interrupt, mut terminate) = {
+        use tokio::signal::unix::{SignalKind, signal};
+        let _in_runtime = runtime.enter();
+        (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        )
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            });
+            flag.store(true, Ordering::Relaxed);
+        })
+        .context("generate: no thread for signals")?;
+    Ok(stop)
+}
+
+/// What is printed at the end.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    sums: Sums,
+    elapsed_s: f64,
+    refused: u64,
+    lost: Sums,
+    by_protocol: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Report {
+    fn new(simulator: &Simulator, elapsed: Duration, refused: u64) -> Self {
+        let totals = simulator.totals();
+        let by_protocol = Protocol::ALL
+            .into_iter()
+            .filter(|&protocol| totals.of(protocol).datagrams > 0)
+            .map(|protocol| {
+                (
+                    name(protocol).into(),
+                    serde_json::json!(totals.of(protocol)),
+                )
+            })
+            .collect();
+        Self {
+            sums: totals.all,
+            elapsed_s: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+            refused,
+            lost: totals.lost,
+            by_protocol,
+        }
+    }
+
+    fn print(&self) {
+        let Sums {
+            datagrams,
+            flows,
+            bytes,
+            packets,
+            raw_bytes,
+            raw_packets,
+        } = self.sums;
+        println!(
+            "{flows} flows in {datagrams} datagrams in {:.1} s ({:.0} flows/s): \
+             {raw_packets} packets of {raw_bytes} bytes, scaled {packets} packets of {bytes} bytes",
+            self.elapsed_s,
+            flows as f64 / self.elapsed_s.max(0.001),
+        );
+        if self.lost.datagrams > 0 {
+            println!(
+                "lost on purpose: {} flows in {} datagrams",
+                self.lost.flows, self.lost.datagrams
+            );
+        }
+        if self.refused > 0 {
+            println!("refused by the target: {} datagrams", self.refused);
+        }
+    }
+}
+
+const fn name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Netflow5 => "netflow5",
+        Protocol::Netflow9 => "netflow9",
+        Protocol::Ipfix => "ipfix",
+        Protocol::Sflow5 => "sflow5",
+    }
 }

@@ -2,17 +2,35 @@
 //!
 //! In: one UDP payload. Out: flows, in bursts, by callback. Owner: one worker; no locks, no
 //! allocation except when a template or an exporter is seen for the first time.
+//! Drops: `datagram_truncated`, `version_unknown`, `protocol_disabled`, `exporter_limit`,
+//! `header_malformed`, and those of sets and records.
 //! Specs: RFC 3954, RFC 7011, sFlow v5.
 
 #![forbid(unsafe_code)]
 
 mod burst;
 mod cursor;
+mod decoder;
+mod exporters;
+mod fields;
+mod ipfix;
+mod netflow5;
+mod netflow9;
+mod plan;
+mod record;
+mod sampling;
+mod sets;
+mod shared;
+mod template;
 
 use crate::flow::Flow;
 
 pub use burst::{BURST_FLOWS, Burst, BurstBuffer};
 pub use cursor::Cursor;
+pub use decoder::Decoder;
+pub use plan::TEMPLATE_FIELDS_MAX;
+pub use sampling::SAMPLERS_MAX;
+pub use shared::{ExporterStatus, Shared};
 
 /// Takes decoded flows, a burst at a time.
 pub trait FlowSink {

@@ -1,1 +1,661 @@
-//! The exporter simulator.
+//! The exporter simulator: realistic flows, encoded as NetFlow v5, v9, IPFIX and sFlow v5.
+//!
+//! In: a seed and the time. Out: one export datagram after the other, without end, and the sums of
+//! what is in them. The same settings, seed and times make the same bytes. Nothing but the long
+//! flows that are still open is kept, so a day of flows needs no more memory than a second.
+//! Specs: RFC 3954, RFC 7011, sFlow v5.
+
+mod exporters;
+mod frame;
+mod hosts;
+mod ipfix;
+mod netflow5;
+mod netflow9;
+mod services;
+mod sflow;
+mod stream;
+mod totals;
+mod traffic;
+mod wire;
+
+#[cfg(test)]
+mod reader;
+
+pub mod capture;
+pub mod pace;
+pub mod send;
+
+use std::time::Duration;
+
+use rand::distr::Distribution;
+use rand::{RngExt, SeedableRng};
+use rand_distr::weighted::WeightedAliasIndex;
+
+pub use exporters::{Exporter, Role};
+pub use totals::{Sums, Totals};
+
+use crate::config::Protocol;
+use crate::units::UnixNanos;
+use hosts::scramble;
+use stream::{Context, Order, Stream};
+use traffic::Traffic;
+
+/// The random numbers of a run: small, fast and the same on every machine.
+type SimRng = rand::rngs::Xoshiro256PlusPlus;
+
+/// What the flows look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// A campus: hosts and services by popularity, conversations of two flows, scans, elephants.
+    #[default]
+    Realistic,
+    /// Every address and port at random: the worst case for caches and compression.
+    Uniform,
+}
+
+/// What the exporters speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocols {
+    /// 55 % of the flows NetFlow v9, 30 % IPFIX, 10 % sFlow and 5 % NetFlow v5.
+    #[default]
+    Mix,
+    /// NetFlow v5 alone.
+    Netflow5,
+    /// NetFlow v9 alone.
+    Netflow9,
+    /// IPFIX alone.
+    Ipfix,
+    /// sFlow v5 alone.
+    Sflow5,
+}
+
+impl Protocols {
+    /// The one protocol that is spoken, if it is one.
+    #[must_use]
+    pub const fn only(self) -> Option<Protocol> {
+        match self {
+            Self::Mix => None,
+            Self::Netflow5 => Some(Protocol::Netflow5),
+            Self::Netflow9 => Some(Protocol::Netflow9),
+            Self::Ipfix => Some(Protocol::Ipfix),
+            Self::Sflow5 => Some(Protocol::Sflow5),
+        }
+    }
+}
+
+/// Version of the Internet Protocol of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4 = 0,
+    /// IPv6.
+    V6 = 1,
+}
+
+/// Most exporters of a run: each has a socket of its own.
+pub const EXPORTERS_MAX: usize = 4096;
+
+/// Most flows of a NetFlow v9 or IPFIX datagram: 24 records of 60 bytes fill 1500.
+pub const FLOWS_PER_DATAGRAM_MAX: u32 = 24;
+
+/// What is simulated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// What the flows look like.
+    pub profile: Profile,
+    /// What the exporters speak.
+    pub protocols: Protocols,
+    /// How many there are, at most [`EXPORTERS_MAX`].
+    pub exporters: usize,
+    /// Where the random numbers begin.
+    pub seed: u64,
+    /// IPv4 flows in a full NetFlow v9 or IPFIX datagram, at most [`FLOWS_PER_DATAGRAM_MAX`]; of
+    /// IPv6 at most 15 fit. NetFlow v5 always has 30, sFlow 5 to 7 samples.
+    pub flows_per_datagram: u32,
+    /// The part of all flows that is IPv6, from 0 to 1. NetFlow v5 has none, the others more.
+    pub ipv6: f64,
+    /// Templates and options are sent again after so many datagrams of a domain...
+    pub announce_datagrams: u32,
+    /// ...or after this time, whichever comes first.
+    pub announce_every: Duration,
+    /// The part of one exporter's datagrams that is lost on the way, from 0 to 1. Its sequence
+    /// numbers tell; the totals count them apart.
+    pub loss: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            profile: Profile::Realistic,
+            protocols: Protocols::Mix,
+            exporters: 50,
+            seed: 1,
+            flows_per_datagram: FLOWS_PER_DATAGRAM_MAX,
+            ipv6: 0.25,
+            announce_datagrams: 500,
+            announce_every: Duration::from_secs(60),
+            loss: 0.0,
+        }
+    }
+}
+
+/// Settings that cannot be simulated.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum SettingsError {
+    /// None, or more than there can be sockets for.
+    #[error("{0} exporters are not possible; ask for 1 to {EXPORTERS_MAX}")]
+    Exporters(usize),
+    /// None, or more than fit.
+    #[error("{0} flows do not fit a datagram of 1500 bytes; ask for 1 to {FLOWS_PER_DATAGRAM_MAX}")]
+    FlowsPerDatagram(u32),
+    /// Not a part of a whole.
+    #[error("ipv6 is {0}; it is the part of all flows, from 0 to 1")]
+    Ipv6(f64),
+    /// So often that no flow would come in between.
+    #[error("announcements every {0} datagrams or {1:?} leave no room; ask for 2 and 1s or more")]
+    Announce(u32, Duration),
+    /// Not a part of a whole.
+    #[error("loss is {0}; it is the part of one exporter's datagrams, from 0 to below 1")]
+    Loss(f64),
+}
+
+/// One export datagram; borrowed until the next is made.
+#[derive(Clone, Copy, Debug)]
+pub struct SimDatagram<'a> {
+    /// Which exporter sends it, from 0.
+    pub exporter: usize,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Data records or samples of flows in it; 0 when it only announces.
+    pub flows: u32,
+    /// The UDP payload.
+    pub payload: &'a [u8],
+}
+
+/// All exporters of a run.
+#[derive(Debug)]
+pub struct Simulator {
+    loss: f64,
+    context: Context,
+    exporters: Vec<Exporter>,
+    streams: Vec<Stream>,
+    sources: Vec<Source>,
+    next_source: WeightedAliasIndex<f64>,
+    traffic: Traffic,
+    rng: SimRng,
+    buffer: Vec<u8>,
+    totals: Totals,
+}
+
+/// What the next datagram is chosen from: a domain of an exporter, and what its records are.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    stream: usize,
+    family: Option<Family>,
+}
+
+impl Simulator {
+    /// Exporters that have been up for days and whose first datagrams announce their templates.
+    ///
+    /// # Errors
+    /// When a setting is out of its range.
+    pub fn new(settings: &Settings, start: UnixNanos) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let only = settings.protocols.only();
+        let exporters = exporters::plan(only, settings.exporters, settings.seed, start.millis());
+        let switches = exporters.iter().filter(|e| e.access.is_some()).count() as u32;
+        let context = Context::new(settings, ipv6_elsewhere(settings.ipv6, &exporters));
+        let mut streams = Vec::new();
+        for (index, exporter) in exporters.iter().enumerate() {
+            let domains = exporter.role.domains().iter();
+            streams.extend(domains.map(|&domain| Stream::new(index, domain)));
+        }
+        let (sources, weights) = sources(&context, &exporters, &streams);
+        Ok(Self {
+            loss: settings.loss,
+            traffic: Traffic::new(settings.profile, switches, scramble(settings.seed)),
+            totals: Totals::new(exporters.len()),
+            next_source: WeightedAliasIndex::new(weights)
+                .expect("every exporter has a positive share of the flows"),
+            rng: SimRng::seed_from_u64(settings.seed),
+            buffer: Vec::with_capacity(stream::PAYLOAD_MAX),
+            context,
+            exporters,
+            streams,
+            sources,
+        })
+    }
+
+    /// The exporters, in the order of [`SimDatagram::exporter`].
+    #[must_use]
+    pub fn exporters(&self) -> &[Exporter] {
+        &self.exporters
+    }
+
+    /// The sums of all datagrams that were handed out.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// The next datagram, exported at `now`.
+    pub fn next(&mut self, now: UnixNanos) -> SimDatagram<'_> {
+        self.next_at_most(now, u32::MAX)
+    }
+
+    /// The next datagram with `flows_max` flows at most (at least one, or it only announces).
+    pub fn next_at_most(&mut self, now: UnixNanos, flows_max: u32) -> SimDatagram<'_> {
+        let (index, sums) = loop {
+            let (index, sums) = self.build(now, flows_max.max(1));
+            if !self.is_lost(index, &sums) {
+                break (index, sums);
+            }
+            self.totals.lost.add(&sums);
+        };
+        let protocol = self.exporters[index].protocol;
+        self.totals.add(protocol, index, &sums);
+        SimDatagram {
+            exporter: index,
+            protocol,
+            flows: sums.flows as u32,
+            payload: &self.buffer,
+        }
+    }
+
+    fn build(&mut self, now: UnixNanos, flows_max: u32) -> (usize, Sums) {
+        let source = self.sources[self.next_source.sample(&mut self.rng)];
+        let stream = &mut self.streams[source.stream];
+        let index = stream.exporter();
+        let order = Order {
+            family: source.family,
+            flows_max,
+            now,
+        };
+        let exporter = &self.exporters[index];
+        let traffic = &mut self.traffic;
+        let sums = stream.build(&self.context, exporter, order, traffic, &mut self.buffer);
+        (index, sums)
+    }
+
+    /// Announcements arrive always, so that what is lost is known to be flows.
+    fn is_lost(&mut self, index: usize, sums: &Sums) -> bool {
+        self.loss > 0.0 && index == 0 && sums.flows > 0 && self.rng.random_bool(self.loss)
+    }
+}
+
+impl Settings {
+    fn check(&self) -> Result<(), SettingsError> {
+        if !(1..=EXPORTERS_MAX).contains(&self.exporters) {
+            return Err(SettingsError::Exporters(self.exporters));
+        }
+        if !(1..=FLOWS_PER_DATAGRAM_MAX).contains(&self.flows_per_datagram) {
+            return Err(SettingsError::FlowsPerDatagram(self.flows_per_datagram));
+        }
+        if !(0.0..=1.0).contains(&self.ipv6) {
+            return Err(SettingsError::Ipv6(self.ipv6));
+        }
+        if self.announce_datagrams < 2 || self.announce_every < Duration::from_secs(1) {
+            let (datagrams, time) = (self.announce_datagrams, self.announce_every);
+            return Err(SettingsError::Announce(datagrams, time));
+        }
+        if !(0.0..1.0).contains(&self.loss) {
+            return Err(SettingsError::Loss(self.loss));
+        }
+        Ok(())
+    }
+}
+
+/// The IPv6 part of those exporters that can carry it, so that the part of all flows is `ipv6`.
+fn ipv6_elsewhere(ipv6: f64, exporters: &[Exporter]) -> f64 {
+    let can = |e: &&Exporter| e.protocol != Protocol::Netflow5;
+    let share: f64 = exporters.iter().filter(can).map(|e| e.share).sum();
+    if share > 0.0 {
+        (ipv6 / share).min(1.0)
+    } else {
+        0.0
+    }
+}
+
+/// Each source of datagrams and how many datagrams it has for one flow of the whole.
+fn sources(
+    context: &Context,
+    exporters: &[Exporter],
+    streams: &[Stream],
+) -> (Vec<Source>, Vec<f64>) {
+    let mut sources = Vec::new();
+    let mut weights = Vec::new();
+    for (stream, state) in streams.iter().enumerate() {
+        let exporter = &exporters[state.exporter()];
+        let share = exporter.share / exporter.role.domains().len() as f64;
+        for (family, part, flows) in context.datagrams(exporter.protocol) {
+            sources.push(Source { stream, family });
+            weights.push(share * part / flows);
+        }
+    }
+    (sources, weights)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Instant;
+
+    use super::reader::{Reader, Seen};
+    use super::*;
+
+    const START: UnixNanos = UnixNanos(1_750_000_000_123_456_789);
+    const SECOND: u64 = 1_000_000_000;
+
+    fn settings(protocols: Protocols, exporters: usize) -> Settings {
+        Settings {
+            protocols,
+            exporters,
+            ..Settings::default()
+        }
+    }
+
+    /// Flows spread over so many seconds, read by an independent reader.
+    fn read(settings: &Settings, flows: u64, seconds: u64) -> (Simulator, Reader) {
+        let mut simulator = Simulator::new(settings, START).unwrap();
+        let mut reader = Reader::default();
+        while simulator.totals.all.flows < flows {
+            let passed = simulator.totals.all.flows * seconds * SECOND / flows;
+            let datagram = simulator.next(UnixNanos(START.0 + passed));
+            reader.read(&datagram);
+        }
+        (simulator, reader)
+    }
+
+    fn bytes(settings: &Settings) -> Vec<u8> {
+        let mut simulator = Simulator::new(settings, START).unwrap();
+        let mut all = Vec::new();
+        for step in 0..2_000 {
+            let now = UnixNanos(START.0 + step * SECOND / 10);
+            all.extend_from_slice(simulator.next(now).payload);
+        }
+        all
+    }
+
+    fn share(seen: &[Seen], is: impl Fn(&Seen) -> bool) -> f64 {
+        seen.iter().filter(|flow| is(flow)).count() as f64 / seen.len() as f64
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_bytes_and_another_seed_others() {
+        let settings = settings(Protocols::Mix, 50);
+        let other = Settings {
+            seed: 2,
+            ..settings.clone()
+        };
+        assert_eq!(bytes(&settings), bytes(&settings));
+        assert_ne!(bytes(&settings), bytes(&other));
+    }
+
+    #[test]
+    fn totals_are_what_a_reader_of_the_bytes_adds_up() {
+        for profile in [Profile::Realistic, Profile::Uniform] {
+            for exporters in [1, 2, 4, 50] {
+                let settings = Settings {
+                    profile,
+                    ..settings(Protocols::Mix, exporters)
+                };
+                let (simulator, reader) = read(&settings, 40_000, 200);
+                let mut sums = vec![Sums::default(); exporters];
+                for flow in &reader.flows {
+                    sums[flow.exporter].add_flow(flow.packets, flow.octets, flow.sampling_rate);
+                }
+                for (sums, datagrams) in sums.iter_mut().zip(&reader.datagrams) {
+                    sums.datagrams = *datagrams;
+                }
+                assert_eq!(sums, simulator.totals.by_exporter);
+                let mut all = Sums::default();
+                sums.iter().for_each(|of_exporter| all.add(of_exporter));
+                assert_eq!(all, simulator.totals.all);
+                assert_eq!(reader.gaps, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn netflow9_and_ipfix_have_20_fields_and_24_ipv4_flows_a_datagram() {
+        for protocols in [Protocols::Netflow9, Protocols::Ipfix] {
+            let settings = Settings {
+                ipv6: 0.0,
+                ..settings(protocols, 1)
+            };
+            let mut simulator = Simulator::new(&settings, START).unwrap();
+            let mut reader = Reader::default();
+            reader.read(&simulator.next(START));
+            for template in reader.templates.values().filter(|t| !t.is_options) {
+                assert_eq!(template.fields.len(), 20);
+            }
+            assert_eq!(
+                reader.templates.values().filter(|t| !t.is_options).count(),
+                2
+            );
+            for _ in 0..100 {
+                assert_eq!(simulator.next(START).flows, 24);
+            }
+        }
+    }
+
+    #[test]
+    fn sflow_datagrams_have_5_to_7_samples_and_the_mean_that_is_planned_with() {
+        let mut simulator = Simulator::new(&settings(Protocols::Sflow5, 5), START).unwrap();
+        let mut counts = [0_u32; 8];
+        for _ in 0..20_000 {
+            counts[simulator.next(START).flows as usize] += 1;
+        }
+        // A datagram with counters has room for five at least.
+        assert_eq!(counts[..5], [0; 5]);
+        let mean = simulator.totals.all.flows as f64 / 20_000.0;
+        assert!(
+            (mean - sflow::SAMPLES_MEAN).abs() < 0.1,
+            "{mean}: {counts:?}"
+        );
+    }
+
+    #[test]
+    fn protocols_and_families_have_their_shares() {
+        for exporters in [4, 50] {
+            let (simulator, reader) = read(&settings(Protocols::Mix, exporters), 400_000, 40);
+            let all = simulator.totals.all.flows as f64;
+            for (protocol, expected) in [
+                (Protocol::Netflow9, 0.55),
+                (Protocol::Ipfix, 0.30),
+                (Protocol::Sflow5, 0.10),
+                (Protocol::Netflow5, 0.05),
+            ] {
+                let share = simulator.totals.of(protocol).flows as f64 / all;
+                assert!((share - expected).abs() < 0.01, "{protocol:?}: {share}");
+            }
+            let v6 = share(&reader.flows, |flow| flow.family == Family::V6);
+            assert!((v6 - 0.25).abs() < 0.01, "{v6}");
+        }
+    }
+
+    #[test]
+    fn services_have_their_shares() {
+        let (_, reader) = read(&settings(Protocols::Mix, 50), 400_000, 40);
+        let served = |protocol: u8, port: u16| {
+            share(&reader.flows, |flow| {
+                flow.protocol == protocol && (flow.src_port == port || flow.dst_port == port)
+            })
+        };
+        for (protocol, port, expected) in [
+            (services::TCP, 443, 0.45),
+            (services::UDP, 443, 0.15),
+            (services::UDP, 53, 0.12),
+            (services::TCP, 80, 0.06),
+            (services::UDP, 123, 0.02),
+            (services::TCP, 22, 0.015),
+        ] {
+            let share = served(protocol, port);
+            let tolerance = 0.003 + expected * 0.05;
+            assert!(
+                (share - expected).abs() < tolerance,
+                "{protocol}/{port}: {share}"
+            );
+        }
+        let tcp: Vec<Seen> = reader
+            .flows
+            .iter()
+            .copied()
+            .filter(|f| f.protocol == 6)
+            .collect();
+        let complete = share(&tcp, |flow| flow.tcp_flags == 0x1b);
+        assert!((complete - 0.80).abs() < 0.02, "{complete}");
+        let syn_only = share(&tcp, |flow| flow.tcp_flags == 0x02);
+        assert!((syn_only - 0.06).abs() < 0.01, "{syn_only}");
+    }
+
+    #[test]
+    fn a_tenth_of_the_flows_stays_inside() {
+        let (_, reader) = read(&settings(Protocols::Mix, 50), 200_000, 20);
+        let inside = share(&reader.flows, |flow| {
+            hosts::is_inside(flow.family, flow.src_addr)
+                && hosts::is_inside(flow.family, flow.dst_addr)
+        });
+        assert!((inside - 0.10).abs() < 0.015, "{inside}");
+    }
+
+    #[test]
+    fn few_hosts_have_most_of_the_flows() {
+        let (_, reader) = read(&settings(Protocols::Mix, 50), 200_000, 20);
+        let mut inside: HashMap<u128, u32> = HashMap::new();
+        let mut outside: HashMap<u128, u32> = HashMap::new();
+        for flow in reader.flows.iter().filter(|flow| flow.family == Family::V4) {
+            for address in [flow.src_addr, flow.dst_addr] {
+                let population = if hosts::is_inside(Family::V4, address) {
+                    &mut inside
+                } else {
+                    &mut outside
+                };
+                *population.entry(address).or_default() += 1;
+            }
+        }
+        for (population, top) in [(&inside, 200), (&outside, 3_000)] {
+            let mut counts: Vec<u32> = population.values().copied().collect();
+            counts.sort_unstable_by(|a, b| b.cmp(a));
+            let of_top: u32 = counts[..top].iter().sum();
+            let share = f64::from(of_top) / f64::from(counts.iter().sum::<u32>());
+            assert!(share > 0.5, "the top hundredth has {share}");
+        }
+    }
+
+    #[test]
+    fn uniform_addresses_hardly_repeat() {
+        let settings = Settings {
+            profile: Profile::Uniform,
+            ..settings(Protocols::Netflow9, 4)
+        };
+        let (_, reader) = read(&settings, 20_000, 2);
+        let mut sources: Vec<u128> = reader.flows.iter().map(|flow| flow.src_addr).collect();
+        let flows = sources.len();
+        sources.sort_unstable();
+        sources.dedup();
+        assert!(sources.len() as f64 > flows as f64 * 0.999);
+    }
+
+    #[test]
+    fn packets_are_log_normal_and_an_answer_is_eight_times_its_request() {
+        let (_, reader) = read(&settings(Protocols::Netflow9, 1), 200_000, 20);
+        let mut packets: Vec<u32> = Vec::new();
+        let (mut requested, mut answered) = (0.0, 0.0);
+        for flow in reader
+            .flows
+            .iter()
+            .filter(|f| f.protocol == 6 && f.tcp_flags == 0x1b)
+        {
+            packets.push(flow.packets);
+            let octets = f64::from(flow.octets) / f64::from(flow.packets);
+            match (flow.src_port, flow.dst_port) {
+                (443, _) => answered += octets,
+                (_, 443) => requested += octets,
+                _ => {}
+            }
+        }
+        packets.sort_unstable();
+        let median = packets[packets.len() / 2];
+        let high = packets[packets.len() * 95 / 100];
+        assert!((6..=10).contains(&median), "{median}");
+        assert!((320..=480).contains(&high), "{high}");
+        let ratio = answered / requested;
+        assert!((6.5..9.0).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn no_flow_is_longer_than_the_active_timeout_or_from_the_future() {
+        let (_, reader) = read(&settings(Protocols::Mix, 4), 200_000, 400);
+        let mut full = 0;
+        for flow in reader.flows.iter().filter(|flow| flow.start_ms > 0) {
+            let age_ms = flow.export_ms as i64 - flow.end_ms as i64;
+            // NetFlow v9 tells its time in whole seconds.
+            assert!((-1_000..=80_000).contains(&age_ms), "{flow:?}");
+            let duration_ms = flow.end_ms - flow.start_ms;
+            assert!(duration_ms <= 60_000, "{flow:?}");
+            full += u32::from(duration_ms == 60_000);
+        }
+        assert!(full > 1_000, "{full} flows were cut by the active timeout");
+    }
+
+    #[test]
+    fn announcements_come_first_and_again_within_their_time() {
+        let (_, reader) = read(&settings(Protocols::Mix, 50), 100_000, 150);
+        for (key, times) in &reader.announced_ms {
+            assert!(times.len() >= 2, "{key:?}");
+            for pair in times.windows(2) {
+                assert!(pair[1] - pair[0] < 75_000, "{key:?}: {times:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn lost_datagrams_leave_gaps_and_are_counted_apart() {
+        let settings = Settings {
+            loss: 0.1,
+            ..settings(Protocols::Netflow9, 4)
+        };
+        let (simulator, reader) = read(&settings, 200_000, 10);
+        let totals = simulator.totals();
+        assert!(totals.lost.datagrams > 30, "{}", totals.lost.datagrams);
+        assert_eq!(reader.gaps, totals.lost.datagrams);
+        assert_eq!(reader.flows.len() as u64, totals.all.flows);
+    }
+
+    #[test]
+    fn a_restarted_exporter_begins_its_sequence_and_announces_again() {
+        let (_, reader) = read(&settings(Protocols::Mix, 50), 200_000, 600);
+        assert_eq!(reader.restarts, 1);
+    }
+
+    #[test]
+    fn impossible_settings_say_what_is_possible() {
+        let error = Simulator::new(&settings(Protocols::Mix, 0), START).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "0 exporters are not possible; ask for 1 to 4096"
+        );
+    }
+
+    #[test]
+    fn a_flow_is_made_in_less_than_five_microseconds() {
+        // The bound is for an unoptimised build on a busy machine; a release build needs a tenth.
+        for protocols in [
+            Protocols::Netflow5,
+            Protocols::Netflow9,
+            Protocols::Ipfix,
+            Protocols::Sflow5,
+        ] {
+            let mut simulator = Simulator::new(&settings(protocols, 50), START).unwrap();
+            let started = Instant::now();
+            while simulator.totals.all.flows < 300_000 {
+                simulator.next(START);
+            }
+            let flows = simulator.totals.all.flows as f64;
+            let nanoseconds = started.elapsed().as_nanos() as f64 / flows;
+            println!("{protocols:?}: {nanoseconds:.0} ns a flow");
+            assert!(nanoseconds < 5_000.0, "{protocols:?}: {nanoseconds} ns");
+        }
+    }
+}

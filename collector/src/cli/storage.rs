@@ -1,0 +1,64 @@
+//! The store of `run` and `replay`: the configured server or the embedded engine, by one path.
+
+use std::sync::Arc;
+
+use flowsluice::config::Config;
+use flowsluice::ledger::StoreCounts;
+use flowsluice::store::embedded::Engine;
+use flowsluice::store::{self, Endpoint, StopReport, Store, WorkerQueue};
+use tokio::runtime::Runtime;
+
+/// Where rows go while a command runs.
+pub struct Storage {
+    store: Store,
+    /// The child process, when the store is the embedded ClickHouse.
+    pub engine: Option<Arc<Engine>>,
+    /// Where ClickHouse listens, and as whom the collector writes.
+    pub endpoint: Endpoint,
+}
+
+impl Storage {
+    /// Starts the engine when no server is configured, and the store on top. Returns before
+    /// ClickHouse answers: rows are queued until then.
+    ///
+    /// # Errors
+    /// When the engine cannot be started or the server's password not be read.
+    pub fn start(
+        config: &Config,
+        runtime: &Runtime,
+        counts: Arc<StoreCounts>,
+        workers: usize,
+    ) -> anyhow::Result<(Self, Vec<WorkerQueue>)> {
+        let engine = match config.store.url {
+            Some(_) => None,
+            None => Some(Arc::new(Engine::start(&config.store)?)),
+        };
+        let endpoint = match &engine {
+            Some(engine) => engine.endpoint(),
+            None => store::endpoint(&config.store)?,
+        };
+        let _inside = runtime.enter();
+        let (store, queues) =
+            Store::start(&config.store, &endpoint, counts, workers, &config.batch);
+        let storage = Self {
+            store,
+            engine,
+            endpoint,
+        };
+        Ok((storage, queues))
+    }
+
+    /// True once ClickHouse answered and has the schema; follows it.
+    pub fn ready(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.store.ready()
+    }
+
+    /// Stores what was handed over, then ends the engine.
+    pub fn stop(self, runtime: &Runtime) -> StopReport {
+        let report = runtime.block_on(self.store.stop());
+        if let Some(engine) = self.engine {
+            engine.stop();
+        }
+        report
+    }
+}

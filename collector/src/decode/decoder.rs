@@ -1,0 +1,301 @@
+//! One datagram: which protocol, which exporter, and what became of it.
+
+use std::sync::Arc;
+
+use super::exporters::{Domain, Domains};
+use super::plan::Spans;
+use super::sets::{Message, TemplateLimits, Workspace};
+use super::shared::{DomainKey, Shared};
+use super::{Burst, BurstBuffer, FlowSink, ipfix, netflow5, netflow9};
+use crate::config::{self, Protocol};
+use crate::flow::FlowType;
+use crate::ledger::{DropReason, WorkerCounts};
+use crate::receive::Datagram;
+use crate::units::UnixNanos;
+
+/// A worker's decoder: all state between datagrams.
+#[derive(Debug)]
+pub struct Decoder {
+    enabled: Enabled,
+    limits: TemplateLimits,
+    domains: Domains,
+    shared: Arc<Shared>,
+    buffer: BurstBuffer,
+    spans: Spans,
+    status: StatusClock,
+}
+
+/// When the status page was told last.
+#[derive(Debug, Default)]
+struct StatusClock {
+    /// When the latest datagram arrived.
+    now: UnixNanos,
+    told: UnixNanos,
+    /// Something was decoded since `told`.
+    is_due: bool,
+    /// Something was decoded in this turn.
+    is_busy: bool,
+}
+
+impl Decoder {
+    /// `shared` is the same for all workers of a collector.
+    #[must_use]
+    pub fn new(
+        config: &config::Decode,
+        listeners: &[config::Listener],
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            enabled: Enabled::new(&config.protocols, listeners),
+            limits: TemplateLimits {
+                all: config.templates_max,
+                per_domain: config.templates_per_exporter_max,
+            },
+            domains: Domains::new(
+                config.exporters_max,
+                config.sampling_rate_default,
+                Arc::clone(&shared),
+            ),
+            shared,
+            buffer: BurstBuffer::default(),
+            spans: Spans::default(),
+            status: StatusClock::default(),
+        }
+    }
+
+    /// Decodes one datagram: counts all of it in `counts`, hands its flows to `sink`.
+    #[inline]
+    pub fn decode(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut impl FlowSink,
+    ) {
+        counts.datagrams_received += 1;
+        counts.bytes_received += datagram.payload.len() as u64;
+        match self.dispatch(datagram, counts, sink) {
+            Ok(()) => {
+                counts.datagrams_decoded += 1;
+                self.status.now = datagram.received;
+                self.status.is_busy = true;
+            }
+            Err(reason) => counts.drop_one(reason),
+        }
+    }
+
+    /// Once a turn: takes over what other workers learned, and tells the status page once a second.
+    #[inline]
+    pub fn turn(&mut self) {
+        self.domains.take_over();
+        let status = &mut self.status;
+        status.is_due |= status.is_busy;
+        // A turn without a datagram does not move this clock, and is a good moment anyway.
+        let due = !status.is_busy || status.now.0.abs_diff(status.told.0) >= STATUS_EVERY_NS;
+        status.is_busy = false;
+        if status.is_due && due && self.domains.publish_status() {
+            status.told = status.now;
+            status.is_due = false;
+        }
+    }
+
+    fn dispatch<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        if datagram.cut {
+            return Err(DropReason::DatagramCut);
+        }
+        let protocol = protocol(datagram.payload)?;
+        if !self.enabled.allows(protocol, datagram.local_port) {
+            return Err(DropReason::ProtocolDisabled);
+        }
+        match protocol {
+            Protocol::Netflow5 => self.netflow5(datagram, counts, sink),
+            Protocol::Netflow9 => self.netflow9(datagram, counts, sink),
+            Protocol::Ipfix => self.ipfix(datagram, counts, sink),
+            Protocol::Sflow5 => Err(DropReason::VersionUnknown),
+        }
+    }
+
+    fn netflow5<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        let header = netflow5::header(datagram.payload)?;
+        let key = key(datagram, FlowType::Netflow5, header.engine);
+        let domain = self.domains.get(key).ok_or(DropReason::ExporterLimit)?;
+        let flows_before = counts.flows_decoded;
+        domain.begin(datagram.received);
+        let mut burst = Burst::new(&mut self.buffer, sink);
+        netflow5::decode(&header, domain, counts, &mut burst);
+        burst.flush();
+        domain.finish(counts.flows_decoded - flows_before, &self.shared);
+        counts.datagrams_netflow5 += 1;
+        Ok(())
+    }
+
+    fn netflow9<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        let received_ms = datagram.received.millis();
+        let (source_id, message) = netflow9::header(datagram.payload, received_ms)?;
+        let key = key(datagram, FlowType::Netflow9, source_id);
+        self.messages(key, datagram, counts, sink, |_, work| work.decode(&message))?;
+        counts.datagrams_netflow9 += 1;
+        Ok(())
+    }
+
+    fn ipfix<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        let payload = datagram.payload;
+        let received_ms = datagram.received.millis();
+        let (first_domain, first) = ipfix::header(payload, 0, received_ms)?;
+        let key = key(datagram, FlowType::Ipfix, first_domain);
+        self.messages(key, datagram, counts, sink, |payload, work| {
+            let mut message = first;
+            loop {
+                let boot_ms = work.domain.learned().boot_ms;
+                message.clock = ipfix::with_boot(message.clock, boot_ms);
+                work.decode(&message);
+                let end = message.bytes.len();
+                if !ipfix::continues(payload, end) {
+                    break;
+                }
+                // A further message is taken when it is whole and of the same domain.
+                match ipfix::header(payload, end, received_ms) {
+                    Ok((domain, next)) if domain == first_domain => message = next,
+                    _ => break,
+                }
+            }
+            trailing(&message, payload, work.counts);
+        })?;
+        counts.datagrams_ipfix += 1;
+        Ok(())
+    }
+
+    /// Looks the exporter up, lets `decode` work on the message or messages, and concludes.
+    #[inline(always)]
+    fn messages<S: FlowSink>(
+        &mut self,
+        key: DomainKey,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+        decode: impl FnOnce(&[u8], &mut Workspace<'_, '_, S>),
+    ) -> Result<(), DropReason> {
+        let domain: &mut Domain = self.domains.get(key).ok_or(DropReason::ExporterLimit)?;
+        let flows_before = counts.flows_decoded;
+        domain.begin(datagram.received);
+        let mut burst = Burst::new(&mut self.buffer, sink);
+        let mut work = Workspace {
+            domain,
+            spans: &mut self.spans,
+            counts,
+            burst: &mut burst,
+            limits: self.limits,
+            shared: &self.shared,
+        };
+        decode(datagram.payload, &mut work);
+        let Workspace {
+            domain,
+            counts,
+            burst,
+            ..
+        } = work;
+        burst.flush();
+        domain.finish(counts.flows_decoded - flows_before, &self.shared);
+        Ok(())
+    }
+}
+
+/// Nanoseconds between two reports to the status page.
+const STATUS_EVERY_NS: u64 = 1_000_000_000;
+
+/// Counts bytes after the last message that are neither a message nor padding.
+fn trailing(last: &Message<'_>, payload: &[u8], counts: &mut WorkerCounts) {
+    let rest = payload.get(last.bytes.len()..).unwrap_or_default();
+    if rest.iter().any(|byte| *byte != 0) {
+        counts.drop_one(DropReason::SetMalformed);
+    }
+}
+
+fn key(datagram: &Datagram<'_>, flow_type: FlowType, observation_domain: u32) -> DomainKey {
+    DomainKey {
+        source: datagram.source,
+        flow_type,
+        observation_domain,
+    }
+}
+
+/// The protocol that the first bytes name. sFlow's version has four of them, the others' two.
+#[inline]
+fn protocol(payload: &[u8]) -> Result<Protocol, DropReason> {
+    let [v0, v1, rest @ ..] = payload else {
+        return Err(DropReason::DatagramTruncated);
+    };
+    match u16::from_be_bytes([*v0, *v1]) {
+        netflow5::VERSION => Ok(Protocol::Netflow5),
+        netflow9::VERSION => Ok(Protocol::Netflow9),
+        ipfix::VERSION => Ok(Protocol::Ipfix),
+        0 => match rest {
+            [0, 5, ..] => Ok(Protocol::Sflow5),
+            [] | [_] => Err(DropReason::DatagramTruncated),
+            _ => Err(DropReason::VersionUnknown),
+        },
+        _ => Err(DropReason::VersionUnknown),
+    }
+}
+
+/// Protocols that are switched on, globally and by port.
+#[derive(Debug)]
+struct Enabled {
+    everywhere: u8,
+    /// By port, where a listener has protocols of its own. A listener's list narrows the global one.
+    ports: Vec<(u16, u8)>,
+}
+
+impl Enabled {
+    fn new(protocols: &[Protocol], listeners: &[config::Listener]) -> Self {
+        let everywhere = bits(protocols);
+        let mut ports = Vec::<(u16, u8)>::new();
+        for listener in listeners {
+            let own = match listener.protocols.as_slice() {
+                [] => everywhere,
+                protocols => everywhere & bits(protocols),
+            };
+            // Two listeners may share a port on different addresses; the datagram does not say
+            // which of them it came by.
+            match ports.iter_mut().find(|(port, _)| *port == listener.port) {
+                Some((_, bits)) => *bits |= own,
+                None => ports.push((listener.port, own)),
+            }
+        }
+        ports.retain(|(_, bits)| *bits != everywhere);
+        Self { everywhere, ports }
+    }
+
+    #[inline]
+    fn allows(&self, protocol: Protocol, local_port: u16) -> bool {
+        let own = self.ports.iter().find(|(port, _)| *port == local_port);
+        own.map_or(self.everywhere, |(_, bits)| *bits) & bit(protocol) != 0
+    }
+}
+
+const fn bit(protocol: Protocol) -> u8 {
+    1 << protocol as u8
+}
+
+fn bits(protocols: &[Protocol]) -> u8 {
+    protocols.iter().fold(0, |bits, p| bits | bit(*p))
+}

@@ -1,0 +1,317 @@
+//! What a worker holds of each exporter and observation domain.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::record::Extras;
+use super::shared::{
+    Change, DomainKey, ExporterStatus, Knowledge, Learned, Shared, StatusSlot, lock,
+};
+use super::template::Template;
+use crate::flow::{Address, Flow, SamplingSource};
+use crate::units::UnixNanos;
+
+/// A sampling rate and where it came from.
+pub type Rate = (u32, SamplingSource);
+
+/// One exporter and domain.
+#[derive(Debug)]
+pub struct Domain {
+    key: DomainKey,
+    knowledge: Knowledge,
+    /// What every flow of the domain begins as.
+    base: Flow,
+    /// `decode.sampling_rate_default`.
+    rate_default: u32,
+    /// The rate of the latest flow.
+    latest_rate: Rate,
+    /// `learned` before the changes of this datagram.
+    before: Option<Arc<Learned>>,
+    /// What this datagram taught, at most one for each four bytes of it.
+    changes: Vec<Change>,
+    /// Templates among them.
+    templates_new: usize,
+    datagrams: u64,
+    flows: u64,
+    last_seen: UnixNanos,
+}
+
+impl Domain {
+    fn new(key: DomainKey, knowledge: Knowledge, rate_default: u32) -> Self {
+        let mut domain = Self {
+            key,
+            knowledge,
+            base: Flow {
+                exporter_source: key.source.into(),
+                flow_type: key.flow_type,
+                observation_domain: key.observation_domain,
+                ..Flow::EMPTY
+            },
+            rate_default,
+            latest_rate: Rate::default(),
+            before: None,
+            changes: Vec::new(),
+            templates_new: 0,
+            datagrams: 0,
+            flows: 0,
+            last_seen: UnixNanos::default(),
+        };
+        domain.refresh();
+        domain
+    }
+
+    /// What every flow of the domain begins as.
+    #[must_use]
+    #[inline]
+    pub const fn base(&self) -> &Flow {
+        &self.base
+    }
+
+    /// All that the domain has told of itself.
+    #[must_use]
+    #[inline]
+    pub fn learned(&self) -> &Learned {
+        &self.knowledge.learned
+    }
+
+    /// Templates learned from the datagram in hand.
+    #[must_use]
+    pub const fn templates_new(&self) -> usize {
+        self.templates_new
+    }
+
+    /// A datagram arrived.
+    #[inline]
+    pub fn begin(&mut self, received: UnixNanos) {
+        self.base.time_received_s = received.seconds();
+        self.last_seen = received;
+    }
+
+    /// It is decoded: `flows` came out of it. What it taught goes to the other workers.
+    #[inline]
+    pub fn finish(&mut self, flows: u64, shared: &Shared) {
+        self.datagrams += 1;
+        self.flows += flows;
+        if !self.changes.is_empty() {
+            self.publish(shared);
+        }
+    }
+
+    /// The exporter's own address and the rate, where the datagram's header tells them.
+    #[inline]
+    pub fn observe(&mut self, exporter_addr: Option<Address>, rate: Option<Rate>) {
+        if let Some(addr) = exporter_addr {
+            self.base.exporter_addr = addr;
+        }
+        if let Some(rate) = rate {
+            self.latest_rate = rate;
+        }
+    }
+
+    /// The rate for a record with these `extras`: its own, that of the sampler that it names,
+    /// that of the domain, of the exporter, the operator's default.
+    #[must_use]
+    #[inline]
+    pub fn rate(&self, extras: &Extras) -> Rate {
+        let own = extras.rate.rate();
+        if own > 0 {
+            return (own, SamplingSource::Record);
+        }
+        let Knowledge { learned, elsewhere } = &self.knowledge;
+        let of_sampler = extras
+            .sampler
+            .and_then(|id| learned.sampling.of(id).or_else(|| elsewhere.of(id)));
+        match of_sampler {
+            Some(rate) => (rate, SamplingSource::Options),
+            None => (self.base.sampling_rate, self.base.sampling_source),
+        }
+    }
+
+    /// Takes note of the facts in an options record. `facts` is the flow that its fields filled.
+    pub fn learn_options(&mut self, facts: &Flow, extras: &Extras) {
+        let rate = extras.rate.rate();
+        if rate > 0 && !self.learned().sampling.knows(extras.sampler, rate) {
+            self.change(Change::Rate(extras.sampler, rate));
+        }
+        let addr = facts.exporter_addr;
+        let unspecified = addr.to_ip().is_unspecified();
+        if !unspecified && addr != self.learned().exporter_addr {
+            self.change(Change::ExporterAddr(addr));
+        }
+        // Some exporters compute it anew each time and are a few milliseconds off.
+        const BOOT_JITTER_MS: u64 = 1000;
+        let boot_ms = extras.boot_ms;
+        if boot_ms > 0 && boot_ms.abs_diff(self.learned().boot_ms) > BOOT_JITTER_MS {
+            self.change(Change::Boot(boot_ms));
+        }
+    }
+
+    /// Takes in a template.
+    pub fn learn_template(&mut self, template: Template) {
+        self.templates_new += 1;
+        self.change(Change::Template(Arc::new(template)));
+    }
+
+    /// Makes a change here at once; the others hear of it when the datagram is done.
+    pub fn change(&mut self, change: Change) {
+        if self.before.is_none() {
+            self.before = Some(Arc::clone(&self.knowledge.learned));
+        }
+        Arc::make_mut(&mut self.knowledge.learned).apply(&change);
+        self.changes.push(change);
+        self.refresh();
+    }
+
+    #[cold]
+    fn publish(&mut self, shared: &Shared) {
+        if let Some(before) = self.before.take() {
+            let mine = &self.knowledge.learned;
+            self.knowledge = shared.publish(self.key, &before, mine, &self.changes);
+        }
+        self.changes = Vec::new();
+        self.templates_new = 0;
+        self.refresh();
+    }
+
+    /// Sets what follows from the knowledge.
+    fn refresh(&mut self) {
+        let Knowledge { learned, elsewhere } = &self.knowledge;
+        let rate = learned.sampling.plain().or_else(|| elsewhere.plain());
+        let (rate, source) = match (rate, self.rate_default) {
+            (Some(rate), _) => (rate, SamplingSource::Options),
+            (None, 0) => Rate::default(),
+            (None, rate) => (rate, SamplingSource::Default),
+        };
+        self.base.sampling_rate = rate;
+        self.base.sampling_source = source;
+        self.base.exporter_addr = if learned.exporter_addr.is_unknown() {
+            self.base.exporter_source
+        } else {
+            learned.exporter_addr
+        };
+        self.latest_rate = (rate, source);
+    }
+
+    fn status(&self) -> ExporterStatus {
+        ExporterStatus {
+            source: self.key.source,
+            exporter_addr: self.base.exporter_addr.to_ip(),
+            flow_type: self.key.flow_type,
+            observation_domain: self.key.observation_domain,
+            last_seen: self.last_seen,
+            datagrams: self.datagrams,
+            flows: self.flows,
+            templates: self.learned().templates() as u64,
+            sampling_rate: self.latest_rate.0,
+            sampling_source: self.latest_rate.1,
+        }
+    }
+}
+
+/// A worker's exporters and domains.
+#[derive(Debug)]
+pub struct Domains {
+    index: HashMap<DomainKey, usize>,
+    list: Vec<Domain>,
+    exporters_max: usize,
+    rate_default: u32,
+    shared: Arc<Shared>,
+    /// The changes of others up to here are taken over.
+    epoch: u64,
+    slot: StatusSlot,
+}
+
+impl Domains {
+    /// None yet. `exporters_max` holds for all workers together.
+    #[must_use]
+    pub fn new(exporters_max: usize, rate_default: u32, shared: Arc<Shared>) -> Self {
+        Self {
+            index: HashMap::new(),
+            list: Vec::new(),
+            exporters_max,
+            rate_default,
+            epoch: 0,
+            slot: shared.status_slot(),
+            shared,
+        }
+    }
+
+    /// The domain of `key`, made when it is new; `None` when there are too many others.
+    #[inline]
+    pub fn get(&mut self, key: DomainKey) -> Option<&mut Domain> {
+        let at = match self.index.get(&key) {
+            Some(at) => *at,
+            None => self.add(key)?,
+        };
+        self.list.get_mut(at)
+    }
+
+    #[cold]
+    fn add(&mut self, key: DomainKey) -> Option<usize> {
+        let knowledge = self.shared.register(key, self.exporters_max)?;
+        let at = self.list.len();
+        self.list
+            .push(Domain::new(key, knowledge, self.rate_default));
+        self.index.insert(key, at);
+        Some(at)
+    }
+
+    /// Takes over what other workers learned since the last time; one load when that is nothing.
+    #[inline]
+    pub fn take_over(&mut self) {
+        if self.shared.epoch() != self.epoch {
+            self.take_over_changes();
+        }
+    }
+
+    #[cold]
+    fn take_over_changes(&mut self) {
+        let Self {
+            index,
+            list,
+            shared,
+            epoch,
+            ..
+        } = self;
+        let mut rates = None;
+        let mut changed = Vec::new();
+        *epoch = shared.changes_since(
+            *epoch,
+            |key, learned| changed.push((*key, Arc::clone(learned))),
+            |rates_of| {
+                let all = list.iter().map(|domain| rates_of(&domain.key.source));
+                rates = Some(all.collect::<Vec<_>>());
+            },
+        );
+        for (key, learned) in changed {
+            if let Some(domain) = index.get(&key).and_then(|at| list.get_mut(*at)) {
+                domain.knowledge.learned = learned;
+                domain.refresh();
+            }
+        }
+        for (domain, rates) in list.iter_mut().zip(rates.into_iter().flatten()) {
+            if let Some(rates) = rates {
+                domain.knowledge.elsewhere = rates;
+                domain.refresh();
+            }
+        }
+    }
+
+    /// Shows the state to the status page; waits for nobody, and says whether it got through.
+    pub fn publish_status(&self) -> bool {
+        let Ok(mut slot) = self.slot.try_lock() else {
+            return false;
+        };
+        slot.clear();
+        slot.extend(self.list.iter().map(Domain::status));
+        true
+    }
+}
+
+impl Drop for Domains {
+    fn drop(&mut self) {
+        let statuses = self.list.iter().map(Domain::status).collect();
+        *lock(&self.slot) = statuses;
+    }
+}

@@ -1,0 +1,420 @@
+//! A template compiled: the operations that turn one record into one flow.
+//!
+//! A number of one to eight bytes is read as the eight bytes that end where it ends, and what
+//! stands before it is shifted out: one load for every length. The eight bytes before the record
+//! are always there, because a message header and a set header come first.
+
+use super::fields::{self, Element, Else, Section, Target, Width};
+use super::record::{Clock, Extras, is_unknown, store};
+use crate::flow::Flow;
+
+/// Fields of one template. A datagram of 1500 bytes has room for 366; real ones stay below 100.
+pub const TEMPLATE_FIELDS_MAX: usize = 256;
+
+/// The length that says: the record tells (RFC 7011 section 7).
+pub const VARIABLE_LENGTH: u16 = 65_535;
+
+/// Bytes before the record that a window begins with.
+pub const WINDOW_LEAD: usize = 8;
+
+/// One field of a template as the exporter wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldSpec {
+    /// Private enterprise number, 0 for IANA's.
+    pub enterprise: u32,
+    /// Element number without the enterprise bit.
+    pub id: u16,
+    /// Bytes, or [`VARIABLE_LENGTH`].
+    pub len: u16,
+    /// A scope of NetFlow v9 (RFC 3954 section 6.1), whose numbers are not element numbers.
+    pub is_scope: bool,
+}
+
+/// Where a field of a record lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// One past its last byte, from the record's first.
+    end: u16,
+    len: u16,
+}
+
+/// Room for the spans of one record; made once a worker.
+#[derive(Debug)]
+pub struct Spans(Box<[Span; TEMPLATE_FIELDS_MAX]>);
+
+impl Default for Spans {
+    fn default() -> Self {
+        Self(Box::new([Span::default(); TEMPLATE_FIELDS_MAX]))
+    }
+}
+
+/// One operation: read a field, store it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Op {
+    target: Target,
+    index: u8,
+    /// Bits before the number in its eight bytes.
+    shift: u8,
+    /// Fixed layout: one past the field's last byte. Variable layout: number of the field.
+    at: u16,
+}
+
+/// How records lie in a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// All as long as each other.
+    Fixed {
+        /// Bytes of a record, at least 1.
+        len: usize,
+    },
+    /// With fields that tell their own length.
+    Variable {
+        /// Lengths in the order of the fields.
+        lens: Box<[u16]>,
+        /// Bytes of the shortest record.
+        len_min: usize,
+    },
+}
+
+/// The sampled packet in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PacketAt {
+    section: Section,
+    /// As in [`Op::at`].
+    at: u16,
+    len: u16,
+}
+
+/// What to do with each record of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    layout: Layout,
+    /// One for each field of `Flow` that is filled.
+    ops: Box<[Op]>,
+    /// Those that step in where an operation before left the field unknown.
+    fallbacks: Box<[Op]>,
+    packet: Option<PacketAt>,
+    /// Some operation writes to [`Extras`].
+    pub uses_extras: bool,
+    /// Type and code of ICMP can only come from the destination port (RFC 3954: unset; practice).
+    pub icmp_from_port: bool,
+    /// LAST_SWITCHED, for exporters that do not say their uptime.
+    last_switched: Option<Op>,
+}
+
+impl Plan {
+    /// Compiles `fields`; `None` when no record length comes of them.
+    #[must_use]
+    pub fn compile(fields: &[FieldSpec]) -> Option<Self> {
+        let layout = Layout::of(fields)?;
+        let mut candidates = candidates(fields, &layout);
+        candidates.sort_by_key(|(element, _)| (element.target.slot(), element.index, element.rank));
+        let mut ops = Vec::new();
+        let mut fallbacks = Vec::new();
+        let mut previous: Option<Element> = None;
+        for (element, op) in candidates {
+            let same_slot = previous.is_some_and(|p| {
+                (p.target.slot(), p.index) == (element.target.slot(), element.index)
+            });
+            // A repeated element: the first is the outermost (RFC 7011 section 8) and stands.
+            let repeated = previous == Some(element);
+            previous = Some(element);
+            if !same_slot {
+                ops.push(op);
+            } else if !repeated && element.otherwise == Else::Unknown {
+                fallbacks.push(op);
+            }
+        }
+        // The observation time is for records that have no other.
+        let (observed, mut ops): (Vec<_>, Vec<_>) = ops
+            .into_iter()
+            .partition(|op| op.target.slot() == Target::ObservedSeconds);
+        fallbacks.extend(observed);
+        ops.sort_by_key(|op| op.at);
+        let all = || ops.iter().chain(&fallbacks);
+        let has = |target| all().any(|op| op.target == target);
+        Some(Self {
+            uses_extras: all().any(|op| op.target.is_extra()),
+            icmp_from_port: has(Target::DstPort)
+                && !has(Target::IcmpTypeCode)
+                && !has(Target::IcmpType),
+            last_switched: all().find(|op| op.target == Target::EndUptime).copied(),
+            packet: packet_at(fields, &layout),
+            layout,
+            ops: ops.into(),
+            fallbacks: fallbacks.into(),
+        })
+    }
+
+    /// How records lie in a set.
+    #[must_use]
+    #[inline]
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The fields of the record of a fixed layout. `window` is the record with the
+    /// [`WINDOW_LEAD`] bytes before it.
+    #[inline]
+    pub fn fill_fixed(&self, window: &[u8], clock: &Clock, flow: &mut Flow, extras: &mut Extras) {
+        if self.packet.is_some() {
+            self.fill_packet(window, None, flow);
+        }
+        let clock = self.own_clock(window, None, clock);
+        for op in &self.ops {
+            let value = number(window, op.at, op.shift);
+            store(
+                op.target,
+                op.index,
+                value,
+                || sixteen(window, op.at),
+                &clock,
+                flow,
+                extras,
+            );
+        }
+        if !self.fallbacks.is_empty() {
+            self.fill_fallbacks(window, None, &clock, flow, extras);
+        }
+    }
+
+    /// The fields of a record whose `spans` [`Plan::measure`] found.
+    pub fn fill_variable(
+        &self,
+        window: &[u8],
+        spans: &Spans,
+        clock: &Clock,
+        flow: &mut Flow,
+        extras: &mut Extras,
+    ) {
+        self.fill_packet(window, Some(spans), flow);
+        let clock = self.own_clock(window, Some(spans), clock);
+        for op in &self.ops {
+            fill_one(*op, window, Some(spans), &clock, flow, extras);
+        }
+        self.fill_fallbacks(window, Some(spans), &clock, flow, extras);
+    }
+
+    #[inline(never)]
+    fn fill_fallbacks(
+        &self,
+        window: &[u8],
+        spans: Option<&Spans>,
+        clock: &Clock,
+        flow: &mut Flow,
+        extras: &mut Extras,
+    ) {
+        for op in &self.fallbacks {
+            if is_unknown(op.target, op.index, flow, extras) {
+                fill_one(*op, window, spans, clock, flow, extras);
+            }
+        }
+    }
+
+    /// A clock for exporters that send uptimes but not their own: the last packet is taken to be
+    /// as old as the message, so durations stay right.
+    #[inline]
+    fn own_clock(&self, window: &[u8], spans: Option<&Spans>, clock: &Clock) -> Clock {
+        match (clock.uptime_ms, self.last_switched) {
+            (None, Some(op)) => Clock {
+                uptime_ms: Some(read(op, window, spans).0 as u32),
+                ..*clock
+            },
+            _ => *clock,
+        }
+    }
+
+    /// Finds where the fields of the record at the start of `rest` lie, and its length. `None`
+    /// when a field runs past `rest`.
+    pub fn measure(&self, rest: &[u8], spans: &mut Spans) -> Option<usize> {
+        let Layout::Variable { lens, .. } = &self.layout else {
+            return None;
+        };
+        let mut at = 0;
+        for (span, fixed) in spans.0.iter_mut().zip(lens) {
+            let len = if *fixed == VARIABLE_LENGTH {
+                let (prefix, len) = length_prefix(rest.get(at..)?)?;
+                at += prefix;
+                len
+            } else {
+                *fixed
+            };
+            at += usize::from(len);
+            if at > rest.len() {
+                return None;
+            }
+            let end = u16::try_from(at).ok()?;
+            *span = Span { end, len };
+        }
+        Some(at)
+    }
+
+    fn fill_packet(&self, window: &[u8], spans: Option<&Spans>, flow: &mut Flow) {
+        let Some(packet) = self.packet else { return };
+        let (end, len) = match spans {
+            None => (packet.at, packet.len),
+            Some(spans) => match spans.0.get(usize::from(packet.at)) {
+                Some(span) => (span.end, span.len),
+                None => return,
+            },
+        };
+        let end = usize::from(end) + WINDOW_LEAD;
+        let Some(bytes) = window.get(end - usize::from(len)..end) else {
+            return;
+        };
+        let frame_length = self.ops.iter().find(|op| op.target == Target::FrameLength);
+        let frame_len = frame_length.map_or(0, |op| read(*op, window, spans).0);
+        super::record::packet(packet.section, bytes, frame_len, flow);
+    }
+}
+
+impl Layout {
+    /// The layout of records with `fields`; `None` when a record would have no bytes.
+    fn of(fields: &[FieldSpec]) -> Option<Self> {
+        let is_variable = |f: &FieldSpec| f.len == VARIABLE_LENGTH;
+        let len_min = fields
+            .iter()
+            .map(|f| {
+                if is_variable(f) {
+                    1
+                } else {
+                    usize::from(f.len)
+                }
+            })
+            .sum();
+        if len_min == 0 || len_min > usize::from(u16::MAX) {
+            return None;
+        }
+        Some(if fields.iter().any(is_variable) {
+            let lens = fields.iter().map(|f| f.len).collect();
+            Self::Variable { lens, len_min }
+        } else {
+            Self::Fixed { len: len_min }
+        })
+    }
+
+    /// `Op::at` of each field.
+    fn places(&self, fields: &[FieldSpec]) -> Vec<u16> {
+        let mut end = 0;
+        (0..)
+            .zip(fields)
+            .map(|(number, field)| match self {
+                Self::Variable { .. } => number,
+                Self::Fixed { .. } => {
+                    end += field.len;
+                    end
+                }
+            })
+            .collect()
+    }
+}
+
+/// Every field that fills something, with the operation for it.
+fn candidates(fields: &[FieldSpec], layout: &Layout) -> Vec<(Element, Op)> {
+    let known = |(field, at): (&FieldSpec, u16)| {
+        if field.is_scope {
+            return None;
+        }
+        let element = fields::element(field.enterprise, field.id)?;
+        let fits = match element.width {
+            Width::Number => field.len > 0,
+            Width::Exactly(len) => field.len == len,
+        };
+        let op = Op {
+            target: element.target,
+            index: element.index,
+            shift: shift_for(field.len),
+            at,
+        };
+        fits.then_some((element, op))
+    };
+    fields
+        .iter()
+        .zip(layout.places(fields))
+        .filter_map(known)
+        .collect()
+}
+
+fn packet_at(fields: &[FieldSpec], layout: &Layout) -> Option<PacketAt> {
+    fields
+        .iter()
+        .zip(layout.places(fields))
+        .find_map(|(field, at)| {
+            Some(PacketAt {
+                section: fields::section(field.enterprise, field.id)?,
+                at,
+                len: field.len,
+            })
+        })
+}
+
+/// Bits that stand before a number of `len` bytes in its eight.
+fn shift_for(len: u16) -> u8 {
+    64 - 8 * len.min(8) as u8
+}
+
+/// The number that ends `end` bytes into the record.
+#[inline(always)]
+fn number(window: &[u8], end: u16, shift: u8) -> u64 {
+    let end = usize::from(end);
+    let bytes = window
+        .get(end..)
+        .and_then(<[u8]>::first_chunk::<WINDOW_LEAD>);
+    // A plan's ends lie within the record, so zero only stands in for what cannot be.
+    debug_assert!(bytes.is_some());
+    let value = bytes.map_or(0, |b| u64::from_be_bytes(*b));
+    (value << (shift & 63)) >> (shift & 63)
+}
+
+/// The sixteen bytes that end `end` bytes into the record.
+#[inline(always)]
+fn sixteen(window: &[u8], end: u16) -> [u8; 16] {
+    let end = usize::from(end) + WINDOW_LEAD;
+    let bytes = end.checked_sub(16).and_then(|start| window.get(start..));
+    bytes
+        .and_then(<[u8]>::first_chunk::<16>)
+        .copied()
+        .unwrap_or_default()
+}
+
+/// The value of `op` and where its field ends; an empty field reads as 0.
+fn read(op: Op, window: &[u8], spans: Option<&Spans>) -> (u64, u16) {
+    let (end, shift) = match spans {
+        None => (op.at, op.shift),
+        Some(spans) => match spans.0.get(usize::from(op.at)) {
+            Some(span) if span.len > 0 => (span.end, shift_for(span.len)),
+            _ => return (0, 0),
+        },
+    };
+    (number(window, end, shift), end)
+}
+
+#[inline(never)]
+fn fill_one(
+    op: Op,
+    window: &[u8],
+    spans: Option<&Spans>,
+    clock: &Clock,
+    flow: &mut Flow,
+    extras: &mut Extras,
+) {
+    let (value, end) = read(op, window, spans);
+    store(
+        op.target,
+        op.index,
+        value,
+        || sixteen(window, end),
+        clock,
+        flow,
+        extras,
+    );
+}
+
+/// RFC 7011 section 7: one byte, or 255 and two. Yields the bytes of the prefix and the length.
+fn length_prefix(bytes: &[u8]) -> Option<(usize, u16)> {
+    match *bytes {
+        [255, high, low, ..] => Some((3, u16::from_be_bytes([high, low]))),
+        [255, ..] | [] => None,
+        [len, ..] => Some((1, u16::from(len))),
+    }
+}

@@ -1,0 +1,378 @@
+//! The sets of a NetFlow v9 or IPFIX message.
+
+use std::ops::Range;
+
+use super::exporters::{Domain, Rate};
+use super::plan::{Layout, Spans, WINDOW_LEAD};
+use super::record::{Clock, Extras, complete_times, icmp_from_port, reversed};
+use super::shared::{Change, Shared};
+use super::template::{Dialect, Entries, Entry, Kind, TEMPLATE_ID_MIN, Template};
+use super::{Burst, FlowSink};
+use crate::flow::Flow;
+use crate::ledger::{DropReason, WorkerCounts};
+
+/// A message whose header is understood.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The datagram up to the end of the message.
+    pub bytes: &'a [u8],
+    /// Where its sets begin; at least eight bytes of header come before.
+    pub sets_at: usize,
+    /// How its templates are written.
+    pub dialect: Dialect,
+    /// The exporter's clocks.
+    pub clock: Clock,
+    /// When it arrived, milliseconds since the epoch.
+    pub received_ms: u64,
+}
+
+/// How many templates may be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct TemplateLimits {
+    /// In all.
+    pub all: usize,
+    /// Of one exporter and domain.
+    pub per_domain: usize,
+}
+
+/// What decoding a message works on.
+#[derive(Debug)]
+pub struct Workspace<'w, 'b, S: FlowSink> {
+    /// The exporter.
+    pub domain: &'w mut Domain,
+    /// Room for the fields of a record.
+    pub spans: &'w mut Spans,
+    /// The ledger.
+    pub counts: &'w mut WorkerCounts,
+    /// Where flows go.
+    pub burst: &'w mut Burst<'b, S>,
+    /// Bounds of what is learned.
+    pub limits: TemplateLimits,
+    /// What all workers know.
+    pub shared: &'w Shared,
+}
+
+/// Data sets of one message that wait for a template further on in it.
+const WAITING_MAX: usize = 16;
+
+/// One set found in a message.
+#[derive(Clone, Debug, Default)]
+struct Set {
+    id: u16,
+    /// Its bytes without the header, as far as they are there.
+    body: Range<usize>,
+    /// Bytes of it that the message does not have.
+    missing: usize,
+}
+
+impl<S: FlowSink> Workspace<'_, '_, S> {
+    /// Decodes every set of `message`. A set that cannot be costs only itself.
+    pub fn decode(&mut self, message: &Message<'_>) {
+        let mut waiting: [Set; WAITING_MAX] = Default::default();
+        let mut waiting_len = 0;
+        let mut at = message.sets_at;
+        while let Some(set) = self.next_set(message, at) {
+            at = set.body.end;
+            match (message.dialect, set.id) {
+                (Dialect::Netflow9, 0) | (Dialect::Ipfix, 2) => {
+                    self.templates(message, &set, Kind::Data);
+                }
+                (Dialect::Netflow9, 1) | (Dialect::Ipfix, 3) => {
+                    self.templates(message, &set, Kind::Options);
+                }
+                (_, TEMPLATE_ID_MIN..) => {
+                    if !self.records(message, &set) {
+                        match waiting.get_mut(waiting_len) {
+                            Some(free) => *free = set,
+                            None => self.counts.drop_one(DropReason::TemplateMissing),
+                        }
+                        waiting_len += 1;
+                    }
+                }
+                _ => self.counts.drop_one(DropReason::SetReserved),
+            }
+        }
+        // Some exporters put a template after the data that it describes.
+        for set in waiting.iter().take(waiting_len) {
+            if !self.records(message, set) {
+                self.counts.drop_one(DropReason::TemplateMissing);
+            }
+        }
+    }
+
+    /// The set at `at`; `None` at the end of the message and at padding.
+    fn next_set(&mut self, message: &Message<'_>, at: usize) -> Option<Set> {
+        const HEADER: usize = 4;
+        let rest = message.bytes.get(at..)?;
+        let [id @ .., len_high, len_low] = *rest.first_chunk::<HEADER>()?;
+        let len = usize::from(u16::from_be_bytes([len_high, len_low]));
+        if len < HEADER {
+            if !is_zero(rest) {
+                self.counts.drop_one(DropReason::SetMalformed);
+            }
+            return None;
+        }
+        let missing = len.saturating_sub(rest.len());
+        if missing > 0 {
+            self.counts.drop_one(DropReason::SetMalformed);
+        }
+        Some(Set {
+            id: u16::from_be_bytes(id),
+            body: at + HEADER..at + len - missing,
+            missing,
+        })
+    }
+
+    fn templates(&mut self, message: &Message<'_>, set: &Set, kind: Kind) {
+        let body = message.bytes.get(set.body.clone()).unwrap_or_default();
+        for entry in Entries::new(body, kind, message.dialect) {
+            match entry {
+                Entry::Definition(definition) => {
+                    let known = self.domain.learned().template(definition.id);
+                    if known.is_some_and(|template| definition.is(template)) {
+                        continue;
+                    }
+                    if known.is_none() && self.templates_full() {
+                        self.counts.drop_one(DropReason::TemplateLimit);
+                        continue;
+                    }
+                    match definition.compile() {
+                        Some(template) => {
+                            self.domain.learn_template(template);
+                            self.counts.templates_learned += 1;
+                        }
+                        None => self.malformed(definition.id),
+                    }
+                }
+                Entry::Withdraw(id) => {
+                    if self.domain.learned().template(id).is_some() {
+                        self.domain.change(Change::Withdraw(id));
+                        self.counts.templates_withdrawn += 1;
+                    }
+                }
+                Entry::WithdrawAll => {
+                    let before = self.domain.learned().templates();
+                    self.domain.change(Change::WithdrawAll(kind));
+                    let after = self.domain.learned().templates();
+                    self.counts.templates_withdrawn += (before - after) as u64;
+                }
+                Entry::Malformed { id, .. } => self.malformed(id),
+            }
+        }
+    }
+
+    /// The exporter has redefined `id` as something that cannot be used: data that follow must
+    /// not be read with the old meaning.
+    fn malformed(&mut self, id: u16) {
+        self.counts.drop_one(DropReason::TemplateMalformed);
+        if self.domain.learned().template(id).is_some() {
+            self.domain.change(Change::Withdraw(id));
+        }
+    }
+
+    fn templates_full(&self) -> bool {
+        self.domain.learned().templates() >= self.limits.per_domain
+            || self.shared.templates() + self.domain.templates_new() >= self.limits.all
+    }
+
+    /// The records of a data set; false when its template is not known.
+    fn records(&mut self, message: &Message<'_>, set: &Set) -> bool {
+        let Some(template) = self.domain.learned().template(set.id) else {
+            return false;
+        };
+        match (template.kind, template.plan.layout()) {
+            (Kind::Data, Layout::Fixed { len }) => {
+                let len = *len;
+                self.fixed_flows(message, set, len);
+            }
+            (Kind::Data, Layout::Variable { len_min, .. }) => {
+                let len_min = *len_min;
+                self.variable_flows(message, set, len_min);
+            }
+            (Kind::Options, _) => {
+                let template = template.clone();
+                self.options(message, set, &template);
+            }
+        }
+        self.counts.sets_decoded += 1;
+        true
+    }
+
+    /// The hot loop of the collector: records of one length.
+    fn fixed_flows(&mut self, message: &Message<'_>, set: &Set, len: usize) {
+        let Self {
+            domain,
+            counts,
+            burst,
+            ..
+        } = self;
+        let domain: &Domain = domain;
+        let Some(template) = domain.learned().template(set.id) else {
+            return;
+        };
+        let plan = &template.plan;
+        count_fixed(set, len, counts);
+        let mut extras = Extras::default();
+        let mut last = None;
+        for window in windows(message.bytes, set, len) {
+            let flow = burst.next(domain.base(), counts);
+            if plan.uses_extras {
+                extras = Extras::default();
+            }
+            plan.fill_fixed(window, &message.clock, flow, &mut extras);
+            counts.records_decoded += 1;
+            if plan.icmp_from_port {
+                icmp_from_port(flow);
+            }
+            complete_times(flow, &extras, message.received_ms);
+            if plan.uses_extras {
+                last = Some(set_rate(domain, &extras, flow));
+                add_reverse(reversed(flow, &extras), burst, counts);
+            }
+        }
+        if last.is_some() {
+            self.domain.observe(None, last);
+        }
+    }
+
+    /// Records that tell the lengths of their fields.
+    fn variable_flows(&mut self, message: &Message<'_>, set: &Set, len_min: usize) {
+        let Self {
+            domain,
+            counts,
+            burst,
+            spans,
+            ..
+        } = self;
+        let domain: &Domain = domain;
+        let Some(template) = domain.learned().template(set.id) else {
+            return;
+        };
+        let plan = &template.plan;
+        let mut last = None;
+        each_variable(message.bytes, set, len_min, counts, |rest, lead, counts| {
+            let len = plan.measure(rest, spans)?;
+            let window = message.bytes.get(lead..lead + WINDOW_LEAD + len)?;
+            let mut extras = Extras::default();
+            let flow = burst.next(domain.base(), counts);
+            plan.fill_variable(window, spans, &message.clock, flow, &mut extras);
+            if plan.icmp_from_port {
+                icmp_from_port(flow);
+            }
+            complete_times(flow, &extras, message.received_ms);
+            last = Some(set_rate(domain, &extras, flow));
+            add_reverse(reversed(flow, &extras), burst, counts);
+            Some(len)
+        });
+        self.domain.observe(None, last);
+    }
+
+    /// Options: facts about the exporter, no flows.
+    fn options(&mut self, message: &Message<'_>, set: &Set, template: &Template) {
+        let Self {
+            domain,
+            counts,
+            spans,
+            ..
+        } = self;
+        let plan = &template.plan;
+        match plan.layout() {
+            Layout::Fixed { len } => {
+                count_fixed(set, *len, counts);
+                for window in windows(message.bytes, set, *len) {
+                    let (mut facts, mut extras) = (Flow::EMPTY, Extras::default());
+                    plan.fill_fixed(window, &message.clock, &mut facts, &mut extras);
+                    domain.learn_options(&facts, &extras);
+                    counts.records_decoded += 1;
+                    counts.options_records += 1;
+                }
+            }
+            Layout::Variable { len_min, .. } => {
+                each_variable(
+                    message.bytes,
+                    set,
+                    *len_min,
+                    counts,
+                    |rest, lead, counts| {
+                        let len = plan.measure(rest, spans)?;
+                        let window = message.bytes.get(lead..lead + WINDOW_LEAD + len)?;
+                        let (mut facts, mut extras) = (Flow::EMPTY, Extras::default());
+                        plan.fill_variable(window, spans, &message.clock, &mut facts, &mut extras);
+                        domain.learn_options(&facts, &extras);
+                        counts.options_records += 1;
+                        Some(len)
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Counts the records that the length of a set announces, and those of them that it lacks.
+fn count_fixed(set: &Set, len: usize, counts: &mut WorkerCounts) {
+    let announced = (set.body.len() + set.missing) / len;
+    counts.records_present += announced as u64;
+    let lacking = announced - set.body.len() / len;
+    if lacking > 0 {
+        counts.drop_many(DropReason::RecordTruncated, lacking as u64);
+    }
+}
+
+/// Each whole record of `len` bytes with the lead of a window. What is left is padding.
+#[inline(always)]
+fn windows<'a>(bytes: &'a [u8], set: &Set, len: usize) -> impl Iterator<Item = &'a [u8]> {
+    let records = set.body.len() / len;
+    let start = set.body.start - WINDOW_LEAD;
+    (0..records)
+        .filter_map(move |n| bytes.get(start + n * len..start + (n + 1) * len + WINDOW_LEAD))
+}
+
+/// Calls `decode` for each record with the rest of the set, where its window begins, and the
+/// counters; it returns the record's length, or `None` when a field runs past the set.
+fn each_variable(
+    bytes: &[u8],
+    set: &Set,
+    len_min: usize,
+    counts: &mut WorkerCounts,
+    mut decode: impl FnMut(&[u8], usize, &mut WorkerCounts) -> Option<usize>,
+) {
+    const PADDING_MAX: usize = 3;
+    let mut at = set.body.start;
+    while let Some(rest) = bytes.get(at..set.body.end) {
+        if rest.len() < len_min || (rest.len() <= PADDING_MAX && is_zero(rest)) {
+            return;
+        }
+        counts.records_present += 1;
+        let Some(len) = decode(rest, at - WINDOW_LEAD, counts) else {
+            counts.drop_one(DropReason::RecordMalformed);
+            return;
+        };
+        counts.records_decoded += 1;
+        at += len;
+    }
+}
+
+/// Gives `flow` the rate that its record, its sampler or its exporter tells.
+#[inline]
+fn set_rate(domain: &Domain, extras: &Extras, flow: &mut Flow) -> Rate {
+    let rate = domain.rate(extras);
+    (flow.sampling_rate, flow.sampling_source) = rate;
+    rate
+}
+
+/// Adds the row of the other direction, if the record has one.
+#[inline]
+fn add_reverse<S: FlowSink>(
+    reverse: Option<Flow>,
+    burst: &mut Burst<'_, S>,
+    counts: &mut WorkerCounts,
+) {
+    if let Some(reverse) = reverse {
+        burst.next(&reverse, counts);
+        counts.reverse_rows_added += 1;
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| *b == 0)
+}

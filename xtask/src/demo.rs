@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use flowsluice_tests::collector::{self, reader, wait_ready};
-use flowsluice_tests::{ClickHouse, Generator, Ledger, Process, Totals, place};
+use flowsluice_tests::{ClickHouse, Generator, Ledger, Process, Stopped, Totals, place};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{engine, shell};
@@ -225,13 +225,13 @@ impl Demo {
             std::thread::sleep(Duration::from_millis(100));
         }
         let sent = generator.stop()?;
-        let settled = self.settle(sent.datagrams)?;
+        let ledger = self.settle(sent.datagrams)?;
         if !shown {
             self.show(rows_before)?;
         }
         let rows = self.clickhouse.flows()? - rows_before;
-        let stopped = self.stop(&settled)?;
-        verdict(&sent, &stopped, rows)
+        println!("\nLedger at the end\n\n{}", ledger.table());
+        verdict(&sent, &self.stop()?, rows)
     }
 
     /// Waits until what was sent has arrived and is stored.
@@ -247,8 +247,8 @@ impl Demo {
         }
     }
 
-    /// Stops the collector and its ClickHouse; the ledger after that.
-    fn stop(&mut self, settled: &Ledger) -> Result<Ledger> {
+    /// Stops the collector and its ClickHouse; its last figures.
+    fn stop(&mut self) -> Result<Stopped> {
         let engine = collector::status(self.plan.http)?.engine_pid();
         let status = self.collector.stop()?;
         ensure!(
@@ -262,8 +262,7 @@ impl Demo {
                 "ClickHouse was left behind: process {pid}"
             );
         }
-        let last = Ledger::last_of(&self.collector.output());
-        Ok(last.unwrap_or_else(|| settled.clone()))
+        Stopped::last_of(&self.collector.output())
     }
 
     /// Prints the tables, the ledger, and where to connect.
@@ -319,35 +318,37 @@ impl Demo {
     }
 }
 
-/// Prints the last ledger and holds it against the outside.
-fn verdict(sent: &Totals, ledger: &Ledger, rows: u64) -> Result<()> {
-    println!("\nLedger after the stop\n\n{}", ledger.table());
-    let arrived = ledger.datagrams_arrived();
-    let dropped = ledger.counter("datagrams_dropped_by_kernel");
-    let stored = ledger.store("flows_stored");
+/// Prints the last figures and holds them against the outside.
+fn verdict(sent: &Totals, stopped: &Stopped, rows: u64) -> Result<()> {
+    let Stopped {
+        datagrams_received: received,
+        datagrams_dropped_by_kernel: dropped_by_kernel,
+        flows_decoded,
+        flows_stored,
+        unaccounted,
+        dropped,
+    } = stopped;
+    println!("\nAfter the stop\n");
+    let datagrams = sent.datagrams;
     println!(
-        "  datagrams sent {} = received {} + dropped by the kernel {dropped}",
-        sent.datagrams,
-        arrived - dropped
+        "  datagrams  sent {datagrams} = received {received} + dropped by the kernel {dropped_by_kernel}"
     );
     println!(
-        "  flows sent {}, stored {stored}, new rows in ClickHouse {rows}",
+        "  flows      sent {}, decoded {flows_decoded}, stored {flows_stored}, dropped {dropped}",
         sent.flows
     );
+    println!("  rows       new in ClickHouse {rows}");
+    println!("  unaccounted: {unaccounted}");
     ensure!(rows > 0, "no row was stored");
+    ensure!(*unaccounted == 0, "{unaccounted} are unaccounted");
+    let arrived = stopped.datagrams_arrived();
     ensure!(
-        ledger.unaccounted() == 0,
-        "{} are unaccounted",
-        ledger.unaccounted()
+        arrived == datagrams,
+        "{datagrams} datagrams were sent and {arrived} arrived"
     );
     ensure!(
-        arrived == sent.datagrams,
-        "{} datagrams were sent and {arrived} arrived",
-        sent.datagrams
-    );
-    ensure!(
-        rows == stored,
-        "{stored} flows were acknowledged and ClickHouse has {rows} new rows"
+        rows == *flows_stored,
+        "{flows_stored} flows were acknowledged and ClickHouse has {rows} new rows"
     );
     println!("\nEverything is stored or counted.");
     Ok(())

@@ -46,7 +46,7 @@ pub fn main(args: &Args) -> Result<()> {
 
 /// The library: the given one, the kept one, or a fresh one.
 pub fn obtain(given: Option<&Path>) -> Result<PathBuf> {
-    let from_environment = std::env::var_os("FLOWSLUICE_LIBCHDB").map(PathBuf::from);
+    let from_environment = place::variable("FLOWSLUICE_LIBCHDB");
     if let Some(path) = given.map(Path::to_path_buf).or(from_environment) {
         ensure!(
             path.is_file(),
@@ -218,9 +218,8 @@ fn sha256(label: &'static str, path: &Path) -> Result<String> {
 
 /// `$XDG_CACHE_HOME/flowsluice` or `~/.cache/flowsluice`.
 fn cache_folder() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let cache = set("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache")));
+    let cache = place::variable("XDG_CACHE_HOME");
+    let cache = cache.or_else(|| Some(place::variable("HOME")?.join(".cache")));
     Some(cache?.join("flowsluice"))
 }
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use flowsluice_tests::process::{Usage, usage};
-use flowsluice_tests::{ClickHouse, Collector, Generator, Ledger, Settings, Store, Totals, place};
+use flowsluice_tests::{
+    ClickHouse, Collector, Generator, Ledger, Settings, Stopped, Store, Totals, place,
+};
 
 use crate::{engine, shell};
 
@@ -211,25 +213,25 @@ fn report(samples: &[Sample], sent: &Totals, ledger: &Ledger, rows: u64, bytes_a
 }
 
 /// What must hold.
-fn judge(samples: &[Sample], sent: &Totals, ledger: &Ledger, rows: u64) -> Result<()> {
+fn judge(samples: &[Sample], sent: &Totals, stopped: &Stopped, rows: u64) -> Result<()> {
     let rss = samples
         .iter()
         .map(|sample| sample.collector.rss_peak_bytes)
         .max();
     let (rss, parts) = (rss.unwrap_or(0), parts_max(samples));
-    let dropped = ledger.counter("datagrams_dropped_by_kernel");
+    let dropped = stopped.datagrams_dropped_by_kernel;
     ensure!(
-        ledger.unaccounted() == 0,
+        stopped.unaccounted == 0,
         "{} unaccounted",
-        ledger.unaccounted()
+        stopped.unaccounted
     );
     ensure!(dropped == 0, "the kernel dropped {dropped} datagrams");
-    ensure!(ledger.losses().is_empty(), "dropped: {:?}", ledger.losses());
+    ensure!(stopped.dropped == "none", "dropped: {}", stopped.dropped);
     ensure!(
-        rows == sent.flows && ledger.store("flows_stored") == sent.flows,
+        rows == sent.flows && stopped.flows_stored == sent.flows,
         "{} flows were sent, {} acknowledged, {rows} counted",
         sent.flows,
-        ledger.store("flows_stored")
+        stopped.flows_stored
     );
     ensure!(
         parts <= PARTS_MAX,

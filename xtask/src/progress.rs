@@ -19,7 +19,7 @@ impl Progress {
             label,
             total,
             started: Instant::now(),
-            shown: None,
+            shown: Some(Instant::now()),
             terminal: std::io::stderr().is_terminal(),
         }
     }

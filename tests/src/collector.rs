@@ -13,7 +13,7 @@ use crate::clickhouse::ClickHouse;
 use crate::generator::Totals;
 use crate::place;
 use crate::process::Process;
-use crate::status::{Ledger, Status};
+use crate::status::{Ledger, Status, Stopped};
 
 /// From the start of the process until it must be ready: a cold library is read from the disk.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -38,12 +38,16 @@ pub struct Settings {
     pub receive_mode: &'static str,
     /// Worker threads.
     pub workers: usize,
+    /// Pin the workers: not where tests share the processors.
+    pub pin: bool,
     /// Age at which a batch is sealed.
     pub batch_age: &'static str,
     /// Rows of a full batch; `None` leaves the default.
     pub batch_rows: Option<usize>,
     /// Where rows go.
     pub store: Store,
+    /// The embedded ClickHouse's folder; `None` takes a fresh one.
+    pub data_dir: Option<PathBuf>,
     /// Further lines of TOML.
     pub more: String,
 }
@@ -69,25 +73,31 @@ impl Settings {
             binary: place::binary().unwrap_or_else(|error| panic!("{error:#}")),
             receive_mode: "auto",
             workers: 1,
+            pin: false,
             batch_age: "200ms",
             batch_rows: None,
             store,
+            data_dir: None,
             more: String::new(),
         }
     }
 
+    fn data_dir(&self, folder: &Path) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| folder.join("data"))
+    }
+
     fn toml(&self, folder: &Path, port: u16, http: SocketAddr) -> String {
         let mut text = format!(
-            "[receive]\nmode = \"{}\"\nworkers = {}\npin = false\n\n\
+            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\n\n\
              [[receive.listeners]]\nport = {port}\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [batch]\nage_max = \"{}\"\n",
-            self.receive_mode, self.workers, self.batch_age,
+            self.receive_mode, self.workers, self.pin, self.batch_age,
         );
         if let Some(rows) = self.batch_rows {
             let _ = writeln!(text, "rows_max = {rows}");
         }
-        let data = folder.join("data");
+        let data = self.data_dir(folder);
         let (data, password) = (data.display(), folder.join("password"));
         let _ = match &self.store {
             Store::Embedded(library) => write!(
@@ -115,6 +125,7 @@ impl Settings {
 pub struct Collector {
     process: Process,
     folder: TempDir,
+    data_dir: PathBuf,
     port: u16,
     http: SocketAddr,
     server: Option<ClickHouse>,
@@ -144,6 +155,7 @@ impl Collector {
         let process = Process::spawn("the collector", &mut command, &log)?;
         let mut collector = Self {
             process,
+            data_dir: settings.data_dir(folder.path()),
             folder,
             port,
             http,
@@ -173,8 +185,8 @@ impl Collector {
 
     /// The data folder of its embedded ClickHouse.
     #[must_use]
-    pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// Its temporary folder.
@@ -250,14 +262,14 @@ impl Collector {
         if let Some(server) = &self.server {
             return Ok(server.clone());
         }
-        reader(&self.status()?, &self.data_dir())
+        reader(&self.status()?, &self.data_dir)
     }
 
-    /// Sends SIGTERM and waits until it has ended; returns the ledger that it printed last.
+    /// Sends SIGTERM and waits until it has ended; returns the figures that it logged last.
     ///
     /// # Errors
-    /// When it does not end with success, leaves its ClickHouse behind, or prints no ledger.
-    pub fn stop(mut self) -> Result<Ledger> {
+    /// When it does not end with success, leaves its ClickHouse behind, or logs no figures.
+    pub fn stop(mut self) -> Result<Stopped> {
         let engine = self.status()?.engine_pid();
         let status = self.process.stop()?;
         ensure!(status.success(), "it ended with {status}\n{}", self.tail());
@@ -265,8 +277,7 @@ impl Collector {
             let left = crate::process::is_alive(pid);
             ensure!(!left, "it left its ClickHouse behind: process {pid}");
         }
-        let ledger = Ledger::last_of(&self.process.output());
-        ledger.with_context(|| format!("it printed no ledger at its end\n{}", self.tail()))
+        Stopped::last_of(&self.process.output()).with_context(|| self.tail())
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::process::Process;
 
 /// What a generator has sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
     /// UDP payloads.
     pub datagrams: u64,
@@ -27,6 +27,7 @@ pub struct Totals {
     pub raw_packets: u64,
     /// Wall time of sending, seconds.
     pub elapsed_s: f64,
+    by_protocol: Value,
 }
 
 impl Totals {
@@ -56,21 +57,27 @@ impl Totals {
                 .get("elapsed_s")
                 .and_then(Value::as_f64)
                 .unwrap_or(0.0),
+            by_protocol: value.get("by_protocol").cloned().unwrap_or_default(),
         })
     }
 
-    /// The two together.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            datagrams: self.datagrams + other.datagrams,
-            flows: self.flows + other.flows,
-            bytes: self.bytes + other.bytes,
-            packets: self.packets + other.packets,
-            raw_bytes: self.raw_bytes + other.raw_bytes,
-            raw_packets: self.raw_packets + other.raw_packets,
-            elapsed_s: self.elapsed_s + other.elapsed_s,
-        }
+    /// Flows, bytes and packets of one protocol, the latter two as exported.
+    ///
+    /// # Errors
+    /// When the generator did not say.
+    pub fn raw_of(&self, protocol: &str) -> Result<[u64; 3]> {
+        let sums = self.by_protocol.get(protocol);
+        let sums = sums.with_context(|| format!("nothing was sent as {protocol}"))?;
+        let number = |key: &str| {
+            sums.get(key)
+                .and_then(Value::as_u64)
+                .context(key.to_owned())
+        };
+        Ok([
+            number("flows")?,
+            number("raw_bytes")?,
+            number("raw_packets")?,
+        ])
     }
 }
 
@@ -160,7 +167,7 @@ mod tests {
         let line = r#"{"datagrams":1,"flows":24,"bytes":5,"packets":4,"raw_bytes":3,"raw_packets":2,"elapsed_s":1.5}"#;
         let totals = Totals::last_of(&format!("started\n{line}\n")).expect("the line is there");
         assert_eq!(totals.flows, 24);
-        assert_eq!(totals.plus(totals).raw_bytes, 6);
+        assert_eq!(totals.raw_bytes, 3);
         assert!(Totals::last_of("{\"datagrams\":1}").is_err());
     }
 }

@@ -17,4 +17,4 @@ pub use clickhouse::ClickHouse;
 pub use collector::{Collector, Settings, Store};
 pub use generator::{Generator, Totals};
 pub use process::Process;
-pub use status::{Ledger, Status};
+pub use status::{Ledger, Status, Stopped};

@@ -15,7 +15,14 @@ pub fn root() -> PathBuf {
 /// Cargo's target folder.
 #[must_use]
 pub fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+    variable("CARGO_TARGET_DIR").unwrap_or_else(|| root().join("target"))
+}
+
+/// The path in an environment variable, unless that is unset or empty.
+#[must_use]
+pub fn variable(name: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
 }
 
 /// The binary under test: the one of FLOWSLUICE_BINARY, else the one built beside this program.
@@ -23,8 +30,8 @@ pub fn target() -> PathBuf {
 /// # Errors
 /// When it was not built.
 pub fn binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("FLOWSLUICE_BINARY") {
-        return Ok(path.into());
+    if let Some(path) = variable("FLOWSLUICE_BINARY") {
+        return Ok(path);
     }
     let me = std::env::current_exe().context("where this program is")?;
     let found = me
@@ -39,8 +46,7 @@ pub fn binary() -> Result<PathBuf> {
 /// The ClickHouse library: the one of FLOWSLUICE_LIBCHDB, else where `cargo xtask engine` keeps it.
 #[must_use]
 pub fn engine_library() -> Option<PathBuf> {
-    let path = std::env::var_os("FLOWSLUICE_LIBCHDB")
-        .map_or_else(|| target().join("engine/libchdb.so"), PathBuf::from);
+    let path = variable("FLOWSLUICE_LIBCHDB").unwrap_or_else(|| target().join("engine/libchdb.so"));
     path.is_file().then_some(path)
 }
 

@@ -59,19 +59,6 @@ impl Status {
 pub struct Ledger(Value);
 
 impl Ledger {
-    /// Finds the last line that holds a ledger as JSON: what a collector prints when it has stopped.
-    #[must_use]
-    pub fn last_of(output: &str) -> Option<Self> {
-        output.lines().rev().find_map(|line| {
-            let json = &line[line.find('{')?..];
-            let mut value: Value = serde_json::from_str(json).ok()?;
-            if let Some(ledger) = value.get_mut("ledger") {
-                value = ledger.take();
-            }
-            value.get("equations").is_some().then_some(Self(value))
-        })
-    }
-
     /// A worker counter, all workers together.
     ///
     /// # Panics
@@ -158,6 +145,64 @@ impl Ledger {
     }
 }
 
+/// The last word of a collector: the figures of its log line `stopped`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Datagrams taken from the sockets.
+    pub datagrams_received: u64,
+    /// Datagrams that the kernel dropped because a buffer was full.
+    pub datagrams_dropped_by_kernel: u64,
+    /// Flows decoded.
+    pub flows_decoded: u64,
+    /// Flows that ClickHouse acknowledged.
+    pub flows_stored: u64,
+    /// What the equations leave over.
+    pub unaccounted: u64,
+    /// Losses, `reason=number` each, or `none`.
+    pub dropped: String,
+}
+
+impl Stopped {
+    /// Finds the line in what a collector logged.
+    ///
+    /// # Errors
+    /// When there is none, or a figure is missing.
+    pub fn last_of(output: &str) -> Result<Self> {
+        let lines = output.lines().rev();
+        let found = lines
+            .filter_map(|line| line.split_once(" stopped datagrams_received="))
+            .next();
+        let (_, figures) = found.context("the collector logged no line 'stopped'")?;
+        let figures = format!("datagrams_received={figures}");
+        let (_, dropped) = figures
+            .split_once(" dropped=")
+            .context("no figure dropped")?;
+        let (dropped, _) = dropped
+            .split_once(" unaccounted=")
+            .context("no figure unaccounted")?;
+        let number = |key: &str| {
+            let value =
+                (figures.split(' ')).find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+            let number = value.and_then(|value| value.parse().ok());
+            number.with_context(|| format!("no figure {key}: {figures}"))
+        };
+        Ok(Self {
+            datagrams_received: number("datagrams_received")?,
+            datagrams_dropped_by_kernel: number("datagrams_dropped_by_kernel")?,
+            flows_decoded: number("flows_decoded")?,
+            flows_stored: number("flows_stored")?,
+            unaccounted: number("unaccounted")?,
+            dropped: dropped.to_owned(),
+        })
+    }
+
+    /// Datagrams that arrived at the host for the collector.
+    #[must_use]
+    pub fn datagrams_arrived(&self) -> u64 {
+        self.datagrams_received + self.datagrams_dropped_by_kernel
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,24 +212,33 @@ mod tests {
         "store":{"flows_in_flight":5},"equations":[{"name":"datagrams","left":4,"right":4}],
         "unaccounted":0}"#;
 
-    fn one_line() -> String {
-        LEDGER.replace('\n', "")
+    fn status() -> Status {
+        Status::parse(&format!("{{\"ledger\":{LEDGER}}}")).expect("it parses")
     }
 
     #[test]
-    fn the_last_ledger_printed_is_the_one_that_counts() {
-        let output = format!("{{\"equations\":[]}}\nstopped {}\nbye {{\n", one_line());
-        let ledger = Ledger::last_of(&output).expect("a ledger is printed");
+    fn what_arrived_and_what_is_under_way_are_sums() {
+        let ledger = status().ledger();
         assert_eq!(ledger.datagrams_arrived(), 5);
         assert_eq!(ledger.flows_under_way(), 7);
         assert_eq!(ledger.losses(), [("version_unknown".to_owned(), 3)]);
-        assert!(Ledger::last_of("no ledger here").is_none());
+    }
+
+    #[test]
+    fn the_last_word_of_a_collector_is_read() {
+        let output = "INFO flowsluice: starting\n2026 INFO flowsluice::cli::run: stopped \
+            datagrams_received=7 datagrams_dropped_by_kernel=1 flows_decoded=40 flows_stored=30 \
+            dropped=version_unknown=2 store_stopped=10 unaccounted=0\n";
+        let stopped = Stopped::last_of(output).expect("the line is there");
+        assert_eq!(stopped.datagrams_arrived(), 8);
+        assert_eq!((stopped.flows_decoded, stopped.flows_stored), (40, 30));
+        assert_eq!(stopped.dropped, "version_unknown=2 store_stopped=10");
+        assert!(Stopped::last_of("stopped").is_err());
     }
 
     #[test]
     #[should_panic(expected = "the ledger has no number at /counters/flows_stord")]
     fn a_counter_that_does_not_exist_is_not_zero() {
-        let status = Status::parse(&format!("{{\"ledger\":{}}}", one_line())).expect("it parses");
-        let _ = status.ledger().counter("flows_stord");
+        let _ = status().ledger().counter("flows_stord");
     }
 }

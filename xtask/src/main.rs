@@ -1,1 +1,57 @@
-fn main(){}
+//! `cargo xtask`: Flowsluice's tasks, one file each.
+//!
+//! In: the clone and a Debian or Ubuntu with rustup's stable Rust. Out: an exit status that is 0 only
+//! when the task's claim holds. Everything that a task makes is under `target/`; the one file kept
+//! elsewhere is the ClickHouse library, verified by hash, in the user's cache folder.
+
+mod ci;
+mod debian;
+mod demo;
+mod engine;
+mod load;
+mod progress;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Flowsluice's tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build, collect simulated traffic into an embedded ClickHouse, and show what it says.
+    Demo(demo::Args),
+    /// Run every test, those against the real ClickHouse and real exporters included.
+    Test(test::Args),
+    /// Format check, lints with warnings denied, then every test.
+    Ci,
+    /// Obtain the ClickHouse library and say where it is.
+    Engine(engine::Args),
+    /// Send at a fixed rate to the release build and report what became of it.
+    Load(load::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Demo(args) => demo::main(&args),
+        Task::Test(args) => test::main(&args),
+        Task::Ci => ci::main(),
+        Task::Engine(args) => engine::main(&args),
+        Task::Load(args) => load::main(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

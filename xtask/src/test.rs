@@ -1,0 +1,176 @@
+//! `cargo xtask test`: every test, with what the tests need.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use flowsluice_tests::place;
+
+use crate::debian::{self, Program};
+use crate::{engine, shell};
+
+/// Real exporters.
+const EXPORTERS: [Program; 2] = [
+    Program {
+        name: "softflowd",
+        package: "softflowd",
+    },
+    Program {
+        name: "pmacctd",
+        package: "pmacct",
+    },
+];
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A libchdb.so that is already here; its hash is not checked.
+    #[arg(long, value_name = "PATH")]
+    library: Option<PathBuf>,
+    /// Further arguments of `cargo test`, for example `-p flowsluice-tests --test exporters`;
+    /// without them the whole workspace.
+    #[arg(last = true)]
+    cargo: Vec<String>,
+}
+
+/// Provides what tests need, then runs them.
+pub fn main(args: &Args) -> Result<()> {
+    let is_ci = std::env::var_os("CI").is_some();
+    run(args.library.as_deref(), &args.cargo, is_ci)
+}
+
+/// Runs the tests; where `is_ci`, all of them or none.
+pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> {
+    let started = Instant::now();
+    let mut cannot_run = Vec::new();
+    let missing = debian::provide(&EXPORTERS);
+    match missing {
+        Ok(missing) if missing.is_empty() => {}
+        Ok(missing) => cannot_run.push(format!("real exporters: {}", debian::remedy(&missing))),
+        Err(error) => cannot_run.push(format!("real exporters: {error:#}")),
+    }
+    let library = match engine::obtain(library) {
+        Ok(library) => Some(library),
+        Err(error) => {
+            cannot_run.push(format!("the real ClickHouse: {error:#}"));
+            None
+        }
+    };
+    for reason in &cannot_run {
+        eprintln!("xtask: cannot run the tests of {reason}");
+    }
+    if is_ci && !cannot_run.is_empty() {
+        bail!("under CI every test must run");
+    }
+    shell::run(&mut shell::cargo(&["build", "-p", "flowsluice"]))?;
+    let mut command = shell::cargo(&["test", "--no-fail-fast"]);
+    if cargo.is_empty() {
+        command.arg("--workspace");
+    }
+    command.args(cargo);
+    command.env(
+        "FLOWSLUICE_BINARY",
+        place::target().join("debug/flowsluice"),
+    );
+    if let Some(library) = library {
+        command.env("FLOWSLUICE_LIBCHDB", library);
+    }
+    if is_ci {
+        command.env("CI", "true");
+    }
+    let (counts, success) = counted(&mut command)?;
+    let Counts {
+        passed,
+        failed,
+        ignored,
+    } = counts;
+    let minutes = started.elapsed().as_secs_f64() / 60.0;
+    eprintln!(
+        "xtask: {passed} tests passed, {failed} failed, {ignored} ignored; kinds that could not \
+         run: {}; {minutes:.1} min",
+        cannot_run.len()
+    );
+    for reason in &cannot_run {
+        eprintln!("xtask: did not run: {reason}");
+    }
+    if !success {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+/// What `cargo test` says of all its programs together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+/// Runs the command, passes its output on, and adds up its result lines.
+fn counted(command: &mut std::process::Command) -> Result<(Counts, bool)> {
+    let line = shell::line(command);
+    eprintln!("xtask: {line}");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {line}"))?;
+    let output = child.stdout.take().context("its output is a pipe")?;
+    let mut counts = Counts::default();
+    let mut out = std::io::stdout().lock();
+    for text in BufReader::new(output).lines() {
+        let text = text?;
+        writeln!(out, "{text}")?;
+        count(&text, &mut counts);
+    }
+    Ok((counts, child.wait()?.success()))
+}
+
+/// `test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s`
+fn count(text: &str, counts: &mut Counts) {
+    let Some((_, figures)) = (text.strip_prefix("test result: ")).and_then(|t| t.split_once(". "))
+    else {
+        return;
+    };
+    for figure in figures.split("; ") {
+        let Some((number, what)) = figure.split_once(' ') else {
+            continue;
+        };
+        let number = number.parse().unwrap_or(0);
+        match what {
+            "passed" => counts.passed += number,
+            "failed" => counts.failed += number,
+            "ignored" => counts.ignored += number,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_added_up() {
+        let mut counts = Counts::default();
+        let end = "0 measured; 0 filtered out; finished in 0.14s";
+        count(
+            &format!("test result: ok. 7 passed; 0 failed; 1 ignored; {end}"),
+            &mut counts,
+        );
+        count(
+            &format!("test result: FAILED. 2 passed; 3 failed; 0 ignored; {end}"),
+            &mut counts,
+        );
+        count("test a::b ... ok", &mut counts);
+        let expected = Counts {
+            passed: 9,
+            failed: 3,
+            ignored: 1,
+        };
+        assert_eq!(counts, expected);
+    }
+}

@@ -1,10 +1,10 @@
 //! `flowsluice run`: starts every part, waits for a signal, and ends in the order of the data path.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use anyhow::Context;
 use flowsluice::batch::Batcher;
@@ -13,7 +13,9 @@ use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger};
 use flowsluice::receive::{self, Receiver};
+use flowsluice::units::UnixNanos;
 use flowsluice::worker::Worker;
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -38,16 +40,11 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         "starting"
     );
     let cpus = receive::affinity::plan(&config.receive, &receive::affinity::available())?;
-    let http = TcpListener::bind(config.http.listen).with_context(|| {
-        format!(
-            "http.listen: {} cannot be bound; stop what listens there or name another address",
-            config.http.listen
-        )
-    })?;
     let runtime = housekeeping_runtime(&cpus)?;
     // From here on a signal means an orderly stop, also while the rest is still starting.
     let signals = Signals::catch(&runtime)?;
-    Running::start(&config, cpus, http, &runtime)?.until(signals, &runtime)
+    let http = runtime.block_on(http::bind(config.http.listen))?;
+    Running::start(&config, &cpus, http, &runtime)?.until(signals, &runtime)
 }
 
 /// Signals that end a run. Caught from the start, so that none is lost while parts come up.
@@ -79,6 +76,7 @@ struct Running {
     storage: Storage,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    state: Arc<http::State>,
     /// A worker that ends by itself says why.
     failures: mpsc::UnboundedReceiver<String>,
 }
@@ -86,58 +84,67 @@ struct Running {
 impl Running {
     fn start(
         config: &Config,
-        cpus: Vec<Option<usize>>,
+        cpus: &[Option<usize>],
         http: TcpListener,
         runtime: &Runtime,
     ) -> anyhow::Result<Self> {
+        let started = (Instant::now(), UnixNanos::now());
         let mut sockets = receive::sockets::Plan::new(&config.receive)?;
         let mode = receive::choose(&config.receive)?;
-        let receivers: Vec<Receiver> = cpus
+        let receivers = cpus
             .iter()
             .map(|_| receive::open(&config.receive, &mut sockets, mode))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         if let Some(capped) = sockets.buffer_capped() {
             warn!("{capped}");
         }
-        info!(
-            mode = mode.name(),
-            workers = cpus.len(),
-            cpus = ?cpus.iter().flatten().collect::<Vec<_>>(),
-            listeners = ?sockets.addresses(),
-            "receiving"
-        );
         let ledger = Arc::new(Ledger::new(cpus.len()));
         let shared = Arc::new(decode::Shared::default());
         let (storage, queues) =
             Storage::start(config, runtime, Arc::clone(&ledger.store), cpus.len())?;
+        let facts = http::Facts {
+            version: env!("CARGO_PKG_VERSION"),
+            started,
+            receive_mode: mode.name(),
+            cpus: cpus.to_vec(),
+            listeners: sockets.addresses().to_vec(),
+        };
+        info!(
+            mode = facts.receive_mode,
+            cpus = ?cpus.iter().flatten().collect::<Vec<_>>(),
+            listeners = ?facts.listeners,
+            "receiving"
+        );
+        let state = Arc::new(http::State::new(
+            Arc::clone(&ledger),
+            Arc::clone(&shared),
+            facts,
+            storage.facts(),
+        ));
         let stop = Arc::new(AtomicBool::new(false));
         let (failed, failures) = mpsc::unbounded_channel();
         let mut workers = Vec::with_capacity(cpus.len());
-        for (index, ((receiver, queue), cpu)) in
-            receivers.into_iter().zip(queues).zip(&cpus).enumerate()
-        {
+        for (index, (receiver, queue)) in receivers.into_iter().zip(queues).enumerate() {
+            let (decode, listeners) = (&config.decode, &config.receive.listeners);
             let worker = WorkerThread {
                 receiver,
-                decoder: Decoder::new(
-                    &config.decode,
-                    &config.receive.listeners,
-                    Arc::clone(&shared),
-                ),
+                decoder: Decoder::new(decode, listeners, Arc::clone(&shared)),
                 batcher: Batcher::new(&config.batch, queue),
                 ledger: ledger.worker(index),
-                cpu: *cpu,
+                cpu: cpus[index],
                 stop: Arc::clone(&stop),
                 failed: failed.clone(),
             };
             workers.push(worker.spawn(index)?);
         }
-        let state = http_state(config, &ledger, &shared, &storage, mode, &cpus, &sockets);
-        runtime.spawn(http::serve(http, Arc::new(state)));
+        state.set_phase(http::Phase::Collecting);
+        runtime.spawn(http::serve(http, Arc::clone(&state)));
         Ok(Self {
             ledger,
             storage,
             workers,
             stop,
+            state,
             failures,
         })
     }
@@ -154,6 +161,7 @@ impl Running {
                 failure = self.failures.recv() => failure,
             }
         });
+        self.state.set_phase(http::Phase::Stopping);
         self.stop.store(true, Ordering::Relaxed);
         for worker in self.workers {
             // A worker that panicked has ended the process (panic = "abort").

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use flowsluice::config::Config;
+use flowsluice::http::{self, StoreFacts, StoreKind};
 use flowsluice::ledger::StoreCounts;
 use flowsluice::store::embedded::Engine;
 use flowsluice::store::{self, Endpoint, StopReport, Store, WorkerQueue};
@@ -48,9 +49,27 @@ impl Storage {
         Ok((storage, queues))
     }
 
-    /// True once ClickHouse answered and has the schema; follows it.
-    pub fn ready(&self) -> tokio::sync::watch::Receiver<bool> {
-        self.store.ready()
+    /// What the status page asks for: where rows can be asked for, and how the store does.
+    pub fn facts(&self) -> http::AskStore {
+        let ready = self.store.ready();
+        let engine = self.engine.clone();
+        let asked = match &engine {
+            Some(engine) => engine.reader(),
+            None => self.endpoint.clone(),
+        };
+        let kind = match engine {
+            Some(_) => StoreKind::Embedded,
+            None => StoreKind::Server,
+        };
+        Box::new(move || StoreFacts {
+            kind,
+            url: asked.url.clone(),
+            database: asked.database.clone(),
+            user: asked.user.clone(),
+            engine_pid: engine.as_ref().and_then(|engine| engine.pid()),
+            engine_restarts: engine.as_ref().map_or(0, |engine| engine.restarts()),
+            ready: *ready.borrow(),
+        })
     }
 
     /// Stores what was handed over, then ends the engine.

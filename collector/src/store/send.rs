@@ -86,7 +86,12 @@ impl Sender {
     async fn prepare(&self) {
         let mut pause = Pause::default();
         while let Err(error) = self.target.prepare().await {
-            self.trouble().report(&error, "ClickHouse is not ready");
+            if error.failure == Failure::Refused {
+                self.trouble()
+                    .report_error(&error, "ClickHouse cannot be used");
+            } else {
+                self.trouble().report(&error, "ClickHouse is not ready");
+            }
             pause.wait().await;
         }
         self.trouble().over();
@@ -158,20 +163,27 @@ impl Sender {
 }
 
 impl Trouble {
+    /// Logs what passes by itself.
     fn report(&mut self, error: &InsertError, what: &str) {
+        if let Some(for_s) = self.is_to_be_told() {
+            warn!(%error, for_s, remedy = error.remedy(), "{what}");
+        }
+    }
+
+    /// Logs what needs a human.
+    fn report_error(&mut self, error: &InsertError, what: &str) {
+        if let Some(for_s) = self.is_to_be_told() {
+            error!(%error, for_s, remedy = error.remedy(), "{what}");
+        }
+    }
+
+    /// For how many seconds the trouble lasts, if that is worth a line now.
+    fn is_to_be_told(&mut self) -> Option<u64> {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
-        if !is_due(&mut self.last_told, now) {
-            return;
-        }
-        self.told = true;
-        let for_s = (now - since).as_secs();
-        let remedy = error.remedy();
-        if error.failure == Failure::Refused {
-            error!(%error, for_s, remedy, "{what}");
-        } else {
-            warn!(%error, for_s, remedy, "{what}");
-        }
+        let due = is_due(&mut self.last_told, now);
+        self.told |= due;
+        due.then(|| (now - since).as_secs())
     }
 
     fn refused(&mut self, rows: u64, error: &InsertError) {

@@ -6,3 +6,4 @@ pub mod generate;
 pub mod query;
 pub mod replay;
 pub mod run;
+mod storage;

@@ -55,6 +55,18 @@ pub enum ReceiveMode {
     Recvmmsg,
 }
 
+impl ReceiveMode {
+    /// As the configuration and the status page write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::IoUring => "io_uring",
+            Self::Recvmmsg => "recvmmsg",
+        }
+    }
+}
+
 /// `[receive]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]

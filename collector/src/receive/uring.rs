@@ -18,7 +18,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
 use super::sockets::{BoundSocket, NAME_BYTES, Plan, peer};
 use super::{Datagram, Receive, is_transient};
@@ -136,7 +136,14 @@ impl UringReceiver {
         }
         let timeout = Timespec::from(timeout);
         let args = SubmitArgs::new().timespec(&timeout);
-        match self.ring.submitter().submit_with_args(1, &args) {
+        // Without the flag (6.15) an idle worker looks like a processor that waits for a disk.
+        let flags = if self.ring.params().is_feature_no_iowait() {
+            EnterFlags::NO_IOWAIT
+        } else {
+            EnterFlags::empty()
+        };
+        let submitter = self.ring.submitter();
+        match submitter.submit_with_args_and_flags(1, &args, flags) {
             Ok(_) => Ok(()),
             // The timeout; or completions that have to be taken before there is place for more.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EBUSY)) => Ok(()),

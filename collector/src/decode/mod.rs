@@ -16,10 +16,12 @@ mod fields;
 mod ipfix;
 mod netflow5;
 mod netflow9;
+pub mod packet;
 mod plan;
 mod record;
 mod sampling;
 mod sets;
+pub mod sflow;
 mod shared;
 mod template;
 

@@ -155,10 +155,11 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                     }
                 }
                 Entry::WithdrawAll => {
-                    let before = self.domain.learned().templates();
-                    self.domain.change(Change::WithdrawAll(kind));
-                    let after = self.domain.learned().templates();
-                    self.counts.templates_withdrawn += (before - after) as u64;
+                    let withdrawn = self.domain.learned().templates_of(kind);
+                    if withdrawn > 0 {
+                        self.domain.change(Change::WithdrawAll(kind));
+                        self.counts.templates_withdrawn += withdrawn as u64;
+                    }
                 }
                 Entry::Malformed { id, .. } => self.malformed(id),
             }

@@ -254,11 +254,9 @@ struct Section {
 impl Section {
     fn take(&mut self, block: &Block<'_>, on_packet: &mut impl FnMut(&Packet<'_>)) {
         match block {
-            Block::InterfaceDescription(description) => {
-                if self.interfaces.len() < INTERFACES_MAX {
-                    let interface = Interface::new(description, self.big_endian);
-                    self.interfaces.push(interface);
-                }
+            Block::InterfaceDescription(description) if self.interfaces.len() < INTERFACES_MAX => {
+                let interface = Interface::new(description, self.big_endian);
+                self.interfaces.push(interface);
             }
             Block::EnhancedPacket(packet) => {
                 let timestamp = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);

@@ -52,10 +52,8 @@ pub fn parse(link: Link, bytes: &[u8], frame_len: u32, flow: &mut Flow) {
 fn payload(carries: u16, cursor: &mut Cursor<'_>, flow: &mut Flow) {
     match carries {
         ethertype::IPV4 | ethertype::IPV6 => network(cursor, flow),
-        ethertype::MPLS | ethertype::MPLS_UPSTREAM => {
-            if label_stack(cursor, flow) {
-                network(cursor, flow);
-            }
+        ethertype::MPLS | ethertype::MPLS_UPSTREAM if label_stack(cursor, flow) => {
+            network(cursor, flow);
         }
         ethertype::PPPOE_SESSION => match pppoe(cursor) {
             Some(ethertype::IPV4 | ethertype::IPV6) => network(cursor, flow),

@@ -490,6 +490,30 @@ fn template_learned_by_one_worker_is_known_to_the_other_after_its_turn() {
 }
 
 #[test]
+fn what_two_workers_learn_at_the_same_time_is_not_lost() {
+    let shared = Arc::<Shared>::default();
+    let config = config::Decode::default();
+    let mut first = Bench::with(&config, Arc::clone(&shared));
+    let mut second = Bench::with(&config, Arc::clone(&shared));
+    second.decode(&ipfix(&[]));
+    first.decode(&ipfix(&[set(2, &template(256, &[(1, 4)]))]));
+    let Bench {
+        decoder,
+        counts,
+        rows,
+    } = &mut second;
+    // Without a turn between: it does not know 256 yet when it learns 257.
+    let payload = ipfix(&[set(2, &template(257, &[(1, 4)]))]);
+    decoder.decode(&datagram(&payload), counts, rows);
+    let both = ipfix(&[set(256, &[0; 4]), set(257, &[0; 4])]);
+    assert_eq!(second.decode(&both).len(), 2);
+    first.decoder.turn();
+    assert_eq!(first.decode(&both).len(), 2);
+    let mut third = Bench::with(&config, shared);
+    assert_eq!(third.decode(&both).len(), 2);
+}
+
+#[test]
 fn same_template_id_of_two_domains_is_two_templates() {
     let mut bench = Bench::new();
     bench.decode(&ipfix(&[set(2, &template(256, &[(1, 4)]))]));

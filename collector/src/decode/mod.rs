@@ -24,6 +24,7 @@ mod sets;
 pub mod sflow;
 mod shared;
 mod template;
+mod window;
 
 use crate::flow::Flow;
 

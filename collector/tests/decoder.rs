@@ -10,7 +10,8 @@ use flowsluice::flow::{Direction, Flow, FlowType, SamplingSource};
 use flowsluice::ledger::{DropReason, WorkerCounts};
 use messages::{
     EXPORT_S, RECEIVED, Rows, TWENTY_FIELDS, datagram, ipfix, netflow5, netflow9,
-    options_template_ipfix, options_template_v9, set, template, twenty_field_records, unaccounted,
+    options_template_ipfix, options_template_v9, set, sflow5, template, twenty_field_records,
+    unaccounted,
 };
 use proptest::prelude::*;
 
@@ -427,6 +428,49 @@ fn exporter_address_comes_from_options_and_the_source_stays() {
 }
 
 #[test]
+fn frame_in_an_ipfix_record_is_read_and_fields_of_the_record_stand() {
+    let mut bench = Bench::new();
+    let fields = [(10, 4), (312, 2), (315, 65_535), (5, 1)];
+    let mut frame = vec![0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1, 8, 0];
+    frame.extend([0x45, 0x10, 0x02, 0, 0, 1, 0, 0, 64, 17, 0, 0]);
+    frame.extend([10, 0, 0, 1, 10, 1, 0, 1, 4, 210, 0, 53, 0, 8, 0, 0]);
+    let mut body = vec![0, 0, 0, 3, 2, 14, frame.len() as u8];
+    body.extend(frame);
+    body.push(0x20);
+    let sets = [set(2, &template(256, &fields)), set(256, &body)];
+    let rows = bench.decode(&ipfix(&sets));
+    let row = rows[0];
+    assert_eq!(row.src_addr.to_string(), "10.0.0.1");
+    assert_eq!((row.protocol, row.src_port, row.dst_port), (17, 1234, 53));
+    assert_eq!((row.raw_packets, row.raw_bytes), (1, 512));
+    assert_eq!((row.src_mac, row.in_if), (0x0200_0000_0001, 3));
+    assert_eq!(row.tos, 0x20);
+}
+
+#[test]
+fn sflow_agent_is_an_exporter_like_the_others() {
+    let shared = Arc::<Shared>::default();
+    let mut bench = Bench::with(&config::Decode::default(), Arc::clone(&shared));
+    let rows = bench.decode(&sflow5(3));
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[0].exporter_addr.to_string(), "192.0.2.9");
+    assert_eq!(rows[0].exporter_source.to_string(), "192.0.2.1");
+    assert_eq!(rows[0].flow_end_ms, RECEIVED.millis());
+    assert_eq!(rows[0].sampling_rate, 1000);
+    bench.decoder.turn();
+    let exporter = shared.exporters()[0];
+    assert_eq!(exporter.exporter_addr.to_string(), "192.0.2.9");
+    assert_eq!((exporter.flows, exporter.sampling_rate), (3, 1000));
+    let config = config::Decode {
+        exporters_max: 0,
+        ..Default::default()
+    };
+    let mut full = Bench::with(&config, Arc::default());
+    full.decode(&sflow5(1));
+    assert_eq!(full.dropped(DropReason::ExporterLimit), 1);
+}
+
+#[test]
 fn template_learned_by_one_worker_is_known_to_the_other_after_its_turn() {
     let shared = Arc::<Shared>::default();
     let config = config::Decode::default();
@@ -443,6 +487,30 @@ fn template_learned_by_one_worker_is_known_to_the_other_after_its_turn() {
     assert_eq!(exporters.len(), 1);
     assert_eq!((exporters[0].datagrams, exporters[0].flows), (3, 2));
     assert_eq!(exporters[0].templates, 1);
+}
+
+#[test]
+fn what_two_workers_learn_at_the_same_time_is_not_lost() {
+    let shared = Arc::<Shared>::default();
+    let config = config::Decode::default();
+    let mut first = Bench::with(&config, Arc::clone(&shared));
+    let mut second = Bench::with(&config, Arc::clone(&shared));
+    second.decode(&ipfix(&[]));
+    first.decode(&ipfix(&[set(2, &template(256, &[(1, 4)]))]));
+    let Bench {
+        decoder,
+        counts,
+        rows,
+    } = &mut second;
+    // Without a turn between: it does not know 256 yet when it learns 257.
+    let payload = ipfix(&[set(2, &template(257, &[(1, 4)]))]);
+    decoder.decode(&datagram(&payload), counts, rows);
+    let both = ipfix(&[set(256, &[0; 4]), set(257, &[0; 4])]);
+    assert_eq!(second.decode(&both).len(), 2);
+    first.decoder.turn();
+    assert_eq!(first.decode(&both).len(), 2);
+    let mut third = Bench::with(&config, shared);
+    assert_eq!(third.decode(&both).len(), 2);
 }
 
 #[test]
@@ -570,6 +638,7 @@ fn seeds() -> Vec<Vec<u8>> {
             set(300, &[1; 12]),
             set(2, &[1, 0, 0, 0]),
         ]),
+        sflow5(4),
     ]
 }
 
@@ -591,7 +660,7 @@ proptest! {
 
     #[test]
     fn mutated_messages_never_panic_and_are_accounted_for(
-        seed in 0..3usize,
+        seed in 0..4usize,
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
         cut in any::<prop::sample::Index>(),
         is_cut in any::<bool>(),

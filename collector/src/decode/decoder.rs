@@ -7,9 +7,9 @@ use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
-use super::{Burst, BurstBuffer, FlowSink, ipfix, netflow5, netflow9};
+use super::{Burst, BurstBuffer, FlowSink, ipfix, netflow5, netflow9, sflow};
 use crate::config::{self, Protocol};
-use crate::flow::FlowType;
+use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
 use crate::receive::Datagram;
 use crate::units::UnixNanos;
@@ -118,7 +118,7 @@ impl Decoder {
             Protocol::Netflow5 => self.netflow5(datagram, counts, sink),
             Protocol::Netflow9 => self.netflow9(datagram, counts, sink),
             Protocol::Ipfix => self.ipfix(datagram, counts, sink),
-            Protocol::Sflow5 => Err(DropReason::VersionUnknown),
+            Protocol::Sflow5 => self.sflow5(datagram, counts, sink),
         }
     }
 
@@ -184,6 +184,32 @@ impl Decoder {
             trailing(&message, payload, work.counts);
         })?;
         counts.datagrams_ipfix += 1;
+        Ok(())
+    }
+
+    fn sflow5<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        let sub_agent = sflow::peek(datagram.payload)?.sub_agent;
+        let key = key(datagram, FlowType::Sflow5, sub_agent);
+        let domain = self.domains.get(key).ok_or(DropReason::ExporterLimit)?;
+        let flows_before = counts.flows_decoded;
+        domain.begin(datagram.received);
+        let base = Flow {
+            flow_end_ms: datagram.received.millis(),
+            ..*domain.base()
+        };
+        let mut burst = Burst::new(&mut self.buffer, sink);
+        let header = sflow::decode(datagram.payload, &base, counts, &mut burst)?;
+        burst.flush();
+        let rate = header.sampling_rate_last;
+        let rate = (rate > 0).then_some((rate, SamplingSource::Header));
+        domain.observe(Some(header.agent), rate);
+        domain.finish(counts.flows_decoded - flows_before, &self.shared);
+        counts.datagrams_sflow5 += 1;
         Ok(())
     }
 

@@ -16,14 +16,15 @@ mod fields;
 mod ipfix;
 mod netflow5;
 mod netflow9;
+pub mod packet;
 mod plan;
 mod record;
 mod sampling;
 mod sets;
+pub mod sflow;
 mod shared;
 mod template;
-pub mod packet;
-pub mod sflow;
+mod window;
 
 use crate::flow::Flow;
 

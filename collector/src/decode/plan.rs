@@ -1,21 +1,18 @@
 //! A template compiled: the operations that turn one record into one flow.
 //!
-//! A number of one to eight bytes is read as the eight bytes that end where it ends, and what
-//! stands before it is shifted out: one load for every length. The eight bytes before the record
-//! are always there, because a message header and a set header come first.
+//! The plan of a fixed layout works through the records of a set operation by operation, so what
+//! an operation does is chosen once for all of them.
 
 use super::fields::{self, Element, Else, Section, Target, Width};
-use super::record::{Clock, Extras, Field, Records, is_unknown, store};
-use crate::flow::{Address, Flow};
+use super::record::{Clock, Extras, is_unknown, store};
+use super::window::{FixedRecords, OneRecord, ReadField, WINDOW_LEAD, mask, number, shift_for};
+use crate::flow::Flow;
 
 /// Fields of one template. A datagram of 1500 bytes has room for 366; real ones stay below 100.
 pub const TEMPLATE_FIELDS_MAX: usize = 256;
 
 /// The length that says: the record tells (RFC 7011 section 7).
 pub const VARIABLE_LENGTH: u16 = 65_535;
-
-/// Bytes before the record that a window begins with.
-pub const WINDOW_LEAD: usize = 8;
 
 /// One field of a template as the exporter wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +185,8 @@ impl Plan {
             let records = FixedRecords {
                 windows,
                 len,
-                op: *op,
+                end: usize::from(op.at),
+                mask: mask(op.shift),
                 flows,
                 extras,
             };
@@ -371,38 +369,6 @@ fn packet_at(fields: &[FieldSpec], layout: &Layout) -> Option<PacketAt> {
         })
 }
 
-/// Bits that stand before a number of `len` bytes in its eight.
-fn shift_for(len: u16) -> u8 {
-    64 - 8 * len.min(8) as u8
-}
-
-/// The bits of a number that has `shift` bits before it in its eight bytes.
-const fn mask(shift: u8) -> u64 {
-    u64::MAX >> (shift & 63)
-}
-
-/// The number that ends `end` bytes into the record.
-#[inline(always)]
-fn number(window: &[u8], end: usize, mask: u64) -> u64 {
-    let bytes = window
-        .get(end..)
-        .and_then(<[u8]>::first_chunk::<WINDOW_LEAD>);
-    // A plan's ends lie within the record, so zero only stands in for what cannot be.
-    debug_assert!(bytes.is_some());
-    bytes.map_or(0, |b| u64::from_be_bytes(*b)) & mask
-}
-
-/// The sixteen bytes that end `end` bytes into the record.
-#[inline(always)]
-fn sixteen(window: &[u8], end: usize) -> [u8; 16] {
-    let end = end + WINDOW_LEAD;
-    let bytes = end.checked_sub(16).and_then(|start| window.get(start..));
-    bytes
-        .and_then(<[u8]>::first_chunk::<16>)
-        .copied()
-        .unwrap_or_default()
-}
-
 /// The value of `op` and where its field ends; an empty field reads as 0.
 fn read(op: Op, window: &[u8], spans: Option<&Spans>) -> (u64, u16) {
     let (end, shift) = match spans {
@@ -426,87 +392,15 @@ fn fill_one(
 ) {
     let (value, end) = read(op, window, spans);
     let record = OneRecord {
-        field: ReadField { window, value, end },
+        field: ReadField {
+            window,
+            value,
+            end: usize::from(end),
+        },
         flow,
         extras,
     };
     store(op.target, op.index, clock, record);
-}
-
-/// Records of a fixed layout, in a row.
-struct FixedRecords<'a> {
-    windows: &'a [u8],
-    len: usize,
-    op: Op,
-    flows: &'a mut [Flow],
-    extras: &'a mut [Extras],
-}
-
-impl<'a> Records for FixedRecords<'a> {
-    type Field = FixedField<'a>;
-
-    #[inline(always)]
-    fn each(self, mut store: impl FnMut(FixedField<'a>, &mut Flow, &mut Extras)) {
-        let mask = mask(self.op.shift);
-        let mut end = usize::from(self.op.at);
-        for (flow, extras) in self.flows.iter_mut().zip(self.extras) {
-            let windows = self.windows;
-            store(FixedField { windows, end, mask }, flow, extras);
-            end += self.len;
-        }
-    }
-}
-
-struct FixedField<'a> {
-    windows: &'a [u8],
-    end: usize,
-    mask: u64,
-}
-
-impl Field for FixedField<'_> {
-    #[inline(always)]
-    fn number(&self) -> u64 {
-        number(self.windows, self.end, self.mask)
-    }
-
-    #[inline(always)]
-    fn address(&self) -> Address {
-        Address(sixteen(self.windows, self.end))
-    }
-}
-
-/// A single record.
-struct OneRecord<'a> {
-    field: ReadField<'a>,
-    flow: &'a mut Flow,
-    extras: &'a mut Extras,
-}
-
-impl<'a> Records for OneRecord<'a> {
-    type Field = ReadField<'a>;
-
-    #[inline(always)]
-    fn each(self, mut store: impl FnMut(ReadField<'a>, &mut Flow, &mut Extras)) {
-        store(self.field, self.flow, self.extras);
-    }
-}
-
-struct ReadField<'a> {
-    window: &'a [u8],
-    value: u64,
-    end: u16,
-}
-
-impl Field for ReadField<'_> {
-    #[inline(always)]
-    fn number(&self) -> u64 {
-        self.value
-    }
-
-    #[inline(always)]
-    fn address(&self) -> Address {
-        Address(sixteen(self.window, usize::from(self.end)))
-    }
 }
 
 /// RFC 7011 section 7: one byte, or 255 and two. Yields the bytes of the prefix and the length.

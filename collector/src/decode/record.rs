@@ -2,6 +2,7 @@
 
 use super::BURST_FLOWS;
 use super::fields::{Section, Target};
+use super::packet::Link;
 use super::sampling::RateFields;
 use crate::flow::{Address, Direction, Flow, MPLS_LABELS_MAX};
 
@@ -304,8 +305,13 @@ pub fn reversed(flow: &Flow, extras: &Extras) -> Option<Flow> {
 /// What the sampled packet says of the flow.
 #[cold]
 pub fn packet(section: Section, bytes: &[u8], frame_len: u64, flow: &mut Flow) {
-    let _ = (section, bytes, frame_len);
+    let link = match section {
+        Section::Frame => Link::Ethernet,
+        Section::Ip => Link::Ip,
+    };
     flow.raw_packets = 1;
+    let frame_len = u32::try_from(frame_len).unwrap_or(u32::MAX);
+    super::packet::parse(link, bytes, frame_len, flow);
 }
 
 #[inline]

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use super::exporters::{Domain, Rate};
-use super::plan::{Layout, Plan, Spans, WINDOW_LEAD};
+use super::plan::{Layout, Plan, Spans};
 use super::record::{
     Clock, Extras, ExtrasBuffer, NO_EXTRAS, complete_times, icmp_from_port, reversed,
 };
 use super::shared::{Change, Shared};
 use super::template::{Dialect, Entries, Entry, Kind, TEMPLATE_ID_MIN, Template};
+use super::window::WINDOW_LEAD;
 use super::{BURST_FLOWS, Burst, FlowSink};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
@@ -155,10 +156,11 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                     }
                 }
                 Entry::WithdrawAll => {
-                    let before = self.domain.learned().templates();
-                    self.domain.change(Change::WithdrawAll(kind));
-                    let after = self.domain.learned().templates();
-                    self.counts.templates_withdrawn += (before - after) as u64;
+                    let withdrawn = self.domain.learned().templates_of(kind);
+                    if withdrawn > 0 {
+                        self.domain.change(Change::WithdrawAll(kind));
+                        self.counts.templates_withdrawn += withdrawn as u64;
+                    }
                 }
                 Entry::Malformed { id, .. } => self.malformed(id),
             }

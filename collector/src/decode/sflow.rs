@@ -105,6 +105,14 @@ pub fn decode<S: FlowSink>(
     Ok(header)
 }
 
+/// Reads the header alone.
+///
+/// # Errors
+/// As [`decode`].
+pub fn peek(payload: &[u8]) -> Result<Header, DropReason> {
+    header(&mut Cursor::new(payload))
+}
+
 fn header(cursor: &mut Cursor<'_>) -> Result<Header, DropReason> {
     const CUT: DropReason = DropReason::DatagramTruncated;
     if cursor.u32().ok_or(CUT)? != VERSION {

@@ -27,7 +27,7 @@ use packets::{Packet, PacketReader, ReadError};
 const PAYLOAD_BYTES_MAX: u64 = 65_527;
 
 /// What became of the packets of the captures. Nothing is dropped without a count:
-/// `packets + reassembled = datagrams + not_udp + unreadable + fragments`.
+/// `packets + reassembled = datagrams + not_udp + unreadable + link_unknown + fragments`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureCounts {
     /// Files read.
@@ -40,8 +40,10 @@ pub struct CaptureCounts {
     pub truncated: u64,
     /// Packets of another protocol than UDP over IP.
     pub not_udp: u64,
-    /// Packets whose headers are cut or contradict themselves, or whose link type is not known.
+    /// Packets whose headers are cut or contradict themselves.
     pub unreadable: u64,
+    /// Packets of a link type that is not read.
+    pub link_unknown: u64,
     /// Packets that are fragments of a datagram.
     pub fragments: u64,
     /// Of these, those whose datagram never became whole.
@@ -224,6 +226,10 @@ fn replay_packet(
         }
         Err(link::NotIp::Unreadable) => {
             counts.unreadable += 1;
+            return;
+        }
+        Err(link::NotIp::LinkUnknown) => {
+            counts.link_unknown += 1;
             return;
         }
     };

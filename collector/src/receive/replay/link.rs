@@ -26,8 +26,10 @@ const SLL2_BYTES: usize = 20;
 pub enum NotIp {
     /// The frame carries something else, ARP for one.
     OtherProtocol,
-    /// The frame is cut within its headers, or its link type is not known.
+    /// The frame is cut within its headers.
     Unreadable,
+    /// The link type is none of those above.
+    LinkUnknown,
 }
 
 /// The IPv4 or IPv6 packet in `frame`, with whatever padding the link added.
@@ -57,7 +59,7 @@ pub fn network_layer(link_type: u16, frame: &[u8]) -> Result<&[u8], NotIp> {
         }
         link_type::LINUX_SLL => cooked(frame, 14, SLL_BYTES),
         link_type::LINUX_SLL2 => cooked(frame, 0, SLL2_BYTES),
-        _ => Err(NotIp::Unreadable),
+        _ => Err(NotIp::LinkUnknown),
     }
 }
 

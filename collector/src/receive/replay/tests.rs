@@ -42,7 +42,7 @@ fn replay(files: &[&NamedTempFile]) -> (Vec<Seen>, Result<CaptureCounts, Capture
 fn assert_accounted(c: &CaptureCounts) {
     assert_eq!(
         c.packets + c.reassembled,
-        c.datagrams + c.not_udp + c.unreadable + c.fragments,
+        c.datagrams + c.not_udp + c.unreadable + c.link_unknown + c.fragments,
         "{c:?}"
     );
     assert!(c.truncated <= c.datagrams);
@@ -195,7 +195,7 @@ fn packets_that_are_no_datagrams_are_counted_by_kind() {
             ..CaptureCounts::default()
         }
     );
-    assert_eq!(replay_one(&pcap(147, &[vec![0; 60]])).1.unreadable, 1);
+    assert_eq!(replay_one(&pcap(147, &[vec![0; 60]])).1.link_unknown, 1);
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn pcapng_interfaces_have_their_own_link_type_clock_and_offset() {
             "big endian: {big_endian}"
         );
         assert!(seen.iter().all(|s| s.payload == b"ng"));
-        assert_eq!((counts.packets, counts.unreadable), (5, 1));
+        assert_eq!((counts.packets, counts.link_unknown), (5, 1));
     }
 }
 

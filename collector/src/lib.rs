@@ -22,6 +22,8 @@ pub mod config;
 
 pub mod http;
 
+pub mod log;
+
 pub mod generate;
 
 pub mod units;

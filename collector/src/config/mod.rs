@@ -1,6 +1,16 @@
 //! The configuration: one struct a stage, every default and unit written down, unknown keys refused.
 //!
 //! The comments of the fields are what an operator reads; `deploy/flowsluice.toml` says the same.
+//! [`load`] reads a file and tells everything that is wrong with it, [`display`] writes one,
+//! [`memory`] adds up what it will take.
+
+pub mod display;
+mod error;
+mod keys;
+mod load;
+pub mod memory;
+mod secret;
+mod validate;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,6 +18,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
+
+pub use error::{ConfigError, Problem};
+pub use load::{DEFAULT_PATH, load, load_or_default, parse};
+pub use secret::{PASSWORD_VARIABLE, SecretError};
+pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -55,8 +70,10 @@ pub struct Receive {
     /// The sockets; any of them takes any protocol unless `protocols` says otherwise.
     pub listeners: Vec<Listener>,
     /// SO_RCVBUF of each socket. The kernel silently caps it at net.core.rmem_max.
+    #[serde(serialize_with = "display::serialize_bytes")]
     pub socket_buffer: ByteSize,
     /// Longest datagram taken whole; a longer one is dropped and counted as `datagram_cut`.
+    #[serde(serialize_with = "display::serialize_bytes")]
     pub datagram_max: ByteSize,
     /// Datagrams taken in one turn of a worker.
     pub burst: usize,
@@ -159,7 +176,8 @@ pub struct Batch {
     /// Rows of one block. More make fewer, larger inserts and cost about 300 bytes of memory each.
     pub rows_max: usize,
     /// A batch is sealed at this age even when it is not full: the delay until rows can be asked for.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "humantime_serde::deserialize")]
+    #[serde(serialize_with = "display::serialize_duration")]
     pub age_max: Duration,
     /// Batches of a worker, one being filled, the others on their way through the store.
     pub per_worker: usize,
@@ -190,17 +208,21 @@ pub struct Store {
     /// File whose first line is the password.
     pub password_file: Option<PathBuf>,
     /// How long flows are kept; whole days or more keep partitions whole.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "humantime_serde::deserialize")]
+    #[serde(serialize_with = "display::serialize_duration")]
     pub retention: Duration,
     /// Compressed blocks held in memory while ClickHouse is slow or away.
+    #[serde(serialize_with = "display::serialize_bytes")]
     pub queue_max: ByteSize,
     /// Inserts under way at once.
     pub inserts: usize,
     /// An insert without an answer for this long is tried again.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "humantime_serde::deserialize")]
+    #[serde(serialize_with = "display::serialize_duration")]
     pub insert_timeout: Duration,
     /// At stop, how long to wait until everything is stored; what is left is counted as lost.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "humantime_serde::deserialize")]
+    #[serde(serialize_with = "display::serialize_duration")]
     pub stop_timeout: Duration,
     /// The embedded ClickHouse.
     pub embedded: Embedded,
@@ -237,6 +259,7 @@ pub struct Embedded {
     /// Where ClickHouse listens for its native protocol; absent means not at all.
     pub tcp: Option<SocketAddr>,
     /// ClickHouse's `max_server_memory_usage`.
+    #[serde(serialize_with = "display::serialize_bytes")]
     pub memory_max: ByteSize,
 }
 
@@ -328,3 +351,6 @@ impl Serialize for Secret {
         serializer.serialize_str("********")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,37 @@
 //! Blocks in, acknowledged inserts out.
+//!
+//! In: sealed batches of the workers. Out: rows in ClickHouse, each block exactly once as long as
+//! ClickHouse remembers its token. Owner: tasks of the tokio runtime; a batch goes back to its
+//! worker as soon as it is encoded, its compressed block waits in memory until it is stored.
+//! Losses: `insert_refused`, `store_stopped`.
 
-use crate::config::Secret;
+mod block;
+pub mod clickhouse;
+mod insert;
+pub mod query;
+mod queue;
+pub mod schema;
+mod send;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::error;
+
+use crate::config::{self, Secret};
+use crate::ledger::{DropReason, StoreCounts};
+use block::Encoder;
+use queue::{Exchange, Sealed};
+use send::Sender;
+
+pub use block::Block;
+pub use clickhouse::ClickHouse;
+pub use insert::{Attempt, Failure, Insert, InsertError, exception_code};
+pub use queue::WorkerQueue;
 
 /// Where and as whom ClickHouse is spoken to; the same for a server and for the embedded engine.
 #[derive(Clone, Debug)]
@@ -14,3 +45,255 @@ pub struct Endpoint {
     /// Its password.
     pub password: Secret,
 }
+
+/// The server that the configuration names.
+///
+/// # Errors
+/// When it names none, when the address is none, or when the password's file cannot be read.
+pub fn endpoint(config: &config::Store) -> anyhow::Result<Endpoint> {
+    let url = config
+        .url
+        .as_deref()
+        .context("store.url: missing; name a server, or use the embedded ClickHouse")?;
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        anyhow::bail!(
+            "store.url: '{url}' is no address; write http://host:8123 or https://host:8443"
+        );
+    }
+    Ok(Endpoint {
+        url: url.to_owned(),
+        database: config.database.clone(),
+        user: config.user.clone(),
+        password: password(config)?,
+    })
+}
+
+/// The environment's password before the file's before the configuration's.
+fn password(config: &config::Store) -> anyhow::Result<Secret> {
+    if let Ok(password) = std::env::var("FLOWSLUICE_STORE_PASSWORD") {
+        return Ok(Secret::new(password));
+    }
+    let Some(path) = &config.password_file else {
+        return Ok(config.password.clone().unwrap_or_else(|| Secret::new("")));
+    };
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("store.password_file: {} cannot be read", path.display()))?;
+    Ok(Secret::new(text.lines().next().unwrap_or_default()))
+}
+
+/// The store while it runs.
+pub struct Store {
+    counts: Arc<StoreCounts>,
+    phase: watch::Sender<Phase>,
+    ready: watch::Receiver<bool>,
+    encoders: Vec<JoinHandle<()>>,
+    sender: JoinHandle<()>,
+    stop_timeout: Duration,
+}
+
+/// How far the store is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Batches come.
+    Running,
+    /// No further batch comes; what there is gets stored.
+    Draining,
+    /// Time is up.
+    Over,
+}
+
+/// How the store ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopReport {
+    /// Flows that were not acknowledged in time, counted as `store_stopped`.
+    pub flows_lost: u64,
+}
+
+impl Store {
+    /// Starts to store into ClickHouse at `endpoint`; returns at once. Rows are queued until
+    /// ClickHouse answers and has the schema.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start(
+        config: &config::Store,
+        endpoint: &Endpoint,
+        counts: Arc<StoreCounts>,
+        workers: usize,
+        batch: &config::Batch,
+    ) -> (Self, Vec<WorkerQueue>) {
+        let target = Box::new(ClickHouse::new(endpoint, config));
+        Self::start_with(target, config, counts, workers, batch)
+    }
+
+    /// As [`Store::start`], with anything that takes blocks.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start_with(
+        target: Box<dyn Insert>,
+        config: &config::Store,
+        counts: Arc<StoreCounts>,
+        workers: usize,
+        batch: &config::Batch,
+    ) -> (Self, Vec<WorkerQueue>) {
+        // With one batch alone its worker would stand still while the store encodes it.
+        let per_worker = batch.per_worker.max(2);
+        let (exchange, queues) = Exchange::new(workers, per_worker, batch.rows_max, &counts);
+        let inserts = config.inserts.max(1);
+        let (phase, _) = watch::channel(Phase::Running);
+        let (set_ready, ready) = watch::channel(false);
+        let (blocks_in, blocks) = mpsc::unbounded_channel();
+        let room = Room::new(config.queue_max.as_u64());
+        let instance: u64 = rand::random();
+        let encoders = (0..inserts).map(|n| {
+            let task = EncoderTask {
+                exchange: Arc::clone(&exchange),
+                room: room.clone(),
+                token_prefix: format!("{instance:016x}-{n}"),
+                blocks: blocks_in.clone(),
+                phase: phase.subscribe(),
+            };
+            tokio::spawn(task.run())
+        });
+        let encoders = encoders.collect();
+        let sender = Sender::new(target, Arc::clone(&counts));
+        let sender = tokio::spawn(sender.run(blocks, inserts, set_ready, phase.subscribe()));
+        let store = Self {
+            counts,
+            phase,
+            ready,
+            encoders,
+            sender,
+            stop_timeout: config.stop_timeout,
+        };
+        (store, queues)
+    }
+
+    /// True once ClickHouse answered and has the schema.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// A flag that others can watch: [`Store::is_ready`].
+    #[must_use]
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    /// Stores what the workers have handed over, for `store.stop_timeout` at most, and ends. The
+    /// workers have called `Batcher::finish` before. What has no acknowledgement is counted as lost.
+    pub async fn stop(mut self) -> StopReport {
+        self.phase.send_replace(Phase::Draining);
+        let drained = tokio::time::timeout(self.stop_timeout, &mut self.sender).await;
+        if drained.is_err() {
+            self.phase.send_replace(Phase::Over);
+            let _ = (&mut self.sender).await;
+        }
+        for encoder in self.encoders {
+            encoder.abort();
+            let _ = encoder.await;
+        }
+        // Nobody else counts any more.
+        let flows_lost = self.counts.flows_in_flight.load(Ordering::Acquire);
+        if flows_lost > 0 {
+            self.counts.lost(DropReason::StoreStopped, flows_lost);
+            error!(
+                flows_lost,
+                timeout_s = self.stop_timeout.as_secs_f64(),
+                "stopped before ClickHouse acknowledged everything; raise store.stop_timeout"
+            );
+        }
+        StopReport { flows_lost }
+    }
+}
+
+/// The memory that blocks may take, `store.queue_max`.
+#[derive(Clone)]
+struct Room {
+    kibibytes: Arc<Semaphore>,
+    kibibytes_max: u32,
+}
+
+impl Room {
+    fn new(bytes_max: u64) -> Self {
+        let kibibytes_max = u32::try_from(bytes_max / 1024).unwrap_or(u32::MAX).max(1);
+        Self {
+            kibibytes: Arc::new(Semaphore::new(kibibytes_max as usize)),
+            kibibytes_max,
+        }
+    }
+
+    /// Waits until the block fits in; one larger than all waits until there is no other.
+    async fn enter(&self, mut block: Block) -> Block {
+        let kibibytes = u32::try_from(block.compressed.len().div_ceil(1024)).unwrap_or(u32::MAX);
+        let share = Arc::clone(&self.kibibytes);
+        let share = share.acquire_many_owned(kibibytes.min(self.kibibytes_max));
+        block.room = Some(share.await.expect("the semaphore is never closed"));
+        block
+    }
+}
+
+/// Turns batches into blocks. While the queue is full it holds one block back and takes no batch.
+struct EncoderTask {
+    exchange: Arc<Exchange>,
+    room: Room,
+    token_prefix: String,
+    blocks: mpsc::UnboundedSender<Block>,
+    phase: watch::Receiver<Phase>,
+}
+
+impl EncoderTask {
+    async fn run(mut self) {
+        let mut encoder = Encoder::new();
+        for number in 0_u64.. {
+            let Some(Sealed { worker, batch }) = self.next().await else {
+                return;
+            };
+            let token = format!("{}-{number}", self.token_prefix);
+            // Some ten milliseconds of work: too long for a thread that serves others.
+            let encoding = tokio::task::spawn_blocking(move || {
+                let block = encoder.encode(&batch, token);
+                (encoder, batch, block)
+            });
+            let Ok((back, batch, block)) = encoding.await else {
+                return; // the runtime ends
+            };
+            encoder = back;
+            assert_eq!(
+                block.rows,
+                batch.rows() as u64,
+                "no row is lost in the encoding"
+            );
+            self.exchange.give_back(worker, batch);
+            let block = self.room.enter(block).await;
+            if self.blocks.send(block).is_err() {
+                return; // time is up
+            }
+        }
+    }
+
+    /// The next batch; none when the workers have finished and all are taken.
+    async fn next(&mut self) -> Option<Sealed> {
+        loop {
+            // Looked at before the queue: whoever says that no more comes has handed over before.
+            let phase = *self.phase.borrow();
+            if let Some(sealed) = self.exchange.take_sealed() {
+                return Some(sealed);
+            }
+            if phase != Phase::Running {
+                return None;
+            }
+            tokio::select! {
+                () = self.exchange.sealed() => {}
+                changed = self.phase.changed() => changed.ok()?,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

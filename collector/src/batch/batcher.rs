@@ -1,0 +1,97 @@
+//! The batch that a worker is filling.
+
+use super::Batch;
+use crate::config;
+use crate::flow::Flow;
+use crate::ledger::{DropReason, WorkerCounts};
+use crate::store::WorkerQueue;
+use crate::units::UnixNanos;
+
+/// Fills batches with a worker's flows and hands them to the store when they are full or old.
+/// Neither allocates nor waits.
+#[derive(Debug)]
+pub struct Batcher {
+    queue: WorkerQueue,
+    open: Option<Open>,
+    age_max_ns: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    batch: Batch,
+    /// When its first row came.
+    since: UnixNanos,
+}
+
+impl Batcher {
+    /// Batches go and come through `queue`.
+    #[must_use]
+    pub fn new(config: &config::Batch, queue: WorkerQueue) -> Self {
+        Self {
+            open: None,
+            queue,
+            age_max_ns: u64::try_from(config.age_max.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Takes `flows`; those that no batch has room for are dropped as `store_backlog`.
+    #[inline]
+    pub fn add(&mut self, mut flows: &[Flow], now: UnixNanos, counts: &mut WorkerCounts) {
+        while !flows.is_empty() {
+            let Some(open) = self.open(now) else {
+                counts.drop_many(DropReason::StoreBacklog, flows.len() as u64);
+                return;
+            };
+            let (fit, rest) = flows.split_at(flows.len().min(open.batch.room()));
+            open.batch.append(fit);
+            counts.flows_batched += fit.len() as u64;
+            counts.flows_open += fit.len() as u64;
+            flows = rest;
+            if open.batch.room() == 0 {
+                self.seal(counts);
+            }
+        }
+    }
+
+    /// Once a turn: seals what is older than `batch.age_max`.
+    ///
+    /// While the store is behind and no empty batch is left, an old batch goes on filling: sealing
+    /// it would use up memory for a few rows and drop the next.
+    #[inline]
+    pub fn turn(&mut self, now: UnixNanos, counts: &mut WorkerCounts) {
+        let Some(open) = &self.open else { return };
+        if now.0.saturating_sub(open.since.0) >= self.age_max_ns && self.batches_free() > 0 {
+            self.seal(counts);
+        }
+    }
+
+    /// Hands over what there is; called when the worker stops.
+    pub fn finish(&mut self, counts: &mut WorkerCounts) {
+        self.seal(counts);
+    }
+
+    /// Empty batches beside the one being filled; none means that the store is behind.
+    #[must_use]
+    #[inline]
+    pub fn batches_free(&self) -> usize {
+        self.queue.batches_empty()
+    }
+
+    /// The batch being filled, a fresh one if need be. One that exists has room.
+    #[inline]
+    fn open(&mut self, now: UnixNanos) -> Option<&mut Open> {
+        if self.open.is_none() {
+            let batch = self.queue.take_empty()?;
+            debug_assert!(batch.rows() == 0 && batch.room() > 0);
+            self.open = Some(Open { batch, since: now });
+        }
+        self.open.as_mut()
+    }
+
+    fn seal(&mut self, counts: &mut WorkerCounts) {
+        if let Some(Open { batch, .. }) = self.open.take() {
+            counts.flows_open -= batch.rows() as u64;
+            self.queue.hand_over(batch);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Every key of the file: where it stands and what it takes.
+//!
+//! The structs of [`super`] say the same to the compiler; this table says it to people, so that all
+//! the mistakes of a file can be told at once. A test holds the two against each other.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeValue, ValueDeserializer};
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A table of further keys.
+    Table,
+    /// An array of tables, each with the keys below `path[]`.
+    Tables,
+    /// A whole number.
+    Count,
+    /// A whole number that fits 32 bits.
+    Count32,
+    /// A UDP port.
+    Port,
+    /// `true` or `false`.
+    Flag,
+    /// A size with its unit.
+    Bytes,
+    /// A time with its unit.
+    Duration,
+    /// Any text.
+    Text,
+    /// Text that is never shown.
+    Secret,
+    /// A path of the file system.
+    Path,
+    /// An address without a port.
+    Address,
+    /// An address with a port.
+    Socket,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A list of these words.
+    Words(&'static [&'static str]),
+    /// A list of whole numbers.
+    Counts,
+}
+
+/// One key; `[]` stands for the index into an array of tables.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) path: &'static str,
+    pub(super) kind: Kind,
+}
+
+const fn key(path: &'static str, kind: Kind) -> Key {
+    Key { path, kind }
+}
+
+const MODES: &[&str] = &["auto", "io_uring", "recvmmsg"];
+const PROTOCOLS: &[&str] = &["netflow5", "netflow9", "ipfix", "sflow5"];
+const FORMATS: &[&str] = &["text", "json"];
+
+/// All keys, in the order of the file.
+pub(super) const KEYS: &[Key] = &[
+    key("receive", Kind::Table),
+    key("receive.mode", Kind::Word(MODES)),
+    key("receive.workers", Kind::Count),
+    key("receive.cpus", Kind::Counts),
+    key("receive.pin", Kind::Flag),
+    key("receive.listeners", Kind::Tables),
+    key("receive.listeners[].address", Kind::Address),
+    key("receive.listeners[].port", Kind::Port),
+    key("receive.listeners[].protocols", Kind::Words(PROTOCOLS)),
+    key("receive.socket_buffer", Kind::Bytes),
+    key("receive.datagram_max", Kind::Bytes),
+    key("receive.burst", Kind::Count),
+    key("decode", Kind::Table),
+    key("decode.protocols", Kind::Words(PROTOCOLS)),
+    key("decode.exporters_max", Kind::Count),
+    key("decode.templates_max", Kind::Count),
+    key("decode.templates_per_exporter_max", Kind::Count),
+    key("decode.sampling_rate_default", Kind::Count32),
+    key("batch", Kind::Table),
+    key("batch.rows_max", Kind::Count),
+    key("batch.age_max", Kind::Duration),
+    key("batch.per_worker", Kind::Count),
+    key("store", Kind::Table),
+    key("store.url", Kind::Text),
+    key("store.database", Kind::Text),
+    key("store.user", Kind::Text),
+    key("store.password", Kind::Secret),
+    key("store.password_file", Kind::Path),
+    key("store.retention", Kind::Duration),
+    key("store.queue_max", Kind::Bytes),
+    key("store.inserts", Kind::Count),
+    key("store.insert_timeout", Kind::Duration),
+    key("store.stop_timeout", Kind::Duration),
+    key("store.embedded", Kind::Table),
+    key("store.embedded.library", Kind::Path),
+    key("store.embedded.data_dir", Kind::Path),
+    key("store.embedded.http", Kind::Socket),
+    key("store.embedded.tcp", Kind::Socket),
+    key("store.embedded.memory_max", Kind::Bytes),
+    key("http", Kind::Table),
+    key("http.listen", Kind::Socket),
+    key("log", Kind::Table),
+    key("log.level", Kind::Text),
+    key("log.format", Kind::Word(FORMATS)),
+];
+
+/// Keys without which their table means nothing.
+pub(super) const REQUIRED: &[&str] = &["receive.listeners[].port"];
+
+/// The key at `path`, indexes written as `[]`.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The names of the keys directly below `table` (`""` for the whole file).
+pub(super) fn below(table: &str) -> impl Iterator<Item = &'static str> {
+    KEYS.iter().filter_map(move |key| {
+        let (parent, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
+        (parent == table).then_some(name)
+    })
+}
+
+impl Kind {
+    /// What the key takes, as it ends the sentence "allowed: ...".
+    pub(super) fn allowed(self) -> String {
+        match self {
+            Self::Table => "a table, written [name]".into(),
+            Self::Tables => "tables, each written [[name]]".into(),
+            Self::Count => "a whole number, 0 or more".into(),
+            Self::Count32 => format!("a whole number, 0 to {}", u32::MAX),
+            Self::Port => "a port, 1 to 65535".into(),
+            Self::Flag => "true or false".into(),
+            Self::Bytes => "a size with its unit, such as \"64MiB\"".into(),
+            Self::Duration => "a time with its unit, such as \"30s\" or \"30days\"".into(),
+            Self::Text | Self::Secret => "text in quotes".into(),
+            Self::Path => "a path in quotes".into(),
+            Self::Address => "an IPv4 or IPv6 address, such as \"::\"".into(),
+            Self::Socket => "an address with a port, such as \"127.0.0.1:8123\"".into(),
+            Self::Word(words) => quoted(words, " or "),
+            Self::Words(words) => format!("a list of {}", quoted(words, ", ")),
+            Self::Counts => "a list of whole numbers, such as [2, 3]".into(),
+        }
+    }
+
+    /// Whether `value` is of this kind. Tables are looked into by whoever walks them.
+    pub(super) fn accepts(self, value: &Spanned<DeValue<'_>>) -> bool {
+        let words = |allowed: &[&str], found: &[String]| {
+            found.iter().all(|word| allowed.contains(&word.as_str()))
+        };
+        match self {
+            Self::Table => value.get_ref().is_table(),
+            Self::Tables => value.get_ref().is_array(),
+            Self::Count => read::<usize>(value).is_some(),
+            Self::Count32 => read::<u32>(value).is_some(),
+            Self::Port => read::<u16>(value).is_some(),
+            Self::Flag => read::<bool>(value).is_some(),
+            // A bare number would be bytes; the unit is asked for all the same.
+            Self::Bytes => value.get_ref().is_str() && read::<ByteSize>(value).is_some(),
+            Self::Duration => {
+                read::<String>(value).is_some_and(|text| humantime::parse_duration(&text).is_ok())
+            }
+            Self::Text | Self::Secret | Self::Path => value.get_ref().is_str(),
+            Self::Address => read::<IpAddr>(value).is_some(),
+            Self::Socket => read::<SocketAddr>(value).is_some(),
+            Self::Word(allowed) => {
+                read::<String>(value).is_some_and(|word| words(allowed, &[word]))
+            }
+            Self::Words(allowed) => {
+                read::<Vec<String>>(value).is_some_and(|found| words(allowed, &found))
+            }
+            Self::Counts => read::<Vec<usize>>(value).is_some(),
+        }
+    }
+}
+
+fn read<'de, T: Deserialize<'de>>(value: &Spanned<DeValue<'de>>) -> Option<T> {
+    T::deserialize(ValueDeserializer::from(value.clone())).ok()
+}
+
+fn quoted(words: &[&str], between: &str) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    quoted.join(between)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Listener, Protocol, ReceiveMode, Secret};
+
+    /// A configuration in which nothing is absent, so that every key of the structs is seen.
+    fn full() -> Config {
+        let mut config = Config::default();
+        let listener = Listener {
+            protocols: vec![Protocol::Ipfix],
+            ..config.receive.listeners[0].clone()
+        };
+        config.receive.listeners = vec![listener];
+        config.store.url = Some("http://localhost:8123".into());
+        config.store.password = Some(Secret::new("x"));
+        config.store.password_file = Some("/x".into());
+        config.store.embedded.library = Some("/x".into());
+        config.store.embedded.tcp = Some(SocketAddr::from(([127, 0, 0, 1], 9000)));
+        config
+    }
+
+    fn paths(table: &toml::Table, prefix: &str, paths: &mut Vec<String>) {
+        for (name, value) in table {
+            let path = format!("{prefix}{name}");
+            paths.push(path.clone());
+            match value {
+                toml::Value::Table(inner) => self::paths(inner, &format!("{path}."), paths),
+                toml::Value::Array(list) => {
+                    for inner in list.iter().filter_map(toml::Value::as_table) {
+                        self::paths(inner, &format!("{path}[]."), paths);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_of_keys_and_the_structs_name_the_same_keys() {
+        let table = toml::Table::try_from(full()).unwrap();
+        let mut of_structs = Vec::new();
+        paths(&table, "", &mut of_structs);
+        let mut of_table: Vec<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
+        of_structs.sort();
+        of_table.sort();
+        assert_eq!(of_structs, of_table);
+    }
+
+    #[test]
+    fn the_words_are_those_that_the_types_know() {
+        let word = |word: &str| toml::Value::String(word.to_owned());
+        for name in PROTOCOLS {
+            let protocol: Protocol = word(name).try_into().unwrap();
+            assert!(Protocol::ALL.contains(&protocol));
+        }
+        assert_eq!(PROTOCOLS.len(), Protocol::ALL.len());
+        for name in MODES {
+            let _: ReceiveMode = word(name).try_into().unwrap();
+        }
+        for name in FORMATS {
+            let _: crate::config::LogFormat = word(name).try_into().unwrap();
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! How much memory a configuration takes, as a sum that can be printed.
+//!
+//! Every container of the collector has a bound, so the sum is one too. What a stage takes for one
+//! element is a constant here; the stages' own tests hold their sizes against it.
+
+use std::fmt;
+
+use bytesize::ByteSize;
+
+use super::{Config, Receive, display};
+
+/// Bytes of one row in a batch: the columns at their widest common use.
+pub const ROW_BYTES: u64 = 320;
+/// Bytes of a datagram's buffer besides the datagram: addresses, control messages, alignment.
+pub const DATAGRAM_OVERHEAD_BYTES: u64 = 256;
+/// Buffers of a worker for each datagram of a burst: one set is read while the kernel fills the
+/// other.
+pub const BUFFERS_PER_BURST: u64 = 2;
+/// Bytes of an exporter's state in a worker, without its templates.
+pub const EXPORTER_BYTES: u64 = 512;
+/// Bytes of a compiled template of ordinary length (some 30 fields).
+pub const TEMPLATE_BYTES: u64 = 1024;
+/// Bytes for code, stacks, the runtime and the HTTP answers.
+pub const BASE_BYTES: u64 = 24 << 20;
+
+/// To whom the bytes of a line belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Taken by the collector and counted in its RSS once used.
+    Collector,
+    /// The collector's, but only as exporters and outages fill it.
+    CollectorAtMost,
+    /// Kernel memory of the sockets, in no process's RSS.
+    Kernel,
+    /// The embedded ClickHouse, a process of its own.
+    ClickHouse,
+}
+
+/// One summand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Whose it is.
+    pub owner: Owner,
+    /// What it holds.
+    pub what: &'static str,
+    /// The product, in the configuration's own terms.
+    pub how: String,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// The summands; [`fmt::Display`] prints them with their sums.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemorySum {
+    /// In the order of the data path.
+    pub lines: Vec<Line>,
+}
+
+impl MemorySum {
+    /// Bytes of all lines that `owner` answers for.
+    #[must_use]
+    pub fn of(&self, owner: Owner) -> u64 {
+        let lines = self.lines.iter().filter(|line| line.owner == owner);
+        lines.map(|line| line.bytes).sum()
+    }
+}
+
+/// Workers that `receive` makes on a host with `cpus` processors.
+#[must_use]
+pub fn workers(receive: &Receive, cpus: usize) -> usize {
+    match (receive.workers, receive.cpus.len()) {
+        (0, 0) => (cpus / 2).max(1),
+        (0, listed) => listed,
+        (workers, _) => workers,
+    }
+}
+
+/// Adds up what `config` takes with `workers` workers.
+#[must_use]
+pub fn sum(config: &Config, workers: usize) -> MemorySum {
+    let Config {
+        receive,
+        decode,
+        batch,
+        store,
+        ..
+    } = config;
+    let line = |owner, what, parts: &[(u64, &str)]| {
+        let how: Vec<_> = parts
+            .iter()
+            .map(|(n, unit)| format!("{n} {unit}"))
+            .collect();
+        Line {
+            owner,
+            what,
+            how: how.join(" x "),
+            bytes: parts
+                .iter()
+                .fold(1, |product, (n, _)| product.saturating_mul(*n)),
+        }
+    };
+    let n = |count: usize| count as u64;
+    let workers = (n(workers), "workers");
+    let datagram = receive.datagram_max.as_u64() + DATAGRAM_OVERHEAD_BYTES;
+    let row = (ROW_BYTES, "B a row");
+    let mut lines = vec![
+        Line {
+            how: String::new(),
+            ..line(Owner::Collector, "code, stacks, HTTP", &[(BASE_BYTES, "")])
+        },
+        line(
+            Owner::Collector,
+            "datagram buffers",
+            &[
+                workers,
+                (
+                    n(receive.burst.next_power_of_two()) * BUFFERS_PER_BURST,
+                    "buffers",
+                ),
+                (datagram, "B"),
+            ],
+        ),
+        line(
+            Owner::Collector,
+            "batches",
+            &[
+                workers,
+                (n(batch.per_worker), "batches"),
+                (n(batch.rows_max), "rows"),
+                row,
+            ],
+        ),
+        line(
+            Owner::Collector,
+            "blocks being sent",
+            &[
+                (n(store.inserts), "inserts"),
+                (n(batch.rows_max), "rows"),
+                row,
+            ],
+        ),
+        line(
+            Owner::CollectorAtMost,
+            "exporters",
+            &[
+                workers,
+                (n(decode.exporters_max), "exporters"),
+                (EXPORTER_BYTES, "B"),
+            ],
+        ),
+        line(
+            Owner::CollectorAtMost,
+            "templates",
+            &[
+                (n(decode.templates_max), "templates"),
+                (TEMPLATE_BYTES, "B"),
+            ],
+        ),
+        Line {
+            how: "store.queue_max".into(),
+            ..line(
+                Owner::CollectorAtMost,
+                "blocks waiting for ClickHouse",
+                &[(store.queue_max.as_u64(), "")],
+            )
+        },
+        line(
+            Owner::Kernel,
+            "socket buffers",
+            &[
+                workers,
+                (n(receive.listeners.len()), "listeners"),
+                (receive.socket_buffer.as_u64(), "B"),
+            ],
+        ),
+    ];
+    if store.url.is_none() {
+        lines.push(Line {
+            how: "store.embedded.memory_max".into(),
+            ..line(
+                Owner::ClickHouse,
+                "embedded ClickHouse",
+                &[(store.embedded.memory_max.as_u64(), "")],
+            )
+        });
+    }
+    MemorySum { lines }
+}
+
+impl fmt::Display for MemorySum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let groups = [
+            (Owner::Collector, "collector, always"),
+            (Owner::CollectorAtMost, "collector, when full"),
+            (Owner::Kernel, "kernel, at most"),
+            (Owner::ClickHouse, "ClickHouse, at most"),
+        ];
+        for (owner, title) in groups {
+            let lines: Vec<_> = self
+                .lines
+                .iter()
+                .filter(|line| line.owner == owner)
+                .collect();
+            if lines.is_empty() {
+                continue;
+            }
+            writeln!(f, "{:<32}{:>12}", title, rounded(self.of(owner)))?;
+            for line in lines {
+                let text = format!(
+                    "  {:<30}{:>12}  {}",
+                    line.what,
+                    rounded(line.bytes),
+                    line.how
+                );
+                writeln!(f, "{}", text.trim_end())?;
+            }
+        }
+        let collector = self.of(Owner::Collector) + self.of(Owner::CollectorAtMost);
+        writeln!(
+            f,
+            "{:<32}{:>12}",
+            "collector process, at most",
+            rounded(collector)
+        )?;
+        let all = self.lines.iter().map(|line| line.bytes).sum();
+        write!(f, "{:<32}{:>12}", "host, at most", rounded(all))
+    }
+}
+
+fn rounded(bytes: u64) -> String {
+    if bytes < 1 << 10 {
+        return display::bytes(ByteSize::b(bytes));
+    }
+    ByteSize::b(bytes).display().iec().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_grows_with_what_it_says_it_is_made_of() {
+        let mut config = Config::default();
+        let before = sum(&config, 2);
+        config.batch.rows_max *= 2;
+        let after = sum(&config, 2);
+        let grown = after.of(Owner::Collector) - before.of(Owner::Collector);
+        // Two workers with three batches each, and two inserts.
+        assert_eq!(grown, (2 * 3 + 2) * 65_536 * ROW_BYTES);
+        assert_eq!(after.of(Owner::Kernel), before.of(Owner::Kernel));
+    }
+
+    #[test]
+    fn a_server_leaves_the_embedded_clickhouse_out() {
+        let mut config = Config::default();
+        assert_eq!(sum(&config, 1).of(Owner::ClickHouse), 2 << 30);
+        config.store.url = Some("http://db:8123".into());
+        assert_eq!(sum(&config, 1).of(Owner::ClickHouse), 0);
+    }
+
+    #[test]
+    fn the_number_of_workers_follows_the_configuration_then_the_processors() {
+        let mut receive = Receive::default();
+        assert_eq!(workers(&receive, 8), 4);
+        assert_eq!(workers(&receive, 1), 1);
+        receive.cpus = vec![1, 2, 3];
+        assert_eq!(workers(&receive, 8), 3);
+        receive.workers = 2;
+        assert_eq!(workers(&receive, 8), 2);
+    }
+}

@@ -1,0 +1,340 @@
+//! Whether the values mean something together.
+//!
+//! What the file cannot know (other processes, the kernel, the disk) is the matter of
+//! `flowsluice check` and of the stages themselves.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::{Batch, Config, Decode, Embedded, Problem, Protocol, Receive, Store, display};
+
+/// Most workers; more than this on one host share processors and gain nothing.
+pub const WORKERS_MAX: usize = 256;
+/// Most listeners; each is a socket of every worker.
+pub const LISTENERS_MAX: usize = 64;
+/// Most rows of a block; ClickHouse cuts an insert into blocks of about this many.
+pub const BATCH_ROWS_MAX: usize = 1_048_576;
+/// Most datagrams of one turn.
+pub const BURST_MAX: usize = 4096;
+
+impl Config {
+    /// Everything that makes no sense, in the order of the file; empty when all is well.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Problems(Vec::new());
+        problems.receive(&self.receive, &self.decode);
+        problems.decode(&self.decode);
+        problems.batch(&self.batch);
+        problems.store(&self.store);
+        problems.embedded(&self.store.embedded);
+        problems.http(self);
+        if let Err(text) = crate::log::filter(&self.log.level) {
+            problems.add("log.level", text);
+        }
+        problems.0
+    }
+}
+
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, key: impl Into<String>, text: impl Into<String>) {
+        self.0.push(Problem::new(key, text));
+    }
+
+    /// Refuses what is outside `range`; the range is told in `show`'s words.
+    fn within<T: PartialOrd>(
+        &mut self,
+        key: &str,
+        value: &T,
+        range: &RangeInclusive<T>,
+        show: impl Fn(&T) -> String,
+    ) {
+        if !range.contains(value) {
+            let text = format!(
+                "found {}; allowed: {} to {}",
+                show(value),
+                show(range.start()),
+                show(range.end())
+            );
+            self.add(key, text);
+        }
+    }
+
+    fn count<T: PartialOrd + Display>(&mut self, key: &str, value: T, range: RangeInclusive<T>) {
+        self.within(key, &value, &range, T::to_string);
+    }
+
+    fn bytes(&mut self, key: &str, value: ByteSize, range: RangeInclusive<ByteSize>) {
+        self.within(key, &value, &range, |bytes| display::bytes(*bytes));
+    }
+
+    fn time(&mut self, key: &str, value: Duration, range: RangeInclusive<Duration>) {
+        self.within(key, &value, &range, |time| display::duration(*time));
+    }
+
+    fn receive(&mut self, receive: &Receive, decode: &Decode) {
+        self.count("receive.workers", receive.workers, 0..=WORKERS_MAX);
+        self.cpus(receive);
+        self.listeners(receive, decode);
+        // SO_RCVBUF is an int that the kernel doubles.
+        let buffer = ByteSize::kib(64)..=ByteSize::mib(1023);
+        self.bytes("receive.socket_buffer", receive.socket_buffer, buffer);
+        // RFC 791: every host takes 576; the UDP length field ends at 65535.
+        let datagram = ByteSize::b(576)..=ByteSize::b(65_535);
+        self.bytes("receive.datagram_max", receive.datagram_max, datagram);
+        self.count("receive.burst", receive.burst, 1..=BURST_MAX);
+    }
+
+    fn cpus(&mut self, receive: &Receive) {
+        let mut seen = HashSet::new();
+        for cpu in &receive.cpus {
+            if !seen.insert(cpu) {
+                let text = format!("cpu {cpu} is named twice; give each worker its own");
+                self.add("receive.cpus", text);
+            }
+        }
+        let (cpus, workers) = (receive.cpus.len(), receive.workers);
+        if cpus > 0 && workers > cpus {
+            let text = format!(
+                "found {cpus} for {workers} workers; name one for each, or leave \
+                 receive.workers at 0 to have one worker for each cpu"
+            );
+            let problem = Problem::new("receive.cpus", text);
+            self.0.push(problem.with("receive.workers"));
+        }
+    }
+
+    fn listeners(&mut self, receive: &Receive, decode: &Decode) {
+        let listeners = &receive.listeners;
+        if listeners.is_empty() {
+            let text = "no listener, so nothing can arrive; add [[receive.listeners]] with a \
+                        port, or leave receive.listeners away for 2055, 4739, 6343 and 9995";
+            self.add("receive.listeners", text);
+        }
+        let key = "receive.listeners";
+        self.within(
+            key,
+            &listeners.len(),
+            &(0..=LISTENERS_MAX),
+            usize::to_string,
+        );
+        for (index, listener) in listeners.iter().enumerate() {
+            let at = format!("receive.listeners[{index}]");
+            if listener.port == 0 {
+                self.add(format!("{at}.port"), "found 0; allowed: 1 to 65535");
+            }
+            let same = |other: &&super::Listener| {
+                (other.address, other.port) == (listener.address, listener.port)
+            };
+            if listeners[..index].iter().any(|other| same(&other)) {
+                let socket = SocketAddr::new(listener.address, listener.port);
+                let text = format!("{socket} is listed twice; remove one of the two");
+                self.add(format!("{at}.port"), text);
+            }
+            let at = format!("{at}.protocols");
+            self.repeated(&at, &listener.protocols);
+            for protocol in &listener.protocols {
+                if !decode.protocols.contains(protocol) {
+                    let name = display::protocol(*protocol);
+                    let text = format!(
+                        "\"{name}\" is off for all ports; add it to decode.protocols or remove \
+                         it here"
+                    );
+                    self.add(&at, text);
+                }
+            }
+        }
+    }
+
+    fn repeated(&mut self, key: &str, protocols: &[Protocol]) {
+        let mut seen = HashSet::new();
+        for protocol in protocols {
+            if !seen.insert(protocol) {
+                let name = display::protocol(*protocol);
+                self.add(
+                    key,
+                    format!("\"{name}\" is listed twice; remove one of the two"),
+                );
+            }
+        }
+    }
+
+    fn decode(&mut self, decode: &Decode) {
+        if decode.protocols.is_empty() {
+            let text = "empty, so every datagram would be dropped; name at least one protocol, \
+                        or leave the key away for all of them";
+            self.add("decode.protocols", text);
+        }
+        self.repeated("decode.protocols", &decode.protocols);
+        self.count("decode.exporters_max", decode.exporters_max, 1..=1_000_000);
+        self.count("decode.templates_max", decode.templates_max, 1..=4_000_000);
+        let (one, all) = (decode.templates_per_exporter_max, decode.templates_max);
+        let key = "decode.templates_per_exporter_max";
+        if one == 0 {
+            self.add(
+                key,
+                "found 0; without templates only NetFlow v5 and sFlow are decoded",
+            );
+        } else if one > all {
+            let text =
+                format!("found {one}, which is more than decode.templates_max ({all}); lower it");
+            self.0
+                .push(Problem::new(key, text).with("decode.templates_max"));
+        }
+    }
+
+    fn batch(&mut self, batch: &Batch) {
+        self.count("batch.rows_max", batch.rows_max, 1..=BATCH_ROWS_MAX);
+        let ages = Duration::from_millis(10)..=Duration::from_secs(3600);
+        self.time("batch.age_max", batch.age_max, ages);
+        // One is filled while another is stored; with one alone every insert would lose flows.
+        self.count("batch.per_worker", batch.per_worker, 2..=64);
+    }
+
+    fn store(&mut self, store: &Store) {
+        match &store.url {
+            Some(url) => {
+                if let Err(text) = server_url(url) {
+                    self.add("store.url", text);
+                }
+                if store.embedded != Embedded::default() {
+                    let text = "a server is named and [store.embedded] is set; remove \
+                                [store.embedded] to use the server, or store.url to use the \
+                                embedded ClickHouse";
+                    self.0
+                        .push(Problem::new("store.url", text).with("store.embedded"));
+                }
+            }
+            None => self.without_url(store),
+        }
+        if !is_identifier(&store.database) {
+            let text = format!(
+                "found {:?}; allowed: letters, digits and '_', not beginning with a digit",
+                store.database
+            );
+            self.add("store.database", text);
+        }
+        if store.user.is_empty() {
+            self.add("store.user", "empty; name the user of the server");
+        }
+        if store.password.is_some() && store.password_file.is_some() {
+            let text = "store.password and store.password_file are both set; remove one of them";
+            let problem = Problem::new("store.password", text);
+            self.0.push(problem.with("store.password_file"));
+        }
+        let hour = Duration::from_secs(3600);
+        self.time(
+            "store.retention",
+            store.retention,
+            hour..=hour * 24 * 36_500,
+        );
+        let queue = ByteSize::mib(1)..=ByteSize::gib(1024);
+        self.bytes("store.queue_max", store.queue_max, queue);
+        self.count("store.inserts", store.inserts, 1..=64);
+        let timeout = Duration::from_secs(1)..=hour;
+        self.time("store.insert_timeout", store.insert_timeout, timeout);
+        let timeout = Duration::from_millis(100)..=hour;
+        self.time("store.stop_timeout", store.stop_timeout, timeout);
+    }
+
+    /// The embedded ClickHouse makes its own users and passwords.
+    fn without_url(&mut self, store: &Store) {
+        let set = [
+            ("store.user", store.user != Store::default().user),
+            ("store.password", store.password.is_some()),
+            ("store.password_file", store.password_file.is_some()),
+        ];
+        for (key, _) in set.iter().filter(|(_, is_set)| *is_set) {
+            let text = "set, but there is no store.url: the embedded ClickHouse makes its own \
+                        users; add store.url or remove this key";
+            self.add(*key, text);
+        }
+    }
+
+    fn embedded(&mut self, embedded: &Embedded) {
+        if !embedded.data_dir.is_absolute() {
+            let text = format!(
+                "found {:?}; allowed: an absolute path, so that it means the same from everywhere",
+                embedded.data_dir
+            );
+            self.add("store.embedded.data_dir", text);
+        }
+        // Idle, the engine holds about 220 MB.
+        let memory = ByteSize::mib(512)..=ByteSize::gib(16 * 1024);
+        self.bytes("store.embedded.memory_max", embedded.memory_max, memory);
+        if embedded.tcp.is_some_and(|tcp| clash(tcp, embedded.http)) {
+            let text = format!(
+                "{} is also store.embedded.http; give each its own port",
+                embedded.http
+            );
+            self.0
+                .push(Problem::new("store.embedded.tcp", text).with("store.embedded.http"));
+        }
+    }
+
+    fn http(&mut self, config: &Config) {
+        if config.store.url.is_some() {
+            return;
+        }
+        let listen = config.http.listen;
+        let embedded = &config.store.embedded;
+        let others = [
+            ("store.embedded.http", Some(embedded.http)),
+            ("store.embedded.tcp", embedded.tcp),
+        ];
+        for (key, other) in others {
+            if other.is_some_and(|other| clash(listen, other)) {
+                let text = format!("{listen} is also {key}; give each its own port");
+                self.0.push(Problem::new("http.listen", text).with(key));
+            }
+        }
+    }
+}
+
+/// Two TCP listeners that cannot both be bound.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && overlap
+}
+
+fn server_url(url: &str) -> Result<(), String> {
+    const FORM: &str = "\"http://host:8123\" or \"https://host:8443\"";
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    // What stands before an '@' may be a password: such an address is not repeated.
+    if url.contains('@') {
+        return Err(format!(
+            "a user or password in the address is not taken; use store.user and \
+             store.password_file; allowed: {FORM}"
+        ));
+    }
+    let Some(rest) = rest else {
+        return Err(format!("found {url:?}; allowed: {FORM}"));
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let host_fits = !host.is_empty() && !host.contains(['/', '?', '#', ' ']);
+    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if host_fits && port_fits {
+        Ok(())
+    } else {
+        Err(format!("found {url:?}; allowed: {FORM}"))
+    }
+}
+
+fn is_identifier(name: &str) -> bool {
+    let mut letters = name.chars();
+    let first = letters.next();
+    first.is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}

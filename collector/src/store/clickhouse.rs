@@ -1,0 +1,85 @@
+//! ClickHouse over HTTP.
+
+use std::time::Duration;
+
+use clickhouse::{Client, Compression};
+
+use super::insert::{Attempt, Insert, InsertError};
+use super::{Block, Endpoint, schema};
+use crate::batch::schema::stored;
+use crate::config;
+
+/// The tables of one database.
+pub struct ClickHouse {
+    client: Client,
+    database: String,
+    insert_sql: String,
+    insert_timeout: Duration,
+    retention: Duration,
+}
+
+/// A client of `endpoint` for queries. It names no database, since that may not exist yet.
+#[must_use]
+pub fn client(endpoint: &Endpoint) -> Client {
+    Client::default()
+        .with_url(&endpoint.url)
+        .with_user(&endpoint.user)
+        .with_password(endpoint.password.reveal())
+        .with_compression(Compression::None)
+        .with_product_info("flowsluice", env!("CARGO_PKG_VERSION"))
+}
+
+impl ClickHouse {
+    /// Speaks to `endpoint`; nothing is sent yet.
+    #[must_use]
+    pub fn new(endpoint: &Endpoint, config: &config::Store) -> Self {
+        let columns: Vec<_> = stored().map(|column| column.name).collect();
+        Self {
+            client: client(endpoint),
+            insert_sql: format!(
+                "INSERT INTO {}.flows ({}) FORMAT Native",
+                schema::quoted(&endpoint.database),
+                columns.join(", ")
+            ),
+            database: endpoint.database.clone(),
+            insert_timeout: config.insert_timeout,
+            retention: config.retention,
+        }
+    }
+
+    async fn send(&self, block: &Block) -> Result<(), InsertError> {
+        let mut insert = self
+            .client
+            .insert_formatted_with(&*self.insert_sql)
+            // The body is in ClickHouse's compressed frames already, whatever the client thinks.
+            .with_setting("decompress", "1")
+            // The answer means that the block is stored, and says so in its status.
+            .with_setting("async_insert", "0")
+            .with_setting("wait_end_of_query", "1")
+            .with_setting("insert_deduplication_token", &*block.token)
+            // What hangs on the table takes a repeated block once as well.
+            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
+        insert.send(block.compressed.clone()).await?;
+        insert.end().await?;
+        Ok(())
+    }
+}
+
+impl Insert for ClickHouse {
+    fn prepare(&self) -> Attempt<'_> {
+        Box::pin(async {
+            let applied = schema::apply(&self.client, &self.database, self.retention);
+            tokio::time::timeout(self.insert_timeout, applied)
+                .await
+                .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))
+        })
+    }
+
+    fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a> {
+        Box::pin(async move {
+            tokio::time::timeout(self.insert_timeout, self.send(block))
+                .await
+                .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))
+        })
+    }
+}

@@ -1,0 +1,211 @@
+//! One insert: what it asks of ClickHouse, and what a failure means.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use super::block::Block;
+
+/// The answer to come.
+pub type Attempt<'a> = Pin<Box<dyn Future<Output = Result<(), InsertError>> + Send + 'a>>;
+
+/// Where blocks go: ClickHouse, or in tests a store that fails on command.
+pub trait Insert: Send + Sync {
+    /// Sees to it that the other side answers and that its tables are as this version wants them.
+    fn prepare(&self) -> Attempt<'_>;
+
+    /// Sends one block and waits for the acknowledgement.
+    fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a>;
+}
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// ClickHouse is away, busy or not allowed to work: try again for ever.
+    Outage,
+    /// ClickHouse answered with something that is in no list: try again, not for ever.
+    Unclear,
+    /// This block will never be taken by these tables.
+    Refused,
+}
+
+/// Why an insert was not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct InsertError {
+    /// What to do about it.
+    pub failure: Failure,
+    /// ClickHouse's exception code, if it came so far.
+    pub code: Option<u32>,
+    /// The first line of what was said.
+    pub message: String,
+}
+
+impl InsertError {
+    /// Nothing was answered in time, or at all.
+    #[cold]
+    #[must_use]
+    pub fn outage(message: impl Into<String>) -> Self {
+        Self {
+            failure: Failure::Outage,
+            code: None,
+            message: message.into(),
+        }
+    }
+
+    /// This version cannot work with those tables; trying again changes nothing by itself.
+    #[cold]
+    #[must_use]
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self {
+            failure: Failure::Refused,
+            code: None,
+            message: message.into(),
+        }
+    }
+
+    /// From the text of an exception, `Code: 60. DB::Exception: ...`.
+    #[cold]
+    #[must_use]
+    pub fn exception(text: &str) -> Self {
+        let message = short(text);
+        let code = exception_code(text);
+        let failure = match code {
+            Some(code) => failure_of(code, &message),
+            None if text.starts_with('5') => Failure::Outage,
+            None => Failure::Unclear,
+        };
+        Self {
+            failure,
+            code,
+            message,
+        }
+    }
+
+    /// What an operator does about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self.code {
+            None if self.failure == Failure::Refused => "do what the error says",
+            None => "see that ClickHouse runs and that store.url is right",
+            Some(60 | 81) => "the table is missing: it is made again at the next try",
+            Some(159 | 209 | 210) => {
+                "ClickHouse is slow: look at its load and at store.insert_timeout"
+            }
+            Some(164 | 242) => "the user or the table is read-only; let store.user write",
+            Some(192 | 193 | 194 | 516) => "correct store.user and its password",
+            Some(202 | 252) => "ClickHouse cannot keep up; raise batch.rows_max or batch.age_max",
+            Some(241) => "ClickHouse is out of memory; raise its limit or lower batch.rows_max",
+            Some(243) => "free space on ClickHouse's disk, or shorten store.retention",
+            Some(497) => "grant store.user what the message names",
+            Some(_) => "compare the table with sql/ and look into ClickHouse's log",
+        }
+    }
+}
+
+impl From<clickhouse::error::Error> for InsertError {
+    #[cold]
+    fn from(error: clickhouse::error::Error) -> Self {
+        use clickhouse::error::Error;
+        match error {
+            Error::BadResponse(text) => Self::exception(&text),
+            Error::TimedOut => Self::outage("no answer in time"),
+            Error::Network(cause) => Self::outage(chain(cause.as_ref())),
+            other => Self::outage(chain(&other)),
+        }
+    }
+}
+
+/// An error with its causes: "client error (Connect)" alone says little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Longest message that is kept of an exception.
+const MESSAGE_MAX: usize = 300;
+
+/// The first line without ClickHouse's version, cut to [`MESSAGE_MAX`].
+fn short(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.split(" (version ").next().unwrap_or(line);
+    line.chars().take(MESSAGE_MAX).collect()
+}
+
+/// The code in `Code: 60. DB::Exception: ...`.
+#[must_use]
+pub fn exception_code(text: &str) -> Option<u32> {
+    let digits = text.split("Code: ").nth(1)?;
+    let end = digits.find(|c: char| !c.is_ascii_digit());
+    digits[..end.unwrap_or(digits.len())].parse().ok()
+}
+
+/// Codes of <https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp>.
+fn failure_of(code: u32, message: &str) -> Failure {
+    match code {
+        // The same code means too many parts (wait for merges) and a block that spans too many
+        // partitions (never).
+        252 if message.contains("partitions") => Failure::Refused,
+        // Parsing and checksums, columns and types, missing table or database, constraints.
+        6 | 10 | 16 | 20 | 26 | 27 | 33 | 38 | 40 | 41 | 43 | 44 | 47 | 50 | 53 | 60 | 62 | 69
+        | 70 | 72 | 73 | 81 | 115 | 117 | 128 | 130 | 131 | 190 | 271 | 321 | 349 | 432 | 469 => {
+            Failure::Refused
+        }
+        // Time, network, load, memory, disk, rights, shutdown, replicas and Keeper.
+        3 | 74 | 75 | 76 | 95 | 96 | 159 | 160 | 164 | 192 | 193 | 194 | 198 | 201 | 202 | 203
+        | 209 | 210 | 225 | 236 | 241 | 242 | 243 | 245 | 252 | 279 | 285 | 286 | 289 | 290
+        | 319 | 335 | 341 | 373 | 394 | 425 | 439 | 473 | 497 | 499 | 516 | 519 | 571 | 573
+        | 585 | 649 | 650 | 734 | 999 | 1000 | 1002 => Failure::Outage,
+        _ => Failure::Unclear,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exception_is_classed_by_its_code() {
+        let class = |text: &str| InsertError::exception(text).failure;
+        let too_many_parts = "Code: 252. DB::Exception: Too many parts (3000). Merges are \
+                              processing significantly slower than inserts. (TOO_MANY_PARTS)";
+        let partitions = "Code: 252. DB::Exception: Too many partitions for single INSERT block \
+                          (more than 100). (TOO_MANY_PARTS)";
+        assert_eq!(class(too_many_parts), Failure::Outage);
+        assert_eq!(class(partitions), Failure::Refused);
+        assert_eq!(
+            class("Code: 16. DB::Exception: No such column"),
+            Failure::Refused
+        );
+        assert_eq!(
+            class("Code: 241. DB::Exception: Memory limit"),
+            Failure::Outage
+        );
+        assert_eq!(
+            class("Code: 497. DB::Exception: Not enough privileges"),
+            Failure::Outage
+        );
+        assert_eq!(
+            class("Code: 9999. DB::Exception: of tomorrow"),
+            Failure::Unclear
+        );
+        assert_eq!(class("502 Bad Gateway"), Failure::Outage);
+        assert_eq!(class("413 Payload Too Large"), Failure::Unclear);
+    }
+
+    #[test]
+    fn a_message_is_one_line_without_the_version() {
+        let error = InsertError::exception(
+            "Code: 60. DB::Exception: Table x does not exist. (UNKNOWN_TABLE) (version 26.7.2.1 \
+             (official build))\nStack trace:",
+        );
+        let short = "Code: 60. DB::Exception: Table x does not exist. (UNKNOWN_TABLE)";
+        assert_eq!(error.to_string(), short);
+        assert_eq!(error.code, Some(60));
+    }
+}

@@ -1,0 +1,120 @@
+//! The ways of batches between workers and store: full ones there, empty ones back.
+
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+use tokio::sync::Notify;
+
+use crate::batch::Batch;
+use crate::ledger::StoreCounts;
+
+/// A worker's end. Its batches are made at start; there are never more, so no queue can overflow.
+#[derive(Debug)]
+pub struct WorkerQueue {
+    worker: usize,
+    exchange: Arc<Exchange>,
+    counts: Arc<StoreCounts>,
+}
+
+/// A batch on its way to the store.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) worker: usize,
+    pub(super) batch: Batch,
+}
+
+/// Both ways of all workers.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    sealed: ArrayQueue<Sealed>,
+    /// One queue a worker.
+    empty: Box<[ArrayQueue<Batch>]>,
+    /// Told of every sealed batch.
+    wake: Notify,
+}
+
+impl WorkerQueue {
+    /// An empty batch, if the store has given one back.
+    #[inline]
+    pub fn take_empty(&mut self) -> Option<Batch> {
+        self.exchange.empty[self.worker].pop()
+    }
+
+    /// Empty batches that [`WorkerQueue::take_empty`] would yield.
+    #[must_use]
+    #[inline]
+    pub fn batches_empty(&self) -> usize {
+        self.exchange.empty[self.worker].len()
+    }
+
+    /// Gives a filled batch to the store. Its rows are in flight from here on.
+    ///
+    /// # Panics
+    /// When the batch is empty, or is one too many.
+    pub fn hand_over(&mut self, batch: Batch) {
+        assert!(batch.rows() > 0, "a batch is sealed with rows in it");
+        self.counts.handed_over(batch.rows() as u64);
+        let sealed = Sealed {
+            worker: self.worker,
+            batch,
+        };
+        self.exchange
+            .sealed
+            .push(sealed)
+            .expect("the queue has room for all batches there are");
+        self.exchange.wake.notify_one();
+    }
+}
+
+impl Exchange {
+    /// Queues for `workers` workers with `per_worker` batches of `rows_max` rows each.
+    pub(super) fn new(
+        workers: usize,
+        per_worker: usize,
+        rows_max: usize,
+        counts: &Arc<StoreCounts>,
+    ) -> (Arc<Self>, Vec<WorkerQueue>) {
+        let empty = (0..workers).map(|_| {
+            let batches = ArrayQueue::new(per_worker);
+            for _ in 0..per_worker {
+                let made = batches.push(Batch::new(rows_max));
+                made.expect("the queue has room for all batches there are");
+            }
+            batches
+        });
+        let exchange = Arc::new(Self {
+            sealed: ArrayQueue::new(workers * per_worker),
+            empty: empty.collect(),
+            wake: Notify::new(),
+        });
+        let queues = (0..workers).map(|worker| WorkerQueue {
+            worker,
+            exchange: Arc::clone(&exchange),
+            counts: Arc::clone(counts),
+        });
+        let queues = queues.collect();
+        (exchange, queues)
+    }
+
+    /// The oldest sealed batch. Wakes the next taker when there are more.
+    pub(super) fn take_sealed(&self) -> Option<Sealed> {
+        let sealed = self.sealed.pop()?;
+        if !self.sealed.is_empty() {
+            self.wake.notify_one();
+        }
+        Some(sealed)
+    }
+
+    /// Waits until a batch may have been sealed since [`Exchange::take_sealed`] found none.
+    pub(super) async fn sealed(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Gives a batch back to its worker.
+    pub(super) fn give_back(&self, worker: usize, mut batch: Batch) {
+        batch.clear();
+        self.empty[worker]
+            .push(batch)
+            .expect("the queue has room for all batches there are");
+    }
+}

@@ -1,0 +1,257 @@
+//! Brings the tables of ClickHouse to what this version of the binary writes.
+//!
+//! `sql/` holds numbered migrations; each statement may run again without harm, so a start that was
+//! cut off, or two at once, heal themselves. What was applied stands in `schema_migrations`.
+
+use std::time::Duration;
+
+use clickhouse::Client;
+use tracing::info;
+
+use super::insert::InsertError;
+
+/// One file of `sql/`.
+struct Migration {
+    version: u32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "flows",
+    sql: include_str!("../../../sql/001_flows.sql"),
+}];
+
+/// The newest migration that this binary knows.
+#[must_use]
+pub fn version() -> u32 {
+    MIGRATIONS.last().map_or(0, |newest| newest.version)
+}
+
+/// Makes the database and its tables, or brings them up to date, and sets the retention.
+///
+/// # Errors
+/// When ClickHouse fails, or when the database was made by a newer version.
+pub async fn apply(
+    client: &Client,
+    database: &str,
+    retention: Duration,
+) -> Result<(), InsertError> {
+    let place = Place {
+        client,
+        database,
+        retention_seconds: retention.as_secs().max(1),
+    };
+    place.make_database().await?;
+    let applied = place.applied_version().await?;
+    if applied > version() {
+        return Err(InsertError::refused(format!(
+            "database {database} has schema {applied}, this version knows {} at most; \
+             install the newer flowsluice again, or name another store.database",
+            version()
+        )));
+    }
+    // Tables that were dropped by hand are made again, whatever schema_migrations says.
+    let applied = if place.exists("flows").await? {
+        applied
+    } else {
+        0
+    };
+    for migration in MIGRATIONS.iter().filter(|m| m.version > applied) {
+        place.migrate(migration).await?;
+    }
+    place.set_retention().await
+}
+
+/// `name` as an identifier.
+#[must_use]
+pub fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+struct Place<'a> {
+    client: &'a Client,
+    database: &'a str,
+    retention_seconds: u64,
+}
+
+impl Place<'_> {
+    async fn make_database(&self) -> Result<(), InsertError> {
+        // Asked first: a user who may not create databases can work in one that exists.
+        let exists = "SELECT count() FROM system.databases WHERE name = ?";
+        let found: u64 = self
+            .client
+            .query(exists)
+            .bind(self.database)
+            .fetch_one()
+            .await?;
+        if found == 0 {
+            let database = quoted(self.database);
+            self.run(&format!("CREATE DATABASE IF NOT EXISTS {database}"))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn applied_version(&self) -> Result<u32, InsertError> {
+        if !self.exists("schema_migrations").await? {
+            return Ok(0);
+        }
+        let newest = format!(
+            "SELECT max(version) FROM {}.schema_migrations",
+            quoted(self.database)
+        );
+        Ok(self.client.query_raw(&newest).fetch_one().await?)
+    }
+
+    async fn exists(&self, table: &str) -> Result<bool, InsertError> {
+        let sql = "SELECT count() FROM system.tables WHERE database = ? AND name = ?";
+        let query = self.client.query(sql).bind(self.database).bind(table);
+        Ok(query.fetch_one::<u64>().await? > 0)
+    }
+
+    async fn migrate(&self, migration: &Migration) -> Result<(), InsertError> {
+        let Migration { version, name, sql } = migration;
+        for statement in statements(sql) {
+            self.run(&self.fill_in(&statement)).await?;
+        }
+        let record = "INSERT INTO {database}.schema_migrations (version, name) VALUES ";
+        self.run(&format!("{}({version}, '{name}')", self.fill_in(record)))
+            .await?;
+        info!(version, name, database = self.database, "schema applied");
+        Ok(())
+    }
+
+    fn fill_in(&self, sql: &str) -> String {
+        sql.replace("{database}", &quoted(self.database))
+            .replace("{retention_seconds}", &self.retention_seconds.to_string())
+    }
+
+    async fn set_retention(&self) -> Result<(), InsertError> {
+        let sql = "SELECT engine_full FROM system.tables WHERE database = ? AND name = 'flows'";
+        let query = self.client.query(sql).bind(self.database);
+        let engine: String = query.fetch_one().await?;
+        let wanted = self.retention_seconds;
+        let Some(found) = retention_of(&engine) else {
+            // Someone gave the table a rule of their own; it stays.
+            return Ok(());
+        };
+        if found != wanted {
+            self.run(&self.fill_in(
+                "ALTER TABLE {database}.flows \
+                 MODIFY TTL time_received + toIntervalSecond({retention_seconds})",
+            ))
+            .await?;
+            info!(from_s = found, to_s = wanted, "retention changed");
+        }
+        Ok(())
+    }
+
+    async fn run(&self, sql: &str) -> Result<(), InsertError> {
+        Ok(self.client.query_raw(sql).execute().await?)
+    }
+}
+
+/// The seconds in `... TTL time_received + toIntervalSecond(2592000) SETTINGS ...`.
+fn retention_of(engine_full: &str) -> Option<u64> {
+    let rest = engine_full
+        .split_once("TTL time_received + toIntervalSecond(")?
+        .1;
+    rest.split_once(')')?.0.parse().ok()
+}
+
+/// The statements of a file, which end in `;` at the end of a line; comment lines are left out.
+fn statements(sql: &str) -> impl Iterator<Item = String> {
+    let lines: Vec<&str> = sql
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("--"))
+        .collect();
+    let text = lines.join("\n") + "\n";
+    let statements: Vec<String> = text
+        .split(";\n")
+        .map(|statement| statement.trim().to_owned())
+        .filter(|statement| !statement.is_empty())
+        .collect();
+    statements.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::schema::{COLUMNS, Source};
+
+    /// Name and rest of each column that `sql/` gives `flows`.
+    fn declared() -> Vec<(String, String)> {
+        let create = statements(MIGRATIONS[0].sql)
+            .find(|s| s.starts_with("CREATE TABLE IF NOT EXISTS {database}.flows"))
+            .expect("the first migration makes the table flows");
+        let body = create.split_once("\n(\n").unwrap().1;
+        let body = body.split_once("\n)\n").unwrap().0;
+        body.lines()
+            .map(|line| line.trim().trim_end_matches(','))
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                let (name, rest) = line.split_once(' ').unwrap();
+                (name.to_owned(), rest.trim().to_owned())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn sql_declares_the_columns_that_the_batch_fills() {
+        let declared = declared();
+        let names = |all: &[(String, String)]| -> Vec<String> {
+            all.iter().map(|(name, _)| name.clone()).collect()
+        };
+        let wanted: Vec<_> = COLUMNS.iter().map(|c| c.name.to_owned()).collect();
+        assert_eq!(names(&declared), wanted);
+        for (column, (name, rest)) in COLUMNS.iter().zip(&declared) {
+            let sql_type = column.sql_type;
+            let rest = rest
+                .strip_prefix(sql_type)
+                .unwrap_or_else(|| panic!("{name} {rest}: the batch sends {sql_type}"))
+                .trim();
+            match column.source {
+                Source::Alias(expression) => {
+                    assert_eq!(rest, format!("ALIAS {expression}"), "{name}");
+                }
+                _ => assert!(
+                    rest.is_empty() || rest.starts_with("CODEC("),
+                    "{name} {rest}"
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn migrations_are_numbered_without_gaps() {
+        for (i, migration) in MIGRATIONS.iter().enumerate() {
+            assert_eq!(migration.version as usize, i + 1, "{}", migration.name);
+        }
+    }
+
+    #[test]
+    fn every_statement_may_run_again() {
+        for migration in MIGRATIONS {
+            for statement in statements(migration.sql) {
+                assert!(statement.contains("IF NOT EXISTS"), "{statement}");
+            }
+        }
+    }
+
+    #[test]
+    fn comments_and_semicolons_inside_lines_do_not_end_a_statement() {
+        let sql = "-- one; two\nSELECT ';', 1;\n\nSELECT\n  2;\n";
+        let found: Vec<_> = statements(sql).collect();
+        assert_eq!(found, ["SELECT ';', 1", "SELECT\n  2"]);
+    }
+
+    #[test]
+    fn the_retention_is_read_from_the_engine() {
+        let engine = "MergeTree PARTITION BY toDate(time_received) ORDER BY time_received \
+                      TTL time_received + toIntervalSecond(2592000) SETTINGS index_granularity = 8192";
+        assert_eq!(retention_of(engine), Some(2_592_000));
+        assert_eq!(retention_of("MergeTree ORDER BY x"), None);
+    }
+}

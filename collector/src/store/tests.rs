@@ -1,0 +1,385 @@
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
+
+use bytes::Bytes;
+use bytesize::ByteSize;
+
+use super::*;
+use crate::batch::{Batch, Batcher};
+use crate::flow::Flow;
+use crate::ledger::{Ledger, WorkerCounts};
+use crate::units::UnixNanos;
+
+const ROWS_MAX: usize = 8;
+
+/// What was sent: token, bytes, rows.
+type Call = (String, Bytes, u64);
+
+/// A store that fails on command, and keeps what it was sent.
+#[derive(Default)]
+struct Scripted {
+    /// Answers to the next inserts; then all succeed.
+    answers: Mutex<VecDeque<InsertError>>,
+    /// No insert is answered at all.
+    silent: bool,
+    /// Every insert is refused as long as it was prepared fewer times.
+    prepares_needed: usize,
+    prepared: AtomicUsize,
+    calls: Mutex<Vec<Call>>,
+}
+
+impl Insert for Arc<Scripted> {
+    fn prepare(&self) -> Attempt<'_> {
+        self.prepared.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a> {
+        let call = (block.token.clone(), block.compressed.clone(), block.rows);
+        self.calls.lock().unwrap().push(call);
+        Box::pin(async {
+            if self.silent {
+                std::future::pending::<()>().await;
+            }
+            if self.prepared.load(Ordering::Relaxed) < self.prepares_needed {
+                return Err(InsertError::exception("Code: 60. DB::Exception: no table"));
+            }
+            match self.answers.lock().unwrap().pop_front() {
+                Some(error) => Err(error),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+/// A worker, a store on a scripted target, and the ledger of both.
+struct Rig {
+    target: Arc<Scripted>,
+    ledger: Ledger,
+    store: Store,
+    batcher: Batcher,
+    counts: WorkerCounts,
+}
+
+impl Rig {
+    fn new(target: Scripted, adapt: impl FnOnce(&mut config::Store)) -> Self {
+        let target = Arc::new(target);
+        let ledger = Ledger::new(1);
+        let batch = config::Batch {
+            rows_max: ROWS_MAX,
+            per_worker: 3,
+            ..config::Batch::default()
+        };
+        let mut config = config::Store {
+            stop_timeout: Duration::from_millis(300),
+            inserts: 1,
+            ..config::Store::default()
+        };
+        adapt(&mut config);
+        let insert = Box::new(Arc::clone(&target));
+        let counts = Arc::clone(&ledger.store);
+        let (store, mut queues) = Store::start_with(insert, &config, counts, 1, &batch);
+        let batcher = Batcher::new(&batch, queues.remove(0));
+        Self {
+            target,
+            ledger,
+            store,
+            batcher,
+            counts: WorkerCounts::default(),
+        }
+    }
+
+    /// As the decoder does: counts flows as decoded, hands them on.
+    fn add(&mut self, flows: usize) {
+        self.counts.records_present += flows as u64;
+        self.counts.records_decoded += flows as u64;
+        self.counts.flows_decoded += flows as u64;
+        let flows = vec![Flow::EMPTY; flows];
+        self.batcher.add(&flows, UnixNanos(1), &mut self.counts);
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.ledger.worker(0).publish(&self.counts);
+    }
+
+    /// Waits for what the other tasks do, two seconds at most.
+    async fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
+        let began = Instant::now();
+        while !done(self) {
+            assert!(began.elapsed() < Duration::from_secs(2), "in vain: {what}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn stored(&self) -> u64 {
+        self.ledger.store.flows_stored.load(Ordering::Acquire)
+    }
+
+    fn calls(&self) -> Vec<Call> {
+        self.target.calls.lock().unwrap().clone()
+    }
+
+    /// Ends worker and store; every flow must be accounted for. Yields stored and lost flows.
+    async fn end(mut self) -> (u64, u64) {
+        self.batcher.finish(&mut self.counts);
+        self.publish();
+        let report = self.store.stop().await;
+        let snapshot = self.ledger.snapshot();
+        assert_eq!(snapshot.unaccounted(), 0, "{snapshot:?}");
+        assert_eq!(snapshot.store.flows_in_flight, 0);
+        let stopped = snapshot.dropped(DropReason::StoreStopped);
+        assert_eq!(stopped, report.flows_lost);
+        let refused = snapshot.dropped(DropReason::InsertRefused);
+        (snapshot.store.flows_stored, stopped + refused)
+    }
+}
+
+fn outage() -> InsertError {
+    InsertError::outage("connection refused")
+}
+
+#[tokio::test]
+async fn every_flow_is_stored_and_the_batches_go_round() {
+    let mut rig = Rig::new(Scripted::default(), |_| {});
+    for n in 1..=20 {
+        rig.add(ROWS_MAX);
+        rig.until("the batch is stored", |rig| {
+            rig.stored() == n * ROWS_MAX as u64
+        })
+        .await;
+    }
+    assert!(rig.store.is_ready());
+    let mut tokens: Vec<_> = rig.calls().into_iter().map(|(token, ..)| token).collect();
+    tokens.sort();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 20, "each block has a token of its own");
+    assert_eq!(rig.end().await, (20 * ROWS_MAX as u64, 0));
+}
+
+#[tokio::test]
+async fn a_retry_sends_the_same_bytes_with_the_same_token() {
+    let target = Scripted {
+        answers: Mutex::new([outage(), outage()].into()),
+        ..Scripted::default()
+    };
+    let mut rig = Rig::new(target, |_| {});
+    rig.add(ROWS_MAX);
+    rig.until("the third try stores", |rig| {
+        rig.stored() == ROWS_MAX as u64
+    })
+    .await;
+    let calls = rig.calls();
+    assert_eq!(calls.len(), 3);
+    assert!(calls.iter().all(|call| *call == calls[0]));
+    assert_eq!(rig.ledger.store.inserts_retried.load(Ordering::Relaxed), 2);
+    assert_eq!(rig.end().await, (ROWS_MAX as u64, 0));
+}
+
+#[tokio::test]
+async fn an_unfinished_batch_is_stored_at_the_end() {
+    let mut rig = Rig::new(Scripted::default(), |_| {});
+    rig.add(3);
+    assert_eq!(rig.counts.flows_open, 3);
+    assert_eq!(rig.ledger.snapshot().unaccounted(), 0);
+    assert_eq!(rig.end().await, (3, 0));
+}
+
+#[tokio::test]
+async fn a_batch_is_sealed_by_age_and_not_before() {
+    let mut rig = Rig::new(Scripted::default(), |_| {});
+    rig.add(3);
+    let age = config::Batch::default().age_max.as_nanos() as u64;
+    rig.batcher.turn(UnixNanos(age), &mut rig.counts);
+    assert_eq!(rig.counts.flows_open, 3);
+    rig.batcher.turn(UnixNanos(1 + age), &mut rig.counts);
+    assert_eq!(rig.counts.flows_open, 0);
+    rig.publish();
+    rig.until("the batch is stored", |rig| rig.stored() == 3)
+        .await;
+    assert_eq!(rig.end().await, (3, 0));
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_makes_counted_drops_and_stops_nothing() {
+    let target = Scripted {
+        silent: true,
+        ..Scripted::default()
+    };
+    // Room for one block: it is under way, one waits encoded, three batches fill up.
+    let mut rig = Rig::new(target, |config| config.queue_max = ByteSize::b(1));
+    rig.add(ROWS_MAX);
+    rig.until("the first insert is under way", |rig| {
+        rig.calls().len() == 1
+    })
+    .await;
+    rig.add(ROWS_MAX);
+    rig.until("the second block waits", Rig::batcher_is_whole)
+        .await;
+    rig.add(3 * ROWS_MAX + 5);
+    assert_eq!(rig.counts.dropped(DropReason::StoreBacklog), 5);
+    assert_eq!(rig.ledger.snapshot().unaccounted(), 0);
+    assert_eq!(rig.end().await, (0, 5 * ROWS_MAX as u64));
+}
+
+#[tokio::test]
+async fn while_the_store_is_behind_an_old_batch_goes_on_filling() {
+    let target = Scripted {
+        silent: true,
+        ..Scripted::default()
+    };
+    let mut rig = Rig::new(target, |config| config.queue_max = ByteSize::b(1));
+    rig.add(ROWS_MAX);
+    rig.until("the first insert is under way", |rig| {
+        rig.calls().len() == 1
+    })
+    .await;
+    rig.add(ROWS_MAX);
+    rig.until("the second block waits", Rig::batcher_is_whole)
+        .await;
+    rig.add(2 * ROWS_MAX + 1);
+    rig.batcher.turn(UnixNanos(u64::MAX), &mut rig.counts);
+    assert_eq!(rig.counts.flows_open, 1);
+    rig.add(ROWS_MAX - 1);
+    assert_eq!(rig.counts.dropped(DropReason::StoreBacklog), 0);
+    assert_eq!(rig.end().await, (0, 5 * ROWS_MAX as u64));
+}
+
+#[tokio::test]
+async fn a_missing_table_is_made_again_before_a_block_is_given_up() {
+    let target = Scripted {
+        prepares_needed: 2,
+        ..Scripted::default()
+    };
+    let mut rig = Rig::new(target, |_| {});
+    rig.add(ROWS_MAX);
+    rig.until("the block is stored", |rig| rig.stored() == ROWS_MAX as u64)
+        .await;
+    assert_eq!(rig.calls().len(), 2);
+    assert_eq!(rig.end().await, (ROWS_MAX as u64, 0));
+}
+
+#[tokio::test]
+async fn a_block_that_is_refused_for_good_is_counted_and_the_next_one_stored() {
+    let refusal = InsertError::exception("Code: 16. DB::Exception: No such column src_as");
+    let target = Scripted {
+        answers: Mutex::new([refusal.clone(), refusal].into()),
+        ..Scripted::default()
+    };
+    let mut rig = Rig::new(target, |_| {});
+    rig.add(ROWS_MAX);
+    rig.until("the block is refused", |rig| {
+        rig.ledger.snapshot().dropped(DropReason::InsertRefused) == ROWS_MAX as u64
+    })
+    .await;
+    assert_eq!(rig.target.prepared.load(Ordering::Relaxed), 2);
+    rig.add(2);
+    assert_eq!(rig.end().await, (2, ROWS_MAX as u64));
+}
+
+#[tokio::test]
+async fn what_is_not_acknowledged_when_time_is_up_is_counted_as_lost() {
+    let target = Scripted {
+        silent: true,
+        ..Scripted::default()
+    };
+    let mut rig = Rig::new(target, |_| {});
+    rig.add(2 * ROWS_MAX + 3);
+    let began = Instant::now();
+    assert_eq!(rig.end().await, (0, 2 * ROWS_MAX as u64 + 3));
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn several_workers_get_their_own_batches_back() {
+    let ledger = Ledger::new(3);
+    let batch = config::Batch {
+        rows_max: ROWS_MAX,
+        per_worker: 2,
+        ..config::Batch::default()
+    };
+    let target = Box::new(Arc::new(Scripted::default()));
+    let counts = Arc::clone(&ledger.store);
+    let config = config::Store::default();
+    let (store, queues) = Store::start_with(target, &config, counts, 3, &batch);
+    let workers: Vec<_> = queues
+        .into_iter()
+        .enumerate()
+        .map(|(n, queue)| {
+            let mut published = ledger.worker(n);
+            std::thread::spawn(move || {
+                let mut batcher = Batcher::new(&batch_of(2), queue);
+                let mut counts = WorkerCounts::default();
+                for _ in 0..200 {
+                    counts.flows_decoded += 5;
+                    counts.records_decoded += 5;
+                    counts.records_present += 5;
+                    batcher.add(&[Flow::EMPTY; 5], UnixNanos(1), &mut counts);
+                    published.publish(&counts);
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+                batcher.finish(&mut counts);
+                published.publish(&counts);
+            })
+        })
+        .collect();
+    let joined = tokio::task::spawn_blocking(|| {
+        for worker in workers {
+            worker.join().unwrap();
+        }
+    });
+    joined.await.unwrap();
+    store.stop().await;
+    let snapshot = ledger.snapshot();
+    assert_eq!(snapshot.unaccounted(), 0, "{snapshot:?}");
+    let backlog = snapshot.dropped(DropReason::StoreBacklog);
+    assert_eq!(snapshot.store.flows_stored + backlog, 3 * 200 * 5);
+    assert!(snapshot.store.flows_stored > 0);
+}
+
+fn batch_of(per_worker: usize) -> config::Batch {
+    config::Batch {
+        rows_max: ROWS_MAX,
+        per_worker,
+        ..config::Batch::default()
+    }
+}
+
+#[test]
+fn the_password_is_read_from_the_first_line_of_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    std::fs::write(&path, "secret\n").unwrap();
+    let config = config::Store {
+        url: Some("http://localhost:8123".into()),
+        password_file: Some(path),
+        ..config::Store::default()
+    };
+    assert_eq!(endpoint(&config).unwrap().password.reveal(), "secret");
+}
+
+#[test]
+fn an_address_without_scheme_is_refused_with_an_example() {
+    let config = config::Store {
+        url: Some("localhost:8123".into()),
+        ..config::Store::default()
+    };
+    let message = endpoint(&config).unwrap_err().to_string();
+    assert!(message.contains("http://host:8123"), "{message}");
+}
+
+impl Rig {
+    /// True when all batches but those being encoded are with the worker again.
+    fn batcher_is_whole(&self) -> bool {
+        self.batcher.batches_free() == 3
+    }
+}
+
+#[test]
+fn the_memory_of_the_default_batches_is_what_the_configuration_says() {
+    let config = config::Batch::default();
+    let bytes = Batch::memory_bytes_for(config.rows_max);
+    assert!(bytes < config.rows_max * 320, "{bytes}");
+}

@@ -67,8 +67,8 @@ pub enum CaptureError {
     },
     /// Neither magic number nor file name say what it is.
     #[error(
-        "{}: is neither pcap nor pcapng; convert it with 'tcpdump -r', or name a file that holds \
-         one raw UDP payload .dat or .bin",
+        "{}: is neither pcap nor pcapng; convert it with 'editcap', or name a file that holds one \
+         raw UDP payload .dat or .bin",
         file.display()
     )]
     Format {

@@ -25,7 +25,8 @@ pub struct Args {
 /// # Errors
 /// When `flowsluice run` would refuse to start with it.
 pub fn main(args: Args) -> anyhow::Result<()> {
-    let (config, file) = match config::load_or_default(args.config.as_deref()) {
+    let Args { config: named } = args;
+    let (config, file) = match config::load_or_default(named.as_deref()) {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("{error}");

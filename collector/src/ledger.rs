@@ -88,7 +88,7 @@ drop_reasons! {
     TemplateMalformed = (Set, "template_malformed"),
     /// More templates than `decode.templates_max`, for the exporter or in all.
     TemplateLimit = (Set, "template_limit"),
-    /// An sFlow sample whose length contradicts the datagram.
+    /// An sFlow sample whose length contradicts the datagram or the records in it.
     SampleMalformed = (Set, "sample_malformed"),
     /// An sFlow sample of a kind that is not decoded.
     SampleUnknown = (Set, "sample_unknown"),

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::exporters::{Domain, Domains};
 use super::plan::Spans;
+use super::record::ExtrasBuffer;
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
-use super::{Burst, BurstBuffer, FlowSink, ipfix, netflow5, netflow9};
+use super::{Burst, BurstBuffer, FlowSink, ipfix, netflow5, netflow9, sflow};
 use crate::config::{self, Protocol};
-use crate::flow::FlowType;
+use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
 use crate::receive::Datagram;
 use crate::units::UnixNanos;
@@ -22,6 +23,7 @@ pub struct Decoder {
     shared: Arc<Shared>,
     buffer: BurstBuffer,
     spans: Spans,
+    extras: ExtrasBuffer,
     status: StatusClock,
 }
 
@@ -59,6 +61,7 @@ impl Decoder {
             shared,
             buffer: BurstBuffer::default(),
             spans: Spans::default(),
+            extras: ExtrasBuffer::default(),
             status: StatusClock::default(),
         }
     }
@@ -115,7 +118,7 @@ impl Decoder {
             Protocol::Netflow5 => self.netflow5(datagram, counts, sink),
             Protocol::Netflow9 => self.netflow9(datagram, counts, sink),
             Protocol::Ipfix => self.ipfix(datagram, counts, sink),
-            Protocol::Sflow5 => Err(DropReason::VersionUnknown),
+            Protocol::Sflow5 => self.sflow5(datagram, counts, sink),
         }
     }
 
@@ -184,6 +187,32 @@ impl Decoder {
         Ok(())
     }
 
+    fn sflow5<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        let sub_agent = sflow::peek(datagram.payload)?.sub_agent;
+        let key = key(datagram, FlowType::Sflow5, sub_agent);
+        let domain = self.domains.get(key).ok_or(DropReason::ExporterLimit)?;
+        let flows_before = counts.flows_decoded;
+        domain.begin(datagram.received);
+        let base = Flow {
+            flow_end_ms: datagram.received.millis(),
+            ..*domain.base()
+        };
+        let mut burst = Burst::new(&mut self.buffer, sink);
+        let header = sflow::decode(datagram.payload, &base, counts, &mut burst)?;
+        burst.flush();
+        let rate = header.sampling_rate_last;
+        let rate = (rate > 0).then_some((rate, SamplingSource::Header));
+        domain.observe(Some(header.agent), rate);
+        domain.finish(counts.flows_decoded - flows_before, &self.shared);
+        counts.datagrams_sflow5 += 1;
+        Ok(())
+    }
+
     /// Looks the exporter up, lets `decode` work on the message or messages, and concludes.
     #[inline(always)]
     fn messages<S: FlowSink>(
@@ -201,6 +230,7 @@ impl Decoder {
         let mut work = Workspace {
             domain,
             spans: &mut self.spans,
+            extras: &mut self.extras,
             counts,
             burst: &mut burst,
             limits: self.limits,

@@ -16,12 +16,15 @@ mod fields;
 mod ipfix;
 mod netflow5;
 mod netflow9;
+pub mod packet;
 mod plan;
 mod record;
 mod sampling;
 mod sets;
+pub mod sflow;
 mod shared;
 mod template;
+mod window;
 
 use crate::flow::Flow;
 

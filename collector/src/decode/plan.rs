@@ -1,11 +1,11 @@
 //! A template compiled: the operations that turn one record into one flow.
 //!
-//! A number of one to eight bytes is read as the eight bytes that end where it ends, and what
-//! stands before it is shifted out: one load for every length. The eight bytes before the record
-//! are always there, because a message header and a set header come first.
+//! The plan of a fixed layout works through the records of a set operation by operation, so what
+//! an operation does is chosen once for all of them.
 
 use super::fields::{self, Element, Else, Section, Target, Width};
 use super::record::{Clock, Extras, is_unknown, store};
+use super::window::{FixedRecords, OneRecord, ReadField, WINDOW_LEAD, mask, number, shift_for};
 use crate::flow::Flow;
 
 /// Fields of one template. A datagram of 1500 bytes has room for 366; real ones stay below 100.
@@ -13,9 +13,6 @@ pub const TEMPLATE_FIELDS_MAX: usize = 256;
 
 /// The length that says: the record tells (RFC 7011 section 7).
 pub const VARIABLE_LENGTH: u16 = 65_535;
-
-/// Bytes before the record that a window begins with.
-pub const WINDOW_LEAD: usize = 8;
 
 /// One field of a template as the exporter wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +95,8 @@ pub struct Plan {
     pub uses_extras: bool,
     /// Type and code of ICMP can only come from the destination port (RFC 3954: unset; practice).
     pub icmp_from_port: bool,
+    /// A record may tell of the other direction.
+    is_bidirectional: bool,
     /// LAST_SWITCHED, for exporters that do not say their uptime.
     last_switched: Option<Op>,
 }
@@ -138,6 +137,7 @@ impl Plan {
             icmp_from_port: has(Target::DstPort)
                 && !has(Target::IcmpTypeCode)
                 && !has(Target::IcmpType),
+            is_bidirectional: has(Target::ReverseBytes) || has(Target::ReversePackets),
             last_switched: all().find(|op| op.target == Target::EndUptime).copied(),
             packet: packet_at(fields, &layout),
             layout,
@@ -153,28 +153,50 @@ impl Plan {
         &self.layout
     }
 
-    /// The fields of the record of a fixed layout. `window` is the record with the
-    /// [`WINDOW_LEAD`] bytes before it.
+    /// True when records cannot be filled several at a time: each has a clock of its own, or may
+    /// become two flows.
+    #[must_use]
+    pub fn is_one_by_one(&self, clock: &Clock) -> bool {
+        self.is_bidirectional || (clock.uptime_ms.is_none() && self.last_switched.is_some())
+    }
+
+    /// The fields of records of a fixed layout, one after the other from `windows` on, which
+    /// begins [`WINDOW_LEAD`] bytes before the first. As many as there are `flows`.
     #[inline]
-    pub fn fill_fixed(&self, window: &[u8], clock: &Clock, flow: &mut Flow, extras: &mut Extras) {
+    pub fn fill_fixed(
+        &self,
+        windows: &[u8],
+        len: usize,
+        clock: &Clock,
+        flows: &mut [Flow],
+        extras: &mut [Extras],
+    ) {
+        let record = |number: usize| {
+            let start = number * len;
+            windows.get(start..start + len + WINDOW_LEAD)
+        };
         if self.packet.is_some() {
-            self.fill_packet(window, None, flow);
+            for (number, flow) in flows.iter_mut().enumerate() {
+                self.fill_packet(record(number).unwrap_or_default(), None, flow);
+            }
         }
-        let clock = self.own_clock(window, None, clock);
+        let clock = self.own_clock(windows, None, clock);
         for op in &self.ops {
-            let value = number(window, op.at, op.shift);
-            store(
-                op.target,
-                op.index,
-                value,
-                || sixteen(window, op.at),
-                &clock,
-                flow,
+            let records = FixedRecords {
+                windows,
+                len,
+                end: usize::from(op.at),
+                mask: mask(op.shift),
+                flows,
                 extras,
-            );
+            };
+            store(op.target, op.index, &clock, records);
         }
         if !self.fallbacks.is_empty() {
-            self.fill_fallbacks(window, None, &clock, flow, extras);
+            for (number, (flow, extras)) in flows.iter_mut().zip(extras).enumerate() {
+                let window = record(number).unwrap_or_default();
+                self.fill_fallbacks(window, None, &clock, flow, extras);
+            }
         }
     }
 
@@ -195,7 +217,6 @@ impl Plan {
         self.fill_fallbacks(window, Some(spans), &clock, flow, extras);
     }
 
-    #[inline(never)]
     fn fill_fallbacks(
         &self,
         window: &[u8],
@@ -348,35 +369,6 @@ fn packet_at(fields: &[FieldSpec], layout: &Layout) -> Option<PacketAt> {
         })
 }
 
-/// Bits that stand before a number of `len` bytes in its eight.
-fn shift_for(len: u16) -> u8 {
-    64 - 8 * len.min(8) as u8
-}
-
-/// The number that ends `end` bytes into the record.
-#[inline(always)]
-fn number(window: &[u8], end: u16, shift: u8) -> u64 {
-    let end = usize::from(end);
-    let bytes = window
-        .get(end..)
-        .and_then(<[u8]>::first_chunk::<WINDOW_LEAD>);
-    // A plan's ends lie within the record, so zero only stands in for what cannot be.
-    debug_assert!(bytes.is_some());
-    let value = bytes.map_or(0, |b| u64::from_be_bytes(*b));
-    (value << (shift & 63)) >> (shift & 63)
-}
-
-/// The sixteen bytes that end `end` bytes into the record.
-#[inline(always)]
-fn sixteen(window: &[u8], end: u16) -> [u8; 16] {
-    let end = usize::from(end) + WINDOW_LEAD;
-    let bytes = end.checked_sub(16).and_then(|start| window.get(start..));
-    bytes
-        .and_then(<[u8]>::first_chunk::<16>)
-        .copied()
-        .unwrap_or_default()
-}
-
 /// The value of `op` and where its field ends; an empty field reads as 0.
 fn read(op: Op, window: &[u8], spans: Option<&Spans>) -> (u64, u16) {
     let (end, shift) = match spans {
@@ -386,7 +378,7 @@ fn read(op: Op, window: &[u8], spans: Option<&Spans>) -> (u64, u16) {
             _ => return (0, 0),
         },
     };
-    (number(window, end, shift), end)
+    (number(window, usize::from(end), mask(shift)), end)
 }
 
 #[inline(never)]
@@ -399,15 +391,16 @@ fn fill_one(
     extras: &mut Extras,
 ) {
     let (value, end) = read(op, window, spans);
-    store(
-        op.target,
-        op.index,
-        value,
-        || sixteen(window, end),
-        clock,
+    let record = OneRecord {
+        field: ReadField {
+            window,
+            value,
+            end: usize::from(end),
+        },
         flow,
         extras,
-    );
+    };
+    store(op.target, op.index, clock, record);
 }
 
 /// RFC 7011 section 7: one byte, or 255 and two. Yields the bytes of the prefix and the length.

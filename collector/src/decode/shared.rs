@@ -72,6 +72,12 @@ impl Learned {
         self.templates.len()
     }
 
+    /// Number of templates of one kind.
+    #[must_use]
+    pub fn templates_of(&self, kind: Kind) -> usize {
+        self.templates.values().filter(|t| t.kind == kind).count()
+    }
+
     /// Takes `change` in.
     pub fn apply(&mut self, change: &Change) {
         match change {

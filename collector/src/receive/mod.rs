@@ -10,6 +10,7 @@ pub mod udp;
 pub mod uring;
 
 mod kernel;
+pub mod replay;
 
 use std::io;
 use std::net::IpAddr;

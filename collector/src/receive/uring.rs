@@ -9,22 +9,23 @@
     reason = "the kernel writes to provided buffers and reads a message header by address"
 )]
 
+mod buffers;
+
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::UdpSocket;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
-use super::kernel::Mapping;
 use super::sockets::{BoundSocket, NAME_BYTES, Plan, peer};
-use super::{Datagram, Receive, datagram_max_bytes, is_transient};
+use super::{Datagram, Receive, is_transient};
 use crate::config;
 use crate::units::UnixNanos;
+
+use buffers::{Buffer, BufferRing, GROUP};
 
 /// Receives by io_uring. Belongs to the thread that first calls [`Receive::receive`].
 pub struct UringReceiver {
@@ -48,21 +49,27 @@ struct UringSocket {
     armed: bool,
 }
 
+/// What one look at the completions brought.
+#[derive(Clone, Copy, Debug, Default)]
+struct Completed {
+    all: usize,
+    datagrams: usize,
+}
+
 impl UringReceiver {
     /// Makes the ring and its buffers; nothing is allocated later.
     ///
     /// # Errors
     /// The kernel's, when it has no io_uring, forbids it or is too old; see [`UringRefused`].
     pub fn new(sockets: Vec<BoundSocket>, config: &config::Receive) -> io::Result<Self> {
-        let buffers = buffer_count(config);
+        let buffers = BufferRing::new(config)?;
         let requests = u32::try_from(sockets.len().max(1)).map_err(|_| too_many())?;
         // Every buffer can be in a completion, and every request can end, at the same time.
-        let completions = u32::from(buffers) + requests;
+        let completions = u32::from(buffers.count()) + requests;
         let ring = build_ring(requests, completions)?;
         if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        let buffers = BufferRing::new(buffers, buffer_bytes(config))?;
         buffers.register(&ring)?;
         Ok(Self {
             ring,
@@ -92,9 +99,7 @@ impl UringReceiver {
     /// The memory that one receiver takes at most, in bytes.
     #[must_use]
     pub fn memory_bytes(config: &config::Receive) -> usize {
-        let buffers = usize::from(buffer_count(config));
-        let rings = buffers * (size_of::<BufRingEntry>() + 2 * size_of::<cqueue::Entry>());
-        buffers * stride(buffer_bytes(config)) + rings
+        BufferRing::memory_bytes(config)
     }
 
     /// Queues a recvmsg for each socket that has none, for the next submission. True when there is
@@ -131,7 +136,14 @@ impl UringReceiver {
         }
         let timeout = Timespec::from(timeout);
         let args = SubmitArgs::new().timespec(&timeout);
-        match self.ring.submitter().submit_with_args(1, &args) {
+        // Without the flag (6.15) an idle worker looks like a processor that waits for a disk.
+        let flags = if self.ring.params().is_feature_no_iowait() {
+            EnterFlags::NO_IOWAIT
+        } else {
+            EnterFlags::empty()
+        };
+        let submitter = self.ring.submitter();
+        match submitter.submit_with_args_and_flags(1, &args, flags) {
             Ok(_) => Ok(()),
             // The timeout; or completions that have to be taken before there is place for more.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EBUSY)) => Ok(()),
@@ -141,7 +153,7 @@ impl UringReceiver {
     }
 
     /// Hands over what is complete, at most a burst.
-    fn complete(&mut self, on_datagram: &mut impl FnMut(&Datagram<'_>)) -> io::Result<()> {
+    fn complete(&mut self, on_datagram: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Completed> {
         let Self {
             ring,
             buffers,
@@ -152,6 +164,7 @@ impl UringReceiver {
             ..
         } = self;
         let received = UnixNanos::now();
+        let mut completed = Completed::default();
         let mut outcome = Ok(());
         for completion in ring.completion().take(*burst) {
             let index = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
@@ -160,12 +173,14 @@ impl UringReceiver {
                 continue;
             };
             *armed = cqueue::more(completion.flags());
+            completed.all += 1;
             let filled = usize::try_from(completion.result());
             let buffer = Buffer::of(&completion);
             if let (Ok(filled), Some(buffer)) = (filled, buffer) {
                 buffers.lend(buffer, filled, |bytes| {
                     hand_over(bytes, header, socket, received, on_datagram);
                 });
+                completed.datagrams += 1;
                 continue;
             }
             let error = io::Error::from_raw_os_error(-completion.result());
@@ -177,7 +192,7 @@ impl UringReceiver {
             }
         }
         buffers.publish();
-        outcome
+        outcome.map(|()| completed)
     }
 
     /// Takes all requests back from the kernel. False when it may still hold one.
@@ -212,11 +227,19 @@ impl Receive for UringReceiver {
         timeout: Duration,
         on_datagram: &mut impl FnMut(&Datagram<'_>),
     ) -> io::Result<()> {
-        let submit = self.arm();
-        if submit || self.ring.completion().is_empty() {
-            self.wait(timeout)?;
+        for _ in 0..ROUNDS_MAX {
+            let submit = self.arm();
+            if submit || self.ring.completion().is_empty() {
+                self.wait(timeout)?;
+            }
+            let completed = self.complete(on_datagram)?;
+            // A request that ended for want of buffers, which are back by now, is no datagram and
+            // no timeout either: the datagram is in the socket.
+            if completed.datagrams > 0 || completed.all == 0 {
+                break;
+            }
         }
-        self.complete(on_datagram)
+        Ok(())
     }
 
     fn kernel_drops(&mut self) -> u64 {
@@ -279,121 +302,6 @@ impl Default for MessageHeader {
 impl MessageHeader {
     fn pointer(&self) -> *const libc::msghdr {
         &raw const *self.0
-    }
-}
-
-/// A buffer that the kernel filled and that is ours until it is lent to the callback, which gives
-/// it back. Made from a completion only, and neither `Clone` nor `Copy`.
-struct Buffer(u16);
-
-impl Buffer {
-    fn of(completion: &cqueue::Entry) -> Option<Self> {
-        cqueue::buffer_select(completion.flags()).map(Self)
-    }
-}
-
-/// A ring of provided buffers (`io_uring_buf_ring`) and the buffers themselves.
-struct BufferRing {
-    entries: Mapping,
-    buffers: Mapping,
-    count: u16,
-    buffer_bytes: u32,
-    stride: usize,
-    /// Entries written so far, wrapping; the kernel sees them once `publish` has stored it.
-    tail: u16,
-}
-
-impl BufferRing {
-    fn new(count: u16, buffer_bytes: u32) -> io::Result<Self> {
-        assert!(count.is_power_of_two(), "the kernel wants a power of two");
-        let stride = stride(buffer_bytes);
-        let mut ring = Self {
-            entries: Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?,
-            buffers: Mapping::new(usize::from(count) * stride)?,
-            count,
-            buffer_bytes,
-            stride,
-            tail: 0,
-        };
-        for index in 0..count {
-            ring.give_back(Buffer(index));
-        }
-        ring.publish();
-        Ok(ring)
-    }
-
-    fn register(&self, ring: &IoUring) -> io::Result<()> {
-        // SAFETY: the mapping is page-aligned, `count` entries long, and unmapped only in `drop`
-        // of `UringReceiver`, after its requests are cancelled.
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(
-                self.entries.start().as_ptr().addr() as u64,
-                self.count,
-                GROUP,
-                0,
-            )
-        }
-    }
-
-    /// Shows the first `filled` bytes of `buffer`, then gives it back.
-    #[inline]
-    fn lend(&mut self, buffer: Buffer, filled: usize, show: impl FnOnce(&[u8])) {
-        assert!(
-            filled <= self.buffer_bytes as usize,
-            "the kernel fills no more than a buffer"
-        );
-        // SAFETY: the kernel handed this buffer over in a completion and writes to it again only
-        // after `publish` follows `give_back`; `buffer` cannot be named a second time, and the
-        // borrow of `self` lasts until `show` returns. The kernel wrote `filled` bytes, and
-        // what it did not write is zero or from earlier.
-        let bytes = unsafe { std::slice::from_raw_parts(self.start_of(buffer.0).as_ptr(), filled) };
-        show(bytes);
-        self.give_back(buffer);
-    }
-
-    #[inline]
-    fn start_of(&self, id: u16) -> NonNull<u8> {
-        assert!(id < self.count, "the kernel names only our buffers");
-        // SAFETY: the mapping is `count` strides long.
-        unsafe { self.buffers.start().add(usize::from(id) * self.stride) }
-    }
-
-    #[inline]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "what was given back must not be named again"
-    )]
-    fn give_back(&mut self, buffer: Buffer) {
-        let Buffer(id) = buffer;
-        let start = self.start_of(id);
-        let slot = usize::from(self.tail & (self.count - 1));
-        // SAFETY: `slot < count`, the length of the mapping in entries. There are as many entries
-        // as buffers, so the kernel has consumed what was in this slot. Setting the three fields
-        // leaves the fourth alone, which in the first entry is the tail.
-        unsafe {
-            let entry = &mut *self
-                .entries
-                .start()
-                .cast::<BufRingEntry>()
-                .add(slot)
-                .as_ptr();
-            entry.set_addr(start.as_ptr().addr() as u64);
-            entry.set_len(self.buffer_bytes);
-            entry.set_bid(id);
-        }
-        self.tail = self.tail.wrapping_add(1);
-    }
-
-    /// Lets the kernel have what was given back.
-    #[inline]
-    fn publish(&mut self) {
-        // SAFETY: the tail lies in the first entry of the ring, aligned for a u16; this thread is
-        // the only one that writes it, and it is only accessed atomically.
-        let tail = unsafe {
-            let tail = BufRingEntry::tail(self.entries.start().as_ptr().cast());
-            AtomicU16::from_ptr(tail.cast_mut())
-        };
-        tail.store(self.tail, Ordering::Release);
     }
 }
 
@@ -494,36 +402,8 @@ fn too_many() -> io::Error {
     io::Error::from_raw_os_error(libc::E2BIG)
 }
 
-/// One burst being worked on and one being filled.
-fn buffer_count(config: &config::Receive) -> u16 {
-    let count = config.burst.saturating_mul(2).clamp(2, BUFFERS_MAX);
-    u16::try_from(count.next_power_of_two()).expect("at most the kernel's maximum, 2^15")
-}
-
-/// Room for what the kernel writes before the payload, and the payload.
-fn buffer_bytes(config: &config::Receive) -> u32 {
-    let bytes = OUT_HEADER_BYTES + NAME_BYTES + datagram_max_bytes(config);
-    u32::try_from(bytes).expect("a datagram is shorter than 64 KiB")
-}
-
-fn stride(buffer_bytes: u32) -> usize {
-    (buffer_bytes as usize).next_multiple_of(CACHE_LINE)
-}
-
-/// The group of our buffers; the ring has no other.
-const GROUP: u16 = 0;
-
-/// `struct io_uring_recvmsg_out` of
-/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/io_uring.h>.
-const OUT_HEADER_BYTES: usize = 16;
-
-/// The kernel takes 2^15 at most; each costs the longest datagram's length of address space.
-const BUFFERS_MAX: usize = 4096;
-const _: () = assert!(BUFFERS_MAX.is_power_of_two());
-const _: () = assert!(BUFFERS_MAX <= 1 << 15);
-
-/// Two buffers never share one.
-const CACHE_LINE: usize = 64;
+/// Looks at the completions in one call that may bring no datagram before it gives up.
+const ROUNDS_MAX: usize = 3;
 
 /// For the kernel to take back a request.
 const CANCEL_PATIENCE: Duration = Duration::from_millis(10);

@@ -52,14 +52,14 @@ pub async fn apply(
             version()
         )));
     }
+    // Tables that were dropped by hand are made again, whatever schema_migrations says.
+    let applied = if place.exists("flows").await? {
+        applied
+    } else {
+        0
+    };
     for migration in MIGRATIONS.iter().filter(|m| m.version > applied) {
         place.migrate(migration).await?;
-    }
-    // Tables that were dropped by hand are made again, whatever schema_migrations says.
-    if applied == version() && !place.exists("flows").await? {
-        for migration in MIGRATIONS {
-            place.migrate(migration).await?;
-        }
     }
     place.set_retention().await
 }

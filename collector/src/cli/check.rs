@@ -1,9 +1,411 @@
 //! `flowsluice check`.
 
+use std::fmt::Write as _;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use flowsluice::config::{self, Config, PASSWORD_VARIABLE, ReceiveMode, display, memory};
+use flowsluice::receive::{self, affinity};
+
 /// Arguments of `flowsluice check`.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The file to check; without it /etc/flowsluice/flowsluice.toml, or the built-in defaults
+    /// when there is none.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
 
-pub fn main(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("check is being built")
+/// Prints what the configuration amounts to on this host.
+///
+/// # Errors
+/// When `flowsluice run` would refuse to start with it.
+pub fn main(args: Args) -> anyhow::Result<()> {
+    let Args { config: named } = args;
+    let (config, file) = match config::load_or_default(named.as_deref()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("{error}");
+            let (n, file) = (error.problems.len(), error.file);
+            bail!("{file}: {}", counted(n, "error"));
+        }
+    };
+    let report = Report::of(&config, file.as_deref());
+    print!("{}", report.text);
+    for warning in &report.warnings {
+        println!("warning: {warning}");
+    }
+    for error in &report.errors {
+        eprintln!("error: {error}");
+    }
+    let name = file.map_or("built-in defaults".into(), |file| {
+        file.display().to_string()
+    });
+    match report.errors.len() {
+        0 => println!("{name}: ok, {}", counted(report.warnings.len(), "warning")),
+        n => bail!("{name}: {} on this host", counted(n, "error")),
+    }
+    Ok(())
+}
+
+/// What is printed of a configuration that is valid by itself.
+#[derive(Default)]
+struct Report {
+    text: String,
+    /// It runs, worse than it could or less safely.
+    warnings: Vec<String>,
+    /// It does not run on this host.
+    errors: Vec<String>,
+}
+
+impl Report {
+    fn of(config: &Config, file: Option<&Path>) -> Self {
+        let mut report = Self::default();
+        report.title("effective configuration");
+        report.text.push_str(&display::toml(config));
+        report.title("on this host");
+        let mode = report.receive_mode(config);
+        let cpus = report.cpus(config);
+        report.bound(config, &mode, &cpus);
+        report.title("memory");
+        let sum = memory::sum(config, cpus.len());
+        writeln!(report.text, "{sum}\n").expect("a String takes everything");
+        report.receive_buffer(config);
+        match &config.store.url {
+            Some(url) => report.server(config, url, file),
+            None => report.embedded(config),
+        }
+        report.reach(config);
+        report
+    }
+
+    fn title(&mut self, title: &str) {
+        let gap = if self.text.is_empty() { "" } else { "\n" };
+        writeln!(self.text, "{gap}# --- {title}").expect("a String takes everything");
+    }
+
+    fn line(&mut self, what: &str, value: &str, note: &str) {
+        let line = format!("{what:<12}{value:<28}{note}");
+        writeln!(self.text, "{}", line.trim_end()).expect("a String takes everything");
+    }
+
+    fn receive_mode(&mut self, config: &Config) -> String {
+        match receive::choose(&config.receive) {
+            Ok(ReceiveMode::IoUring) => "io_uring".into(),
+            Ok(_) => "recvmmsg".into(),
+            Err(refused) => {
+                self.errors.push(refused.to_string());
+                "io_uring (refused)".into()
+            }
+        }
+    }
+
+    /// The processor of each worker, as the workers would be pinned.
+    fn cpus(&mut self, config: &Config) -> Vec<Option<usize>> {
+        match affinity::plan(&config.receive, &affinity::available()) {
+            Ok(cpus) => cpus,
+            Err(error) => {
+                self.errors.push(error.to_string());
+                vec![None; config.receive.workers.max(config.receive.cpus.len())]
+            }
+        }
+    }
+
+    fn bound(&mut self, config: &Config, mode: &str, cpus: &[Option<usize>]) {
+        self.line("receive", mode, "");
+        for (worker, cpu) in cpus.iter().enumerate() {
+            let cpu = cpu.map_or("unpinned".into(), |cpu| format!("pinned to cpu {cpu}"));
+            self.line(&format!("worker {worker}"), &cpu, "");
+        }
+        let sockets = counted(cpus.len(), "socket");
+        for listener in &config.receive.listeners {
+            let address = std::net::SocketAddr::new(listener.address, listener.port);
+            let taken = match &listener.protocols {
+                few if !few.is_empty() => few,
+                _ => &config.decode.protocols,
+            };
+            let names: Vec<_> = taken.iter().copied().map(display::protocol).collect();
+            let note = format!("{sockets}; {}", names.join(", "));
+            self.line("udp", &address.to_string(), &note);
+            if listener.port == 0 {
+                self.warnings.push(
+                    "receive.listeners: port 0 takes another port at every start, which no \
+                     exporter knows; name one"
+                        .into(),
+                );
+            }
+        }
+        let http = config.http.listen.to_string();
+        self.line("tcp", &http, "/metrics /healthz /readyz /status");
+        match &config.store.url {
+            Some(url) => {
+                let user = &config.store.user;
+                let note = match config.store.server_password_place() {
+                    Some(place) => format!("as user {user}, password from {place}"),
+                    None => format!("as user {user}, without a password"),
+                };
+                self.line("store", url, &note);
+            }
+            None => {
+                let embedded = &config.store.embedded;
+                self.line(
+                    "tcp",
+                    &embedded.http.to_string(),
+                    "embedded ClickHouse, HTTP",
+                );
+                if let Some(tcp) = embedded.tcp {
+                    self.line("tcp", &tcp.to_string(), "embedded ClickHouse, native");
+                }
+                let data = embedded.data_dir.display().to_string();
+                self.line("store", &data, "embedded ClickHouse, data");
+            }
+        }
+    }
+
+    fn receive_buffer(&mut self, config: &Config) {
+        if let Ok(Some(capped)) = receive::sockets::BufferCapped::probe(&config.receive) {
+            self.warnings.push(capped.to_string());
+        }
+    }
+
+    fn server(&mut self, config: &Config, url: &str, file: Option<&Path>) {
+        let store = &config.store;
+        let password = match store.server_password() {
+            Ok(password) => password,
+            Err(error) => return self.errors.push(error.to_string()),
+        };
+        if password.is_none() {
+            self.warnings.push(format!(
+                "store.password_file: absent, so user {} has no password; set it, or \
+                 {PASSWORD_VARIABLE}",
+                store.user
+            ));
+        } else if url.starts_with("http://") && !is_local(url) {
+            self.warnings.push(format!(
+                "store.url: the password goes to {url} in clear; use https:// outside of a \
+                 network of your own"
+            ));
+        }
+        let in_file = store.password.is_some().then_some(file).flatten();
+        let secrets = [
+            ("store.password", in_file),
+            ("store.password_file", { store.password_file.as_deref() }),
+        ];
+        for (key, path) in secrets {
+            if let Some(path) = path.filter(|path| is_readable_by_all(path)) {
+                let path = path.display();
+                self.warnings.push(format!(
+                    "{key}: {path} may be read by everybody on this host; run 'chmod o= {path}'"
+                ));
+            }
+        }
+    }
+
+    fn embedded(&mut self, config: &Config) {
+        let embedded = &config.store.embedded;
+        if let Some(library) = &embedded.library {
+            if !library.is_file() {
+                self.errors.push(format!(
+                    "store.embedded.library: {} is no file; correct the path, or remove the key \
+                     to have the usual places searched",
+                    library.display()
+                ));
+            }
+        } else if !usual_libraries().iter().any(|path| path.is_file()) {
+            self.warnings.push(
+                "store.embedded.library: no libchdb.so beside the binary, in /usr/lib/flowsluice \
+                 or /usr/local/lib; 'cargo xtask demo' fetches it, FLOWSLUICE_LIBCHDB names it, or \
+                 set store.url to use a server"
+                    .into(),
+            );
+        }
+        if let Err(error) = writable(&embedded.data_dir) {
+            self.warnings.push(format!(
+                "store.embedded.data_dir: this user cannot write to {} ({error}); make it with \
+                 'install -d -o USER' for the user of the service, or choose another",
+                embedded.data_dir.display()
+            ));
+        }
+    }
+
+    /// Listeners without passwords, or with guessable ones, that others can reach.
+    fn reach(&mut self, config: &Config) {
+        if !config.http.listen.ip().is_loopback() {
+            self.warnings.push(format!(
+                "http.listen: everybody who can connect to {} sees the exporters' addresses; it \
+                 has no password",
+                config.http.listen
+            ));
+        }
+        let embedded = &config.store.embedded;
+        for (key, address) in [
+            ("store.embedded.http", Some(embedded.http)),
+            ("store.embedded.tcp", embedded.tcp),
+        ] {
+            let open = address.filter(|address| !address.ip().is_loopback());
+            if let (Some(address), None) = (open, &config.store.url) {
+                self.warnings.push(format!(
+                    "{key}: everybody who can connect to {address} may try passwords, and those \
+                     go in clear"
+                ));
+            }
+        }
+    }
+}
+
+fn counted(n: usize, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{plural}")
+}
+
+/// Where the engine looks for its library without `store.embedded.library`.
+fn usual_libraries() -> Vec<PathBuf> {
+    const NAME: &str = "libchdb.so";
+    let named = std::env::var_os("FLOWSLUICE_LIBCHDB").map(PathBuf::from);
+    let binary = std::env::current_exe().ok();
+    let beside = binary.and_then(|path| Some(path.parent()?.join(NAME)));
+    let fixed = [
+        Path::new("/usr/lib/flowsluice").join(NAME),
+        Path::new("/usr/local/lib").join(NAME),
+        Path::new("target/engine").join(NAME),
+    ];
+    named.into_iter().chain(beside).chain(fixed).collect()
+}
+
+/// Whether files can be made in `folder`, or in the folder that it would be made in. Leaves nothing
+/// behind: a file without a name is gone when it is closed.
+fn writable(folder: &Path) -> io::Result<()> {
+    let existing = folder
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(folder);
+    let mut options = std::fs::OpenOptions::new();
+    let nameless = options
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .open(existing);
+    match nameless {
+        // Some file systems have only files with names.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            let name = existing.join(format!(".flowsluice-check-{}", std::process::id()));
+            std::fs::File::create_new(&name)?;
+            std::fs::remove_file(&name)
+        }
+        outcome => outcome.map(drop),
+    }
+}
+
+fn is_readable_by_all(path: &Path) -> bool {
+    const OTHERS_READ: u32 = 0o004;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & OTHERS_READ != 0)
+}
+
+fn is_local(url: &str) -> bool {
+    let authority = url.trim_start_matches("http://").trim_end_matches('/');
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => authority.split(':').next(),
+    };
+    let host = host.unwrap_or_default();
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Config {
+        config::parse("f.toml", text).unwrap()
+    }
+
+    #[test]
+    fn the_report_shows_the_sockets_the_memory_and_no_password() {
+        let config = parse(
+            "[store]\nurl = \"http://10.0.0.5:8123\"\npassword = \"hunter2\"\n\
+             [receive]\nworkers = 1\npin = false\n\
+             [[receive.listeners]]\nport = 2055\nprotocols = [\"ipfix\"]\n",
+        );
+        let report = Report::of(&config, None);
+        for part in [
+            "password = \"********\"",
+            "udp         [::]:2055                   1 socket; ipfix",
+            "worker 0    unpinned",
+            "collector process, at most",
+            "http://10.0.0.5:8123",
+        ] {
+            assert!(report.text.contains(part), "{part}\n{}", report.text);
+        }
+        assert!(!report.text.contains("hunter2"));
+        assert!(report.errors.is_empty(), "{:?}", report.errors);
+        let clear = report
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("in clear"));
+        assert!(clear, "{:?}", report.warnings);
+    }
+
+    #[test]
+    fn what_this_host_cannot_do_is_an_error_or_a_warning_that_says_what_to_do() {
+        let config = parse(
+            "[receive]\ncpus = [4095]\n\
+             [store.embedded]\nlibrary = \"/nonexistent/libchdb.so\"\ndata_dir = \"/proc/x\"\n\
+             http = \"0.0.0.0:8123\"\n",
+        );
+        let report = Report::of(&config, None);
+        let errors = report.errors.join("\n");
+        assert!(errors.contains("4095"), "{errors}");
+        assert!(
+            errors.contains("/nonexistent/libchdb.so is no file"),
+            "{errors}"
+        );
+        let warnings = report.warnings.join("\n");
+        assert!(warnings.contains("store.embedded.data_dir"), "{warnings}");
+        assert!(
+            warnings.contains("store.embedded.http: everybody"),
+            "{warnings}"
+        );
+    }
+
+    #[test]
+    fn a_password_that_everybody_may_read_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "secret\n").unwrap();
+        let set_mode = |mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(&path, mode).unwrap();
+        };
+        let text = format!(
+            "[store]\nurl = \"http://localhost\"\npassword_file = {:?}\n",
+            path.display().to_string()
+        );
+        let warned = || {
+            let report = Report::of(&parse(&text), None);
+            report
+                .warnings
+                .iter()
+                .any(|warning| warning.contains("chmod o="))
+        };
+        set_mode(0o644);
+        assert!(warned());
+        set_mode(0o640);
+        assert!(!warned());
+    }
+
+    #[test]
+    fn a_server_on_this_host_hears_the_password_alone() {
+        for url in [
+            "http://localhost:8123",
+            "http://127.0.0.1",
+            "http://[::1]:8123/",
+        ] {
+            assert!(is_local(url), "{url}");
+        }
+        assert!(!is_local("http://10.0.0.5:8123"));
+        assert!(!is_local("http://localhost.example"));
+    }
 }

@@ -1,20 +1,15 @@
 //! How much memory a configuration takes, as a sum that can be printed.
 //!
-//! Every container of the collector has a bound, so the sum is one too. What a stage takes for one
-//! element is a constant here; the stages' own tests hold their sizes against it.
+//! Every container of the collector has a bound, so the sum is one too. Receivers and batches say
+//! themselves what they take; the decoder's state is estimated by the constants here.
 
 use std::fmt;
 
 use bytesize::ByteSize;
 
-use super::{Config, Receive, display};
-use crate::batch;
+use super::{Config, display};
+use crate::{batch, receive};
 
-/// Bytes of a datagram's buffer besides the datagram: addresses, control messages, alignment.
-pub const DATAGRAM_OVERHEAD_BYTES: u64 = 256;
-/// Buffers of a worker for each datagram of a burst: one set is read while the kernel fills the
-/// other.
-pub const BUFFERS_PER_BURST: u64 = 2;
 /// Bytes of an exporter's state in a worker, without its templates.
 pub const EXPORTER_BYTES: u64 = 512;
 /// Bytes of a compiled template of ordinary length (some 30 fields).
@@ -64,16 +59,6 @@ impl MemorySum {
     }
 }
 
-/// Workers that `receive` makes on a host with `cpus` processors.
-#[must_use]
-pub fn workers(receive: &Receive, cpus: usize) -> usize {
-    match (receive.workers, receive.cpus.len()) {
-        (0, 0) => (cpus / 2).max(1),
-        (0, listed) => listed,
-        (workers, _) => workers,
-    }
-}
-
 /// Adds up what `config` takes with `workers` workers.
 #[must_use]
 pub fn sum(config: &Config, workers: usize) -> MemorySum {
@@ -87,7 +72,11 @@ pub fn sum(config: &Config, workers: usize) -> MemorySum {
     let line = |owner, what, parts: &[(u64, &str)]| {
         let how: Vec<_> = parts
             .iter()
-            .map(|(n, unit)| format!("{n} {unit}"))
+            .map(|(n, unit)| match *unit {
+                "B" => rounded(*n),
+                unit if *n == 1 => format!("1 {}", unit.trim_end_matches('s')),
+                unit => format!("{n} {unit}"),
+            })
             .collect();
         Line {
             owner,
@@ -100,8 +89,8 @@ pub fn sum(config: &Config, workers: usize) -> MemorySum {
     };
     let n = |count: usize| count as u64;
     let workers = (n(workers), "workers");
-    let datagram = receive.datagram_max.as_u64() + DATAGRAM_OVERHEAD_BYTES;
-    // A block before it is compressed is as large as the batch it is made of.
+    let receiver_bytes = n(receive::memory_bytes(receive));
+    // A block that compresses badly is as large as the batch it is made of.
     let batch_bytes = batch::Batch::memory_bytes_for(batch.rows_max) as u64;
     let mut lines = vec![
         Line {
@@ -111,14 +100,7 @@ pub fn sum(config: &Config, workers: usize) -> MemorySum {
         line(
             Owner::Collector,
             "datagram buffers",
-            &[
-                workers,
-                (
-                    n(receive.burst.next_power_of_two()) * BUFFERS_PER_BURST,
-                    "buffers",
-                ),
-                (datagram, "B"),
-            ],
+            &[workers, (receiver_bytes, "B")],
         ),
         line(
             Owner::Collector,
@@ -131,7 +113,7 @@ pub fn sum(config: &Config, workers: usize) -> MemorySum {
         ),
         line(
             Owner::Collector,
-            "blocks being sent",
+            "blocks being encoded",
             &[(n(store.inserts), "inserts"), (batch_bytes, "B")],
         ),
         line(
@@ -252,16 +234,5 @@ mod tests {
         assert_eq!(sum(&config, 1).of(Owner::ClickHouse), 2 << 30);
         config.store.url = Some("http://db:8123".into());
         assert_eq!(sum(&config, 1).of(Owner::ClickHouse), 0);
-    }
-
-    #[test]
-    fn the_number_of_workers_follows_the_configuration_then_the_processors() {
-        let mut receive = Receive::default();
-        assert_eq!(workers(&receive, 8), 4);
-        assert_eq!(workers(&receive, 1), 1);
-        receive.cpus = vec![1, 2, 3];
-        assert_eq!(workers(&receive, 8), 3);
-        receive.workers = 2;
-        assert_eq!(workers(&receive, 8), 2);
     }
 }

@@ -37,6 +37,17 @@ impl Store {
         self.server_password_with(std::env::var(PASSWORD_VARIABLE).ok())
     }
 
+    /// Which of the places [`Store::server_password`] takes the password from, for people.
+    #[must_use]
+    pub fn server_password_place(&self) -> Option<&'static str> {
+        let environment = std::env::var(PASSWORD_VARIABLE).unwrap_or_default();
+        if !environment.is_empty() {
+            return Some(PASSWORD_VARIABLE);
+        }
+        let key = self.password.as_ref().map(|_| "store.password");
+        key.or_else(|| self.password_file.as_ref().map(|_| "store.password_file"))
+    }
+
     fn server_password_with(
         &self,
         environment: Option<String>,

@@ -125,13 +125,12 @@ impl Problems {
         );
         for (index, listener) in listeners.iter().enumerate() {
             let at = format!("receive.listeners[{index}]");
-            if listener.port == 0 {
-                self.add(format!("{at}.port"), "found 0; allowed: 1 to 65535");
-            }
-            let same = |other: &&super::Listener| {
+            let same = |other: &super::Listener| {
                 (other.address, other.port) == (listener.address, listener.port)
             };
-            if listeners[..index].iter().any(|other| same(&other)) {
+            let earlier = &listeners[..index];
+            // Port 0 takes a free one, so two of them are two.
+            if listener.port != 0 && earlier.iter().any(same) {
                 let socket = SocketAddr::new(listener.address, listener.port);
                 let text = format!("{socket} is listed twice; remove one of the two");
                 self.add(format!("{at}.port"), text);

@@ -168,15 +168,14 @@ impl State {
         }
         let store = (self.store)();
         if !store.ready {
-            let who = match (store.kind, store.engine_pid) {
-                (StoreKind::Server, _) => "ClickHouse",
-                (StoreKind::Embedded, Some(_)) => "the embedded ClickHouse",
-                (StoreKind::Embedded, None) => "the embedded ClickHouse is not running; it",
+            let what = match (store.kind, store.engine_pid) {
+                (StoreKind::Server, _) => "ClickHouse does not answer or has no schema yet at",
+                (StoreKind::Embedded, Some(_)) => "the embedded ClickHouse is not ready yet at",
+                (StoreKind::Embedded, None) => "the embedded ClickHouse is not running at",
             };
+            let url = store.url;
             return Some(format!(
-                "store: {who} at {} does not answer or has no schema yet; flows wait in memory, \
-                 the log tells why",
-                store.url
+                "store: {what} {url}; flows wait in memory, the log tells why"
             ));
         }
         self.unhealthy()

@@ -113,7 +113,9 @@ async fn readiness_follows_the_workers_then_the_store_then_the_stop() {
     let (code, _, body) = ask(&state, "/readyz").await;
     assert_eq!(code, 503);
     assert!(
-        body.starts_with("store: the embedded ClickHouse at http://127.0.0.1:8123"),
+        body.starts_with(
+            "store: the embedded ClickHouse is not ready yet at http://127.0.0.1:8123;"
+        ),
         "{body}"
     );
     store_is_ready.store(true, Ordering::Relaxed);

@@ -11,9 +11,9 @@ ORDER BY version;
 
 CREATE TABLE IF NOT EXISTS {database}.flows
 (
-    time_received DateTime('UTC') CODEC(DoubleDelta, ZSTD(1)),
-    flow_end DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
-    flow_duration_ms UInt32 CODEC(ZSTD(1)),
+    time_received DateTime('UTC') CODEC(T64, ZSTD(1)),
+    flow_end DateTime64(3, 'UTC') CODEC(T64, ZSTD(1)),
+    flow_duration_ms UInt32 CODEC(T64, ZSTD(1)),
     flow_start DateTime64(3, 'UTC') ALIAS flow_end - toIntervalMillisecond(flow_duration_ms),
     exporter_addr IPv6 CODEC(ZSTD(1)),
     exporter_source IPv6 CODEC(ZSTD(1)),
@@ -21,8 +21,8 @@ CREATE TABLE IF NOT EXISTS {database}.flows
     flow_type Enum8('unknown' = 0, 'netflow1' = 1, 'netflow5' = 5, 'netflow7' = 7, 'netflow9' = 9, 'ipfix' = 10, 'sflow5' = 15) CODEC(ZSTD(1)),
     sampling_rate UInt32 CODEC(ZSTD(1)),
     sampling_source Enum8('unknown' = 0, 'header' = 1, 'record' = 2, 'options' = 3, 'static' = 4, 'default' = 5) CODEC(ZSTD(1)),
-    in_if UInt32 CODEC(ZSTD(1)),
-    out_if UInt32 CODEC(ZSTD(1)),
+    in_if UInt32 CODEC(T64, ZSTD(1)),
+    out_if UInt32 CODEC(T64, ZSTD(1)),
     src_addr IPv6 CODEC(ZSTD(1)),
     dst_addr IPv6 CODEC(ZSTD(1)),
     src_port UInt16 CODEC(ZSTD(1)),
@@ -36,8 +36,8 @@ CREATE TABLE IF NOT EXISTS {database}.flows
     icmp_code UInt8 CODEC(ZSTD(1)),
     fragment_id UInt32 CODEC(ZSTD(1)),
     fragment_offset UInt16 CODEC(ZSTD(1)),
-    raw_bytes UInt64 CODEC(ZSTD(1)),
-    raw_packets UInt64 CODEC(ZSTD(1)),
+    raw_bytes UInt64 CODEC(T64, ZSTD(1)),
+    raw_packets UInt64 CODEC(T64, ZSTD(1)),
     bytes UInt64 ALIAS raw_bytes * greatest(sampling_rate, 1),
     packets UInt64 ALIAS raw_packets * greatest(sampling_rate, 1),
     src_as UInt32 CODEC(ZSTD(1)),
@@ -67,6 +67,11 @@ CREATE TABLE IF NOT EXISTS {database}.flows
 )
 ENGINE = MergeTree
 PARTITION BY toDate(time_received)
-ORDER BY (toStartOfFiveMinutes(time_received), exporter_addr, in_if)
+ORDER BY (toStartOfFiveMinutes(time_received), exporter_addr, in_if, src_addr)
 TTL time_received + toIntervalSecond({retention_seconds})
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000;
+SETTINGS
+    ttl_only_drop_parts = 1,
+    non_replicated_deduplication_window = 1000,
+    min_bytes_for_wide_part = 134217728,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;

@@ -88,7 +88,7 @@ drop_reasons! {
     TemplateMalformed = (Set, "template_malformed"),
     /// More templates than `decode.templates_max`, for the exporter or in all.
     TemplateLimit = (Set, "template_limit"),
-    /// An sFlow sample whose length contradicts the datagram.
+    /// An sFlow sample whose length contradicts the datagram or the records in it.
     SampleMalformed = (Set, "sample_malformed"),
     /// An sFlow sample of a kind that is not decoded.
     SampleUnknown = (Set, "sample_unknown"),
@@ -388,6 +388,15 @@ impl Ledger {
     #[must_use]
     pub fn worker(&self, index: usize) -> WorkerLedger {
         WorkerLedger(Arc::clone(&self.workers[index]))
+    }
+
+    /// How often each worker has published: one that stands still does not turn any more.
+    #[must_use]
+    pub fn turns(&self) -> Vec<u64> {
+        let turns = |published: &Arc<CachePadded<PublishedCounts>>| {
+            published.sequence.load(Ordering::Relaxed) / 2
+        };
+        self.workers.iter().map(turns).collect()
     }
 
     /// Reads everything and evaluates the equations. A batch between its worker and the store can

@@ -28,7 +28,7 @@ pub struct Args {
     /// Where to send, for example 127.0.0.1:2055
     #[arg(long, value_name = "HOST:PORT", required_unless_present = "write")]
     target: Option<String>,
-    /// Write a pcap file instead of sending, without waiting: a day takes minutes
+    /// Write a pcap file instead of sending; nothing waits, times in it follow from --rate
     #[arg(long, value_name = "FILE", conflicts_with = "target")]
     write: Option<PathBuf>,
     /// What the flows look like

@@ -3,20 +3,20 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
 use flowsluice::batch::Batcher;
 use flowsluice::config::{self, Config};
 use flowsluice::decode::{self, Decoder};
-use flowsluice::ledger::{DropLevel, DropReason, Ledger, LedgerSnapshot, WorkerLedger};
+use flowsluice::http;
+use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger};
 use flowsluice::receive::{self, Receiver};
-use flowsluice::store::WorkerQueue;
 use flowsluice::worker::Worker;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::storage::Storage;
@@ -48,4 +48,218 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     // From here on a signal means an orderly stop, also while the rest is still starting.
     let signals = Signals::catch(&runtime)?;
     Running::start(&config, cpus, http, &runtime)?.until(signals, &runtime)
+}
+
+/// Signals that end a run. Caught from the start, so that none is lost while parts come up.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn catch(runtime: &Runtime) -> anyhow::Result<Self> {
+        let _inside = runtime.enter();
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?,
+            terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+/// All parts, running.
+struct Running {
+    ledger: Arc<Ledger>,
+    storage: Storage,
+    workers: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    /// A worker that ends by itself says why.
+    failures: mpsc::UnboundedReceiver<String>,
+}
+
+impl Running {
+    fn start(
+        config: &Config,
+        cpus: Vec<Option<usize>>,
+        http: TcpListener,
+        runtime: &Runtime,
+    ) -> anyhow::Result<Self> {
+        let mut sockets = receive::sockets::Plan::new(&config.receive)?;
+        let mode = receive::choose(&config.receive)?;
+        let receivers: Vec<Receiver> = cpus
+            .iter()
+            .map(|_| receive::open(&config.receive, &mut sockets, mode))
+            .collect::<Result<_, _>>()?;
+        if let Some(capped) = sockets.buffer_capped() {
+            warn!("{capped}");
+        }
+        info!(
+            mode = mode.name(),
+            workers = cpus.len(),
+            cpus = ?cpus.iter().flatten().collect::<Vec<_>>(),
+            listeners = ?sockets.addresses(),
+            "receiving"
+        );
+        let ledger = Arc::new(Ledger::new(cpus.len()));
+        let shared = Arc::new(decode::Shared::default());
+        let (storage, queues) =
+            Storage::start(config, runtime, Arc::clone(&ledger.store), cpus.len())?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (failed, failures) = mpsc::unbounded_channel();
+        let mut workers = Vec::with_capacity(cpus.len());
+        for (index, ((receiver, queue), cpu)) in
+            receivers.into_iter().zip(queues).zip(&cpus).enumerate()
+        {
+            let worker = WorkerThread {
+                receiver,
+                decoder: Decoder::new(
+                    &config.decode,
+                    &config.receive.listeners,
+                    Arc::clone(&shared),
+                ),
+                batcher: Batcher::new(&config.batch, queue),
+                ledger: ledger.worker(index),
+                cpu: *cpu,
+                stop: Arc::clone(&stop),
+                failed: failed.clone(),
+            };
+            workers.push(worker.spawn(index)?);
+        }
+        let state = http_state(config, &ledger, &shared, &storage, mode, &cpus, &sockets);
+        runtime.spawn(http::serve(http, Arc::new(state)));
+        Ok(Self {
+            ledger,
+            storage,
+            workers,
+            stop,
+            failures,
+        })
+    }
+
+    /// Waits for a signal or for a worker that gave up, then ends everything in the order of the
+    /// data path, so that each stage still takes what the one before it hands over.
+    fn until(mut self, mut signals: Signals, runtime: &Runtime) -> anyhow::Result<()> {
+        let failure = runtime.block_on(async {
+            tokio::select! {
+                name = signals.next() => {
+                    info!(signal = name, "stopping");
+                    None
+                }
+                failure = self.failures.recv() => failure,
+            }
+        });
+        self.stop.store(true, Ordering::Relaxed);
+        for worker in self.workers {
+            // A worker that panicked has ended the process (panic = "abort").
+            let _ = worker.join();
+        }
+        let report = self.storage.stop(runtime);
+        let snapshot = self.ledger.snapshot();
+        log_ledger(&snapshot);
+        if let Some(failure) = failure {
+            anyhow::bail!("{failure}");
+        }
+        anyhow::ensure!(
+            report.flows_lost == 0,
+            "{} flows were not stored before store.stop_timeout and are lost (counted as \
+             store_stopped)",
+            report.flows_lost
+        );
+        Ok(())
+    }
+}
+
+/// What a worker's thread needs.
+struct WorkerThread {
+    receiver: Receiver,
+    decoder: Decoder,
+    batcher: Batcher,
+    ledger: WorkerLedger,
+    cpu: Option<usize>,
+    stop: Arc<AtomicBool>,
+    failed: mpsc::UnboundedSender<String>,
+}
+
+impl WorkerThread {
+    fn spawn(self, index: usize) -> anyhow::Result<JoinHandle<()>> {
+        thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || self.run(index))
+            .context("a worker's thread cannot be started")
+    }
+
+    fn run(self, index: usize) {
+        let Self {
+            receiver,
+            decoder,
+            batcher,
+            ledger,
+            cpu,
+            stop,
+            failed,
+        } = self;
+        if let Some(cpu) = cpu
+            && !receive::affinity::pin(cpu)
+        {
+            warn!(worker = index, cpu, "not pinned: the system refused; set receive.pin = false");
+        }
+        let outcome = match receiver {
+            Receiver::IoUring(receiver) => {
+                Worker::new(receiver, decoder, batcher, ledger).run(&stop)
+            }
+            Receiver::Recvmmsg(receiver) => {
+                Worker::new(receiver, decoder, batcher, ledger).run(&stop)
+            }
+        };
+        if let Err(error) = outcome {
+            error!(worker = index, %error, "the sockets cannot be read any more");
+            // The receiver of this message lives until the workers are joined.
+            let _ = failed.send(format!("worker {index}: cannot read its sockets: {error}"));
+        }
+    }
+}
+
+/// Two threads for inserts, HTTP and signals, on the processors that no worker is pinned to.
+fn housekeeping_runtime(cpus: &[Option<usize>]) -> anyhow::Result<Runtime> {
+    let free = receive::affinity::housekeeping(cpus, &receive::affinity::available());
+    let next = AtomicUsize::new(0);
+    let pinned = cpus.iter().any(Option::is_some);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .thread_name("housekeeping")
+        .on_thread_start(move || {
+            if pinned && !free.is_empty() {
+                let turn = next.fetch_add(1, Ordering::Relaxed);
+                let _ = receive::affinity::pin(free[turn % free.len()]);
+            }
+        })
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")
+}
+
+/// The last word of a run: what came in and what became of it.
+fn log_ledger(snapshot: &LedgerSnapshot) {
+    let total = &snapshot.total;
+    let dropped: Vec<String> = DropReason::ALL
+        .iter()
+        .filter(|reason| snapshot.dropped(**reason) > 0)
+        .map(|reason| format!("{}={}", reason.label(), snapshot.dropped(*reason)))
+        .collect();
+    info!(
+        datagrams_received = total.datagrams_received,
+        datagrams_dropped_by_kernel = total.datagrams_dropped_by_kernel,
+        flows_decoded = total.flows_decoded,
+        flows_stored = snapshot.store.flows_stored,
+        dropped = %if dropped.is_empty() { "none".to_owned() } else { dropped.join(" ") },
+        unaccounted = snapshot.unaccounted(),
+        "stopped"
+    );
 }

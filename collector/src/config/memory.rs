@@ -8,9 +8,8 @@ use std::fmt;
 use bytesize::ByteSize;
 
 use super::{Config, Receive, display};
+use crate::batch;
 
-/// Bytes of one row in a batch: the columns at their widest common use.
-pub const ROW_BYTES: u64 = 320;
 /// Bytes of a datagram's buffer besides the datagram: addresses, control messages, alignment.
 pub const DATAGRAM_OVERHEAD_BYTES: u64 = 256;
 /// Buffers of a worker for each datagram of a burst: one set is read while the kernel fills the
@@ -102,7 +101,8 @@ pub fn sum(config: &Config, workers: usize) -> MemorySum {
     let n = |count: usize| count as u64;
     let workers = (n(workers), "workers");
     let datagram = receive.datagram_max.as_u64() + DATAGRAM_OVERHEAD_BYTES;
-    let row = (ROW_BYTES, "B a row");
+    // A block before it is compressed is as large as the batch it is made of.
+    let batch_bytes = batch::Batch::memory_bytes_for(batch.rows_max) as u64;
     let mut lines = vec![
         Line {
             how: String::new(),
@@ -126,18 +126,13 @@ pub fn sum(config: &Config, workers: usize) -> MemorySum {
             &[
                 workers,
                 (n(batch.per_worker), "batches"),
-                (n(batch.rows_max), "rows"),
-                row,
+                (batch_bytes, "B"),
             ],
         ),
         line(
             Owner::Collector,
             "blocks being sent",
-            &[
-                (n(store.inserts), "inserts"),
-                (n(batch.rows_max), "rows"),
-                row,
-            ],
+            &[(n(store.inserts), "inserts"), (batch_bytes, "B")],
         ),
         line(
             Owner::CollectorAtMost,
@@ -246,7 +241,8 @@ mod tests {
         let after = sum(&config, 2);
         let grown = after.of(Owner::Collector) - before.of(Owner::Collector);
         // Two workers with three batches each, and two inserts.
-        assert_eq!(grown, (2 * 3 + 2) * 65_536 * ROW_BYTES);
+        let batch = |rows| batch::Batch::memory_bytes_for(rows) as u64;
+        assert_eq!(grown, (2 * 3 + 2) * (batch(131_072) - batch(65_536)));
         assert_eq!(after.of(Owner::Kernel), before.of(Owner::Kernel));
     }
 

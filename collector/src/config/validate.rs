@@ -4,7 +4,6 @@
 //! `flowsluice check` and of the stages themselves.
 
 use std::collections::HashSet;
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -66,8 +65,8 @@ impl Problems {
         }
     }
 
-    fn count<T: PartialOrd + Display>(&mut self, key: &str, value: T, range: RangeInclusive<T>) {
-        self.within(key, &value, &range, T::to_string);
+    fn count(&mut self, key: &str, value: usize, range: RangeInclusive<usize>) {
+        self.within(key, &value, &range, usize::to_string);
     }
 
     fn bytes(&mut self, key: &str, value: ByteSize, range: RangeInclusive<ByteSize>) {

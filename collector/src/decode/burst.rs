@@ -49,6 +49,25 @@ impl<'a, S: FlowSink> Burst<'a, S> {
         flow
     }
 
+    /// The next flows of the burst, one at least and `max` at most, set to `base`. They count as
+    /// decoded from here on.
+    ///
+    /// # Panics
+    /// When `max` is 0.
+    #[inline]
+    pub fn next_many(&mut self, max: usize, base: &Flow, counts: &mut WorkerCounts) -> &mut [Flow] {
+        assert!(max > 0, "somebody wants a flow");
+        if self.filled == BURST_FLOWS {
+            self.flush();
+        }
+        let start = self.filled;
+        self.filled = BURST_FLOWS.min(start + max);
+        let flows = &mut self.flows[start..self.filled];
+        flows.fill(*base);
+        counts.flows_decoded += flows.len() as u64;
+        flows
+    }
+
     /// Takes the newest flow back, for a record that turned out broken after it was begun.
     #[inline]
     pub fn discard_newest(&mut self, counts: &mut WorkerCounts) {

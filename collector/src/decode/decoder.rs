@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::exporters::{Domain, Domains};
 use super::plan::Spans;
+use super::record::ExtrasBuffer;
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
 use super::{Burst, BurstBuffer, FlowSink, ipfix, netflow5, netflow9};
@@ -22,6 +23,7 @@ pub struct Decoder {
     shared: Arc<Shared>,
     buffer: BurstBuffer,
     spans: Spans,
+    extras: ExtrasBuffer,
     status: StatusClock,
 }
 
@@ -59,6 +61,7 @@ impl Decoder {
             shared,
             buffer: BurstBuffer::default(),
             spans: Spans::default(),
+            extras: ExtrasBuffer::default(),
             status: StatusClock::default(),
         }
     }
@@ -201,6 +204,7 @@ impl Decoder {
         let mut work = Workspace {
             domain,
             spans: &mut self.spans,
+            extras: &mut self.extras,
             counts,
             burst: &mut burst,
             limits: self.limits,

@@ -22,6 +22,8 @@ mod sampling;
 mod sets;
 mod shared;
 mod template;
+pub mod packet;
+pub mod sflow;
 
 use crate::flow::Flow;
 

@@ -80,82 +80,35 @@ pub fn decode<S: FlowSink>(
         (base.sampling_rate, base.sampling_source) = *rate;
     }
     for bytes in records.as_chunks::<RECORD>().0.iter().take(announced) {
-        record(bytes, clock, burst.next(&base, counts));
+        let read = record(bytes, clock, burst.next(&base, counts));
+        debug_assert!(read.is_some(), "a record is as long as its fields");
         counts.records_decoded += 1;
     }
 }
 
+/// Reads one record. An array is read to its end, so every read of the cursor succeeds and the
+/// compiler drops the checks.
 #[inline]
-fn record(bytes: &[u8; RECORD], clock: &Clock, flow: &mut Flow) {
-    // Constant ranges of an array: the compiler checks them once and for all.
-    let [
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
-        n0,
-        n1,
-        n2,
-        n3,
-        i0,
-        i1,
-        o0,
-        o1,
-        p0,
-        p1,
-        p2,
-        p3,
-        b0,
-        b1,
-        b2,
-        b3,
-        f0,
-        f1,
-        f2,
-        f3,
-        l0,
-        l1,
-        l2,
-        l3,
-        sp0,
-        sp1,
-        dp0,
-        dp1,
-        _,
-        flags,
-        protocol,
-        tos,
-        sa0,
-        sa1,
-        da0,
-        da1,
-        src_mask,
-        dst_mask,
-        _,
-        _,
-    ] = *bytes;
-    let u16 = |high, low| u16::from_be_bytes([high, low]);
-    flow.src_addr = Address::from_v4([s0, s1, s2, s3]);
-    flow.dst_addr = Address::from_v4([d0, d1, d2, d3]);
-    flow.next_hop = Address::from_v4([n0, n1, n2, n3]);
-    flow.in_if = u32::from(u16(i0, i1));
-    flow.out_if = u32::from(u16(o0, o1));
-    flow.raw_packets = u64::from(u32::from_be_bytes([p0, p1, p2, p3]));
-    flow.raw_bytes = u64::from(u32::from_be_bytes([b0, b1, b2, b3]));
-    flow.flow_start_ms = clock.at_uptime(u32::from_be_bytes([f0, f1, f2, f3]));
-    flow.flow_end_ms = clock.at_uptime(u32::from_be_bytes([l0, l1, l2, l3]));
-    flow.src_port = u16(sp0, sp1);
-    flow.dst_port = u16(dp0, dp1);
-    flow.tcp_flags = u16::from(flags);
+fn record(bytes: &[u8; RECORD], clock: &Clock, flow: &mut Flow) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    flow.src_addr = Address::from_v4(cursor.array()?);
+    flow.dst_addr = Address::from_v4(cursor.array()?);
+    flow.next_hop = Address::from_v4(cursor.array()?);
+    flow.in_if = u32::from(cursor.u16()?);
+    flow.out_if = u32::from(cursor.u16()?);
+    flow.raw_packets = u64::from(cursor.u32()?);
+    flow.raw_bytes = u64::from(cursor.u32()?);
+    flow.flow_start_ms = clock.at_uptime(cursor.u32()?);
+    flow.flow_end_ms = clock.at_uptime(cursor.u32()?);
+    flow.src_port = cursor.u16()?;
+    flow.dst_port = cursor.u16()?;
+    let [_pad, tcp_flags, protocol, tos] = cursor.array()?;
+    flow.tcp_flags = u16::from(tcp_flags);
     flow.protocol = protocol;
     flow.tos = tos;
-    flow.src_as = u32::from(u16(sa0, sa1));
-    flow.dst_as = u32::from(u16(da0, da1));
-    flow.src_mask = src_mask;
-    flow.dst_mask = dst_mask;
+    flow.src_as = u32::from(cursor.u16()?);
+    flow.dst_as = u32::from(cursor.u16()?);
+    [flow.src_mask, flow.dst_mask] = cursor.array()?;
     icmp_from_port(flow);
+    Some(())
 }

@@ -5,8 +5,8 @@
 //! are always there, because a message header and a set header come first.
 
 use super::fields::{self, Element, Else, Section, Target, Width};
-use super::record::{Clock, Extras, is_unknown, store};
-use crate::flow::Flow;
+use super::record::{Clock, Extras, Field, Records, is_unknown, store};
+use crate::flow::{Address, Flow};
 
 /// Fields of one template. A datagram of 1500 bytes has room for 366; real ones stay below 100.
 pub const TEMPLATE_FIELDS_MAX: usize = 256;
@@ -98,6 +98,8 @@ pub struct Plan {
     pub uses_extras: bool,
     /// Type and code of ICMP can only come from the destination port (RFC 3954: unset; practice).
     pub icmp_from_port: bool,
+    /// A record may tell of the other direction.
+    is_bidirectional: bool,
     /// LAST_SWITCHED, for exporters that do not say their uptime.
     last_switched: Option<Op>,
 }
@@ -138,6 +140,7 @@ impl Plan {
             icmp_from_port: has(Target::DstPort)
                 && !has(Target::IcmpTypeCode)
                 && !has(Target::IcmpType),
+            is_bidirectional: has(Target::ReverseBytes) || has(Target::ReversePackets),
             last_switched: all().find(|op| op.target == Target::EndUptime).copied(),
             packet: packet_at(fields, &layout),
             layout,
@@ -153,28 +156,49 @@ impl Plan {
         &self.layout
     }
 
-    /// The fields of the record of a fixed layout. `window` is the record with the
-    /// [`WINDOW_LEAD`] bytes before it.
+    /// True when records cannot be filled several at a time: each has a clock of its own, or may
+    /// become two flows.
+    #[must_use]
+    pub fn is_one_by_one(&self, clock: &Clock) -> bool {
+        self.is_bidirectional || (clock.uptime_ms.is_none() && self.last_switched.is_some())
+    }
+
+    /// The fields of records of a fixed layout, one after the other from `windows` on, which
+    /// begins [`WINDOW_LEAD`] bytes before the first. As many as there are `flows`.
     #[inline]
-    pub fn fill_fixed(&self, window: &[u8], clock: &Clock, flow: &mut Flow, extras: &mut Extras) {
+    pub fn fill_fixed(
+        &self,
+        windows: &[u8],
+        len: usize,
+        clock: &Clock,
+        flows: &mut [Flow],
+        extras: &mut [Extras],
+    ) {
+        let record = |number: usize| {
+            let start = number * len;
+            windows.get(start..start + len + WINDOW_LEAD)
+        };
         if self.packet.is_some() {
-            self.fill_packet(window, None, flow);
+            for (number, flow) in flows.iter_mut().enumerate() {
+                self.fill_packet(record(number).unwrap_or_default(), None, flow);
+            }
         }
-        let clock = self.own_clock(window, None, clock);
+        let clock = self.own_clock(windows, None, clock);
         for op in &self.ops {
-            let value = number(window, op.at, op.shift);
-            store(
-                op.target,
-                op.index,
-                value,
-                || sixteen(window, op.at),
-                &clock,
-                flow,
+            let records = FixedRecords {
+                windows,
+                len,
+                op: *op,
+                flows,
                 extras,
-            );
+            };
+            store(op.target, op.index, &clock, records);
         }
         if !self.fallbacks.is_empty() {
-            self.fill_fallbacks(window, None, &clock, flow, extras);
+            for (number, (flow, extras)) in flows.iter_mut().zip(extras).enumerate() {
+                let window = record(number).unwrap_or_default();
+                self.fill_fallbacks(window, None, &clock, flow, extras);
+            }
         }
     }
 
@@ -195,7 +219,6 @@ impl Plan {
         self.fill_fallbacks(window, Some(spans), &clock, flow, extras);
     }
 
-    #[inline(never)]
     fn fill_fallbacks(
         &self,
         window: &[u8],
@@ -353,23 +376,26 @@ fn shift_for(len: u16) -> u8 {
     64 - 8 * len.min(8) as u8
 }
 
+/// The bits of a number that has `shift` bits before it in its eight bytes.
+const fn mask(shift: u8) -> u64 {
+    u64::MAX >> (shift & 63)
+}
+
 /// The number that ends `end` bytes into the record.
 #[inline(always)]
-fn number(window: &[u8], end: u16, shift: u8) -> u64 {
-    let end = usize::from(end);
+fn number(window: &[u8], end: usize, mask: u64) -> u64 {
     let bytes = window
         .get(end..)
         .and_then(<[u8]>::first_chunk::<WINDOW_LEAD>);
     // A plan's ends lie within the record, so zero only stands in for what cannot be.
     debug_assert!(bytes.is_some());
-    let value = bytes.map_or(0, |b| u64::from_be_bytes(*b));
-    (value << (shift & 63)) >> (shift & 63)
+    bytes.map_or(0, |b| u64::from_be_bytes(*b)) & mask
 }
 
 /// The sixteen bytes that end `end` bytes into the record.
 #[inline(always)]
-fn sixteen(window: &[u8], end: u16) -> [u8; 16] {
-    let end = usize::from(end) + WINDOW_LEAD;
+fn sixteen(window: &[u8], end: usize) -> [u8; 16] {
+    let end = end + WINDOW_LEAD;
     let bytes = end.checked_sub(16).and_then(|start| window.get(start..));
     bytes
         .and_then(<[u8]>::first_chunk::<16>)
@@ -386,7 +412,7 @@ fn read(op: Op, window: &[u8], spans: Option<&Spans>) -> (u64, u16) {
             _ => return (0, 0),
         },
     };
-    (number(window, end, shift), end)
+    (number(window, usize::from(end), mask(shift)), end)
 }
 
 #[inline(never)]
@@ -399,15 +425,88 @@ fn fill_one(
     extras: &mut Extras,
 ) {
     let (value, end) = read(op, window, spans);
-    store(
-        op.target,
-        op.index,
-        value,
-        || sixteen(window, end),
-        clock,
+    let record = OneRecord {
+        field: ReadField { window, value, end },
         flow,
         extras,
-    );
+    };
+    store(op.target, op.index, clock, record);
+}
+
+/// Records of a fixed layout, in a row.
+struct FixedRecords<'a> {
+    windows: &'a [u8],
+    len: usize,
+    op: Op,
+    flows: &'a mut [Flow],
+    extras: &'a mut [Extras],
+}
+
+impl<'a> Records for FixedRecords<'a> {
+    type Field = FixedField<'a>;
+
+    #[inline(always)]
+    fn each(self, mut store: impl FnMut(FixedField<'a>, &mut Flow, &mut Extras)) {
+        let mask = mask(self.op.shift);
+        let mut end = usize::from(self.op.at);
+        for (flow, extras) in self.flows.iter_mut().zip(self.extras) {
+            let windows = self.windows;
+            store(FixedField { windows, end, mask }, flow, extras);
+            end += self.len;
+        }
+    }
+}
+
+struct FixedField<'a> {
+    windows: &'a [u8],
+    end: usize,
+    mask: u64,
+}
+
+impl Field for FixedField<'_> {
+    #[inline(always)]
+    fn number(&self) -> u64 {
+        number(self.windows, self.end, self.mask)
+    }
+
+    #[inline(always)]
+    fn address(&self) -> Address {
+        Address(sixteen(self.windows, self.end))
+    }
+}
+
+/// A single record.
+struct OneRecord<'a> {
+    field: ReadField<'a>,
+    flow: &'a mut Flow,
+    extras: &'a mut Extras,
+}
+
+impl<'a> Records for OneRecord<'a> {
+    type Field = ReadField<'a>;
+
+    #[inline(always)]
+    fn each(self, mut store: impl FnMut(ReadField<'a>, &mut Flow, &mut Extras)) {
+        store(self.field, self.flow, self.extras);
+    }
+}
+
+struct ReadField<'a> {
+    window: &'a [u8],
+    value: u64,
+    end: u16,
+}
+
+impl Field for ReadField<'_> {
+    #[inline(always)]
+    fn number(&self) -> u64 {
+        self.value
+    }
+
+    #[inline(always)]
+    fn address(&self) -> Address {
+        Address(sixteen(self.window, usize::from(self.end)))
+    }
 }
 
 /// RFC 7011 section 7: one byte, or 255 and two. Yields the bytes of the prefix and the length.

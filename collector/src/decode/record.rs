@@ -1,5 +1,6 @@
 //! From the value of one field to the flow, and what is left to do when all fields are stored.
 
+use super::BURST_FLOWS;
 use super::fields::{Section, Target};
 use super::sampling::RateFields;
 use crate::flow::{Address, Direction, Flow, MPLS_LABELS_MAX};
@@ -14,13 +15,17 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A moment given as uptime, in milliseconds since the epoch. Uptimes wrap after 49.7 days,
-    /// so the difference is taken modulo 2^32.
+    /// A moment given as uptime, in milliseconds since the epoch. Uptimes wrap after 49.7 days, so
+    /// the difference is taken modulo 2^32; some exporters stamp a little ahead of their header.
     #[inline]
     #[must_use]
     pub fn at_uptime(&self, value: u32) -> u64 {
-        let age = self.uptime_ms.unwrap_or(value).wrapping_sub(value);
-        self.export_ms.saturating_sub(u64::from(age))
+        let age = self
+            .uptime_ms
+            .unwrap_or(value)
+            .wrapping_sub(value)
+            .cast_signed();
+        self.export_ms.saturating_add_signed(-i64::from(age))
     }
 
     fn before_export(&self, micros: u64) -> u64 {
@@ -29,7 +34,7 @@ impl Clock {
 }
 
 /// What a record says beside the fields of the flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extras {
     /// IE 48 or 302: who sampled.
     pub sampler: Option<u64>,
@@ -44,107 +49,156 @@ pub struct Extras {
     reverse_tos: Option<u8>,
 }
 
-/// Stores `value` where `target` says. `sixteen` reads the field as an IPv6 address.
+/// A record that says nothing more.
+pub const NO_EXTRAS: Extras = Extras {
+    sampler: None,
+    rate: RateFields {
+        interval: 0,
+        random_interval: 0,
+        packet_interval: 0,
+        packet_space: None,
+        size: 0,
+        population: 0,
+    },
+    boot_ms: 0,
+    duration_ms: 0,
+    reverse_bytes: 0,
+    reverse_packets: 0,
+    reverse_tcp_flags: None,
+    reverse_tos: None,
+};
+
+/// Room for the extras of a burst; made once a worker.
+#[derive(Debug)]
+pub struct ExtrasBuffer(pub Box<[Extras; BURST_FLOWS]>);
+
+impl Default for ExtrasBuffer {
+    fn default() -> Self {
+        Self(Box::new([NO_EXTRAS; BURST_FLOWS]))
+    }
+}
+
+/// A field of a record, read when it is asked for.
+pub trait Field {
+    /// As a number: the low 64 bits.
+    fn number(&self) -> u64;
+    /// As an IPv6 address.
+    fn address(&self) -> Address;
+}
+
+/// The records that one operation works on.
+pub trait Records {
+    /// The field of each record.
+    type Field: Field;
+
+    /// Calls `store` with each record's field and what it fills.
+    fn each(self, store: impl FnMut(Self::Field, &mut Flow, &mut Extras));
+}
+
+/// Stores the fields of `records` where `target` says. The choice is made once for all of them.
 #[inline(always)]
 #[allow(clippy::too_many_lines, reason = "one arm a target, most of one line")]
-pub fn store(
-    target: Target,
-    index: u8,
-    value: u64,
-    sixteen: impl FnOnce() -> [u8; 16],
-    clock: &Clock,
-    flow: &mut Flow,
-    extras: &mut Extras,
-) {
+pub fn store(target: Target, index: u8, clock: &Clock, records: impl Records) {
     use Target as T;
-    let v4 = || Address::from_v4((value as u32).to_be_bytes());
+    macro_rules! flow {
+        (|$field:ident, $flow:ident| $store:expr) => {
+            records.each(|$field, $flow, _| {
+                $store;
+            })
+        };
+    }
+    macro_rules! extra {
+        (|$field:ident, $extras:ident| $store:expr) => {
+            records.each(|$field, _, $extras| {
+                $store;
+            })
+        };
+    }
     match target {
-        T::SrcAddrV4 => flow.src_addr = v4(),
-        T::SrcAddrV6 => flow.src_addr = Address(sixteen()),
-        T::DstAddrV4 => flow.dst_addr = v4(),
-        T::DstAddrV6 => flow.dst_addr = Address(sixteen()),
-        T::NextHopV4 => flow.next_hop = v4(),
-        T::NextHopV6 => flow.next_hop = Address(sixteen()),
-        T::BgpNextHopV4 => flow.bgp_next_hop = v4(),
-        T::BgpNextHopV6 => flow.bgp_next_hop = Address(sixteen()),
-        T::SrcAddrNatV4 => flow.src_addr_nat = v4(),
-        T::SrcAddrNatV6 => flow.src_addr_nat = Address(sixteen()),
-        T::DstAddrNatV4 => flow.dst_addr_nat = v4(),
-        T::DstAddrNatV6 => flow.dst_addr_nat = Address(sixteen()),
-        T::ExporterAddrV4 => flow.exporter_addr = v4(),
-        T::ExporterAddrV6 => flow.exporter_addr = Address(sixteen()),
-        T::Bytes => flow.raw_bytes = value,
-        T::Packets => flow.raw_packets = value,
-        T::StartSeconds => flow.flow_start_ms = value.saturating_mul(1000),
-        T::StartMillis => flow.flow_start_ms = value,
-        T::StartNtp => flow.flow_start_ms = ntp_to_ms(value),
-        T::StartUptime => flow.flow_start_ms = clock.at_uptime(value as u32),
-        T::StartDelta => flow.flow_start_ms = clock.before_export(value),
-        T::EndSeconds => flow.flow_end_ms = value.saturating_mul(1000),
-        T::EndMillis => flow.flow_end_ms = value,
-        T::EndNtp => flow.flow_end_ms = ntp_to_ms(value),
-        T::EndUptime => flow.flow_end_ms = clock.at_uptime(value as u32),
-        T::EndDelta => flow.flow_end_ms = clock.before_export(value),
-        T::ObservedSeconds => observed(flow, value.saturating_mul(1000)),
-        T::ObservedMillis => observed(flow, value),
-        T::ObservedNtp => observed(flow, ntp_to_ms(value)),
-        T::SrcMac => flow.src_mac = value,
-        T::DstMac => flow.dst_mac = value,
-        T::InIf => flow.in_if = value as u32,
-        T::OutIf => flow.out_if = value as u32,
-        T::SrcAs => flow.src_as = value as u32,
-        T::DstAs => flow.dst_as = value as u32,
-        T::IngressVrf => flow.ingress_vrf = value as u32,
-        T::EgressVrf => flow.egress_vrf = value as u32,
-        T::FlowLabel => flow.flow_label = value as u32,
-        T::FragmentId => flow.fragment_id = value as u32,
-        T::MplsLabel => mpls_label(flow, index, value as u32),
-        T::SrcPort => flow.src_port = value as u16,
-        T::DstPort => flow.dst_port = value as u16,
-        T::TcpFlags => flow.tcp_flags = value as u16,
-        T::FragmentOffset => flow.fragment_offset = value as u16,
-        T::Ethertype => flow.ethertype = value as u16,
-        T::SrcVlan => flow.src_vlan = value as u16,
-        T::DstVlan => flow.dst_vlan = value as u16,
-        T::InnerVlan => flow.inner_vlan = value as u16,
-        T::SrcPortNat => flow.src_port_nat = value as u16,
-        T::DstPortNat => flow.dst_port_nat = value as u16,
-        T::Protocol => flow.protocol = value as u8,
-        T::Tos => flow.tos = value as u8,
-        T::Dscp => flow.tos = (value as u8) << 2,
-        T::Ttl => flow.ttl = value as u8,
-        T::IcmpTypeCode => (flow.icmp_type, flow.icmp_code) = type_and_code(value as u16),
-        T::IcmpType => flow.icmp_type = value as u8,
-        T::IcmpCode => flow.icmp_code = value as u8,
-        T::SrcMask => flow.src_mask = value as u8,
-        T::DstMask => flow.dst_mask = value as u8,
-        T::ForwardingStatus => flow.forwarding_status = value as u8,
-        T::EndReason => flow.end_reason = value as u8,
-        T::FirewallEvent => flow.firewall_event = value as u8,
-        T::NatEvent => flow.nat_event = value as u8,
-        T::Direction => {
-            flow.direction = match value {
-                0 => Direction::Ingress,
-                1 => Direction::Egress,
-                _ => Direction::Undefined,
-            }
-        }
-        T::SamplerId => extras.sampler = Some(value),
-        T::SamplingInterval => extras.rate.interval = value,
-        T::SamplingRandomInterval => extras.rate.random_interval = value,
-        T::SamplingPacketInterval => extras.rate.packet_interval = value,
-        T::SamplingPacketSpace => extras.rate.packet_space = Some(value),
-        T::SamplingSize => extras.rate.size = value,
-        T::SamplingPopulation => extras.rate.population = value,
-        T::DurationMillis => extras.duration_ms = value,
-        T::DurationMicros => extras.duration_ms = value / 1000,
-        T::BootMillis => extras.boot_ms = value,
+        T::SrcAddrV4 => flow!(|f, flow| flow.src_addr = v4(f.number())),
+        T::SrcAddrV6 => flow!(|f, flow| flow.src_addr = f.address()),
+        T::DstAddrV4 => flow!(|f, flow| flow.dst_addr = v4(f.number())),
+        T::DstAddrV6 => flow!(|f, flow| flow.dst_addr = f.address()),
+        T::NextHopV4 => flow!(|f, flow| flow.next_hop = v4(f.number())),
+        T::NextHopV6 => flow!(|f, flow| flow.next_hop = f.address()),
+        T::BgpNextHopV4 => flow!(|f, flow| flow.bgp_next_hop = v4(f.number())),
+        T::BgpNextHopV6 => flow!(|f, flow| flow.bgp_next_hop = f.address()),
+        T::SrcAddrNatV4 => flow!(|f, flow| flow.src_addr_nat = v4(f.number())),
+        T::SrcAddrNatV6 => flow!(|f, flow| flow.src_addr_nat = f.address()),
+        T::DstAddrNatV4 => flow!(|f, flow| flow.dst_addr_nat = v4(f.number())),
+        T::DstAddrNatV6 => flow!(|f, flow| flow.dst_addr_nat = f.address()),
+        T::ExporterAddrV4 => flow!(|f, flow| flow.exporter_addr = v4(f.number())),
+        T::ExporterAddrV6 => flow!(|f, flow| flow.exporter_addr = f.address()),
+        T::Bytes => flow!(|f, flow| flow.raw_bytes = f.number()),
+        T::Packets => flow!(|f, flow| flow.raw_packets = f.number()),
+        T::StartSeconds => flow!(|f, flow| flow.flow_start_ms = f.number().saturating_mul(1000)),
+        T::StartMillis => flow!(|f, flow| flow.flow_start_ms = f.number()),
+        T::StartNtp => flow!(|f, flow| flow.flow_start_ms = ntp_to_ms(f.number())),
+        T::StartUptime => flow!(|f, flow| flow.flow_start_ms = clock.at_uptime(f.number() as u32)),
+        T::StartDelta => flow!(|f, flow| flow.flow_start_ms = clock.before_export(f.number())),
+        T::EndSeconds => flow!(|f, flow| flow.flow_end_ms = f.number().saturating_mul(1000)),
+        T::EndMillis => flow!(|f, flow| flow.flow_end_ms = f.number()),
+        T::EndNtp => flow!(|f, flow| flow.flow_end_ms = ntp_to_ms(f.number())),
+        T::EndUptime => flow!(|f, flow| flow.flow_end_ms = clock.at_uptime(f.number() as u32)),
+        T::EndDelta => flow!(|f, flow| flow.flow_end_ms = clock.before_export(f.number())),
+        T::ObservedSeconds => flow!(|f, flow| observed(flow, f.number().saturating_mul(1000))),
+        T::ObservedMillis => flow!(|f, flow| observed(flow, f.number())),
+        T::ObservedNtp => flow!(|f, flow| observed(flow, ntp_to_ms(f.number()))),
+        T::SrcMac => flow!(|f, flow| flow.src_mac = f.number()),
+        T::DstMac => flow!(|f, flow| flow.dst_mac = f.number()),
+        T::InIf => flow!(|f, flow| flow.in_if = f.number() as u32),
+        T::OutIf => flow!(|f, flow| flow.out_if = f.number() as u32),
+        T::SrcAs => flow!(|f, flow| flow.src_as = f.number() as u32),
+        T::DstAs => flow!(|f, flow| flow.dst_as = f.number() as u32),
+        T::IngressVrf => flow!(|f, flow| flow.ingress_vrf = f.number() as u32),
+        T::EgressVrf => flow!(|f, flow| flow.egress_vrf = f.number() as u32),
+        T::FlowLabel => flow!(|f, flow| flow.flow_label = f.number() as u32),
+        T::FragmentId => flow!(|f, flow| flow.fragment_id = f.number() as u32),
+        T::MplsLabel => flow!(|f, flow| mpls_label(flow, index, f.number() as u32)),
+        T::SrcPort => flow!(|f, flow| flow.src_port = f.number() as u16),
+        T::DstPort => flow!(|f, flow| flow.dst_port = f.number() as u16),
+        T::TcpFlags => flow!(|f, flow| flow.tcp_flags = f.number() as u16),
+        T::FragmentOffset => flow!(|f, flow| flow.fragment_offset = f.number() as u16),
+        T::Ethertype => flow!(|f, flow| flow.ethertype = f.number() as u16),
+        T::SrcVlan => flow!(|f, flow| flow.src_vlan = f.number() as u16),
+        T::DstVlan => flow!(|f, flow| flow.dst_vlan = f.number() as u16),
+        T::InnerVlan => flow!(|f, flow| flow.inner_vlan = f.number() as u16),
+        T::SrcPortNat => flow!(|f, flow| flow.src_port_nat = f.number() as u16),
+        T::DstPortNat => flow!(|f, flow| flow.dst_port_nat = f.number() as u16),
+        T::Protocol => flow!(|f, flow| flow.protocol = f.number() as u8),
+        T::Tos => flow!(|f, flow| flow.tos = f.number() as u8),
+        T::Dscp => flow!(|f, flow| flow.tos = (f.number() as u8) << 2),
+        T::Ttl => flow!(|f, flow| flow.ttl = f.number() as u8),
+        T::IcmpTypeCode => flow!(|f, flow| icmp(flow, f.number() as u16)),
+        T::IcmpType => flow!(|f, flow| flow.icmp_type = f.number() as u8),
+        T::IcmpCode => flow!(|f, flow| flow.icmp_code = f.number() as u8),
+        T::SrcMask => flow!(|f, flow| flow.src_mask = f.number() as u8),
+        T::DstMask => flow!(|f, flow| flow.dst_mask = f.number() as u8),
+        T::ForwardingStatus => flow!(|f, flow| flow.forwarding_status = f.number() as u8),
+        T::EndReason => flow!(|f, flow| flow.end_reason = f.number() as u8),
+        T::FirewallEvent => flow!(|f, flow| flow.firewall_event = f.number() as u8),
+        T::NatEvent => flow!(|f, flow| flow.nat_event = f.number() as u8),
+        T::Direction => flow!(|f, flow| flow.direction = match f.number() {
+            0 => Direction::Ingress,
+            1 => Direction::Egress,
+            _ => Direction::Undefined,
+        }),
+        T::SamplerId => extra!(|f, extras| extras.sampler = Some(f.number())),
+        T::SamplingInterval => extra!(|f, extras| extras.rate.interval = f.number()),
+        T::SamplingRandomInterval => extra!(|f, extras| extras.rate.random_interval = f.number()),
+        T::SamplingPacketInterval => extra!(|f, extras| extras.rate.packet_interval = f.number()),
+        T::SamplingPacketSpace => extra!(|f, extras| extras.rate.packet_space = Some(f.number())),
+        T::SamplingSize => extra!(|f, extras| extras.rate.size = f.number()),
+        T::SamplingPopulation => extra!(|f, extras| extras.rate.population = f.number()),
+        T::DurationMillis => extra!(|f, extras| extras.duration_ms = f.number()),
+        T::DurationMicros => extra!(|f, extras| extras.duration_ms = f.number() / 1000),
+        T::BootMillis => extra!(|f, extras| extras.boot_ms = f.number()),
         // Read ahead of the packet that it belongs to.
         T::FrameLength => {}
-        T::ReverseBytes => extras.reverse_bytes = value,
-        T::ReversePackets => extras.reverse_packets = value,
-        T::ReverseTcpFlags => extras.reverse_tcp_flags = Some(value as u16),
-        T::ReverseTos => extras.reverse_tos = Some(value as u8),
+        T::ReverseBytes => extra!(|f, extras| extras.reverse_bytes = f.number()),
+        T::ReversePackets => extra!(|f, extras| extras.reverse_packets = f.number()),
+        T::ReverseTcpFlags => extra!(|f, x| x.reverse_tcp_flags = Some(f.number() as u16)),
+        T::ReverseTos => extra!(|f, extras| extras.reverse_tos = Some(f.number() as u8)),
     }
 }
 
@@ -183,17 +237,15 @@ pub fn is_unknown(target: Target, index: u8, flow: &Flow, extras: &Extras) -> bo
 
 /// Type and code of ICMP as IE 32, IE 139 and the destination port of older exporters pack them.
 #[inline]
-#[must_use]
-pub const fn type_and_code(packed: u16) -> (u8, u8) {
-    let [kind, code] = packed.to_be_bytes();
-    (kind, code)
+fn icmp(flow: &mut Flow, packed: u16) {
+    [flow.icmp_type, flow.icmp_code] = packed.to_be_bytes();
 }
 
 /// ICMP's type and code out of the destination port, which stays as it was on the wire.
 #[inline]
 pub fn icmp_from_port(flow: &mut Flow) {
     if matches!(flow.protocol, 1 | 58) {
-        (flow.icmp_type, flow.icmp_code) = type_and_code(flow.dst_port);
+        icmp(flow, flow.dst_port);
     }
 }
 
@@ -254,6 +306,11 @@ pub fn reversed(flow: &Flow, extras: &Extras) -> Option<Flow> {
 pub fn packet(section: Section, bytes: &[u8], frame_len: u64, flow: &mut Flow) {
     let _ = (section, bytes, frame_len);
     flow.raw_packets = 1;
+}
+
+#[inline]
+fn v4(value: u64) -> Address {
+    Address::from_v4((value as u32).to_be_bytes())
 }
 
 #[inline]

@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use super::exporters::{Domain, Rate};
-use super::plan::{Layout, Spans, WINDOW_LEAD};
-use super::record::{Clock, Extras, complete_times, icmp_from_port, reversed};
+use super::plan::{Layout, Plan, Spans, WINDOW_LEAD};
+use super::record::{
+    Clock, Extras, ExtrasBuffer, NO_EXTRAS, complete_times, icmp_from_port, reversed,
+};
 use super::shared::{Change, Shared};
 use super::template::{Dialect, Entries, Entry, Kind, TEMPLATE_ID_MIN, Template};
-use super::{Burst, FlowSink};
+use super::{BURST_FLOWS, Burst, FlowSink};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
 
@@ -42,6 +44,8 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub domain: &'w mut Domain,
     /// Room for the fields of a record.
     pub spans: &'w mut Spans,
+    /// Room for what the records of a burst say beside their flows.
+    pub extras: &'w mut ExtrasBuffer,
     /// The ledger.
     pub counts: &'w mut WorkerCounts,
     /// Where flows go.
@@ -204,6 +208,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             domain,
             counts,
             burst,
+            extras,
             ..
         } = self;
         let domain: &Domain = domain;
@@ -212,23 +217,38 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         };
         let plan = &template.plan;
         count_fixed(set, len, counts);
-        let mut extras = Extras::default();
+        let at_once = match plan.is_one_by_one(&message.clock) {
+            true => 1,
+            false => BURST_FLOWS,
+        };
+        let mut left = set.body.len() / len;
+        let mut windows = windows(message.bytes, set);
         let mut last = None;
-        for window in windows(message.bytes, set, len) {
-            let flow = burst.next(domain.base(), counts);
+        while left > 0 {
+            let flows = burst.next_many(left.min(at_once), domain.base(), counts);
+            let count = flows.len();
+            let extras = &mut extras.0[..count];
             if plan.uses_extras {
-                extras = Extras::default();
+                extras.fill(NO_EXTRAS);
             }
-            plan.fill_fixed(window, &message.clock, flow, &mut extras);
-            counts.records_decoded += 1;
-            if plan.icmp_from_port {
-                icmp_from_port(flow);
-            }
-            complete_times(flow, &extras, message.received_ms);
+            plan.fill_fixed(windows, len, &message.clock, flows, extras);
+            counts.records_decoded += count as u64;
             if plan.uses_extras {
-                last = Some(set_rate(domain, &extras, flow));
-                add_reverse(reversed(flow, &extras), burst, counts);
+                for (flow, extras) in flows.iter_mut().zip(&*extras) {
+                    finish(plan, extras, message, flow);
+                    last = Some(set_rate(domain, extras, flow));
+                }
+                // Plans that fill several records at a time never tell of the other direction.
+                if let ([flow], [extras]) = (&*flows, &*extras) {
+                    add_reverse(reversed(flow, extras), burst, counts);
+                }
+            } else {
+                for flow in flows {
+                    finish(plan, &NO_EXTRAS, message, flow);
+                }
             }
+            left -= count;
+            windows = windows.get(count * len..).unwrap_or_default();
         }
         if last.is_some() {
             self.domain.observe(None, last);
@@ -253,13 +273,10 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         each_variable(message.bytes, set, len_min, counts, |rest, lead, counts| {
             let len = plan.measure(rest, spans)?;
             let window = message.bytes.get(lead..lead + WINDOW_LEAD + len)?;
-            let mut extras = Extras::default();
+            let mut extras = NO_EXTRAS;
             let flow = burst.next(domain.base(), counts);
             plan.fill_variable(window, spans, &message.clock, flow, &mut extras);
-            if plan.icmp_from_port {
-                icmp_from_port(flow);
-            }
-            complete_times(flow, &extras, message.received_ms);
+            finish(plan, &extras, message, flow);
             last = Some(set_rate(domain, &extras, flow));
             add_reverse(reversed(flow, &extras), burst, counts);
             Some(len)
@@ -279,9 +296,12 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         match plan.layout() {
             Layout::Fixed { len } => {
                 count_fixed(set, *len, counts);
-                for window in windows(message.bytes, set, *len) {
-                    let (mut facts, mut extras) = (Flow::EMPTY, Extras::default());
-                    plan.fill_fixed(window, &message.clock, &mut facts, &mut extras);
+                for number in 0..set.body.len() / len {
+                    let window = windows(message.bytes, set).get(number * len..);
+                    let window = window.unwrap_or_default();
+                    let (mut facts, mut extras) = ([Flow::EMPTY], [NO_EXTRAS]);
+                    plan.fill_fixed(window, *len, &message.clock, &mut facts, &mut extras);
+                    let ([facts], [extras]) = (facts, extras);
                     domain.learn_options(&facts, &extras);
                     counts.records_decoded += 1;
                     counts.options_records += 1;
@@ -296,7 +316,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                     |rest, lead, counts| {
                         let len = plan.measure(rest, spans)?;
                         let window = message.bytes.get(lead..lead + WINDOW_LEAD + len)?;
-                        let (mut facts, mut extras) = (Flow::EMPTY, Extras::default());
+                        let (mut facts, mut extras) = (Flow::EMPTY, NO_EXTRAS);
                         plan.fill_variable(window, spans, &message.clock, &mut facts, &mut extras);
                         domain.learn_options(&facts, &extras);
                         counts.options_records += 1;
@@ -318,13 +338,10 @@ fn count_fixed(set: &Set, len: usize, counts: &mut WorkerCounts) {
     }
 }
 
-/// Each whole record of `len` bytes with the lead of a window. What is left is padding.
-#[inline(always)]
-fn windows<'a>(bytes: &'a [u8], set: &Set, len: usize) -> impl Iterator<Item = &'a [u8]> {
-    let records = set.body.len() / len;
+/// The records of a set with the bytes before them that a window needs.
+fn windows<'a>(bytes: &'a [u8], set: &Set) -> &'a [u8] {
     let start = set.body.start - WINDOW_LEAD;
-    (0..records)
-        .filter_map(move |n| bytes.get(start + n * len..start + (n + 1) * len + WINDOW_LEAD))
+    bytes.get(start..set.body.end).unwrap_or_default()
 }
 
 /// Calls `decode` for each record with the rest of the set, where its window begins, and the
@@ -350,6 +367,15 @@ fn each_variable(
         counts.records_decoded += 1;
         at += len;
     }
+}
+
+/// What follows from the fields of a record.
+#[inline]
+fn finish(plan: &Plan, extras: &Extras, message: &Message<'_>, flow: &mut Flow) {
+    if plan.icmp_from_port {
+        icmp_from_port(flow);
+    }
+    complete_times(flow, extras, message.received_ms);
 }
 
 /// Gives `flow` the rate that its record, its sampler or its exporter tells.

@@ -141,3 +141,41 @@ const UDP_HEADER: usize = 8;
 const HEADERS: usize = 14 + 20 + UDP_HEADER;
 const SOURCE_PORT_FIRST: u16 = 49_152;
 const COLLECTOR: Ipv4Addr = Ipv4Addr::new(10, 23, 239, 250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::Settings;
+
+    const START: UnixNanos = UnixNanos(1_750_000_000_000_000_000);
+
+    #[test]
+    fn a_capture_holds_every_datagram_in_a_frame_with_right_lengths_and_times() {
+        let mut simulator = Simulator::new(&Settings::default(), START).unwrap();
+        let mut capture = Capture::begin(Vec::new()).unwrap();
+        let limits = Limits {
+            rate: 1_000,
+            flows: Some(5_000),
+            duration: None,
+        };
+        let end = run(&mut simulator, &mut capture, &limits, START).unwrap();
+        assert_eq!(end.0 - START.0, 5_000_000_000);
+        let file = capture.finish().unwrap();
+        let (mut rest, mut frames) = (&file[24..], 0);
+        while !rest.is_empty() {
+            let word = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().unwrap());
+            assert!((1_750_000_000..=1_750_000_005).contains(&word(0)));
+            let length = word(8) as usize;
+            assert_eq!(word(12) as usize, length);
+            let ip = &rest[16 + 14..16 + length];
+            assert_eq!(usize::from(u16::from_be_bytes([ip[2], ip[3]])), ip.len());
+            assert_eq!(
+                usize::from(u16::from_be_bytes([ip[24], ip[25]])),
+                ip.len() - 20
+            );
+            rest = &rest[16 + length..];
+            frames += 1;
+        }
+        assert_eq!(frames, simulator.totals().all.datagrams);
+    }
+}

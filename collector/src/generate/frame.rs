@@ -34,25 +34,34 @@ pub fn write(exporter: &Exporter, flow: &FlowRecord, wire: &mut Wire<'_>) -> Fra
     }
     let transport_header = match flow.protocol {
         TCP => 20,
+        UDP if flow.dst_port == VXLAN_PORT => 8 + 8 + 14 + INNER_OCTETS,
         UDP | ICMP | ICMP_V6 | ESP => 8,
-        GRE => 4,
+        GRE => 4 + INNER_OCTETS,
         _ => 0,
     };
-    let ip_octets = match flow.family {
+    let ip_header = match flow.family {
+        Family::V4 => 20,
+        Family::V6 => 40,
+    };
+    let ip_octets = flow.packet_octets.max(ip_header + transport_header);
+    match flow.family {
         Family::V4 => {
-            let length = flow.packet_octets.max(20 + transport_header);
-            wire.u16(0x0800);
-            ipv4(flow, length as u16, salt as u16, wire);
-            length
+            wire.u16(ETHERTYPE_IPV4);
+            let addresses = [flow.src_addr as u32, flow.dst_addr as u32];
+            let salt = salt as u16;
+            let fields = (flow.tos, ttl(flow), flow.protocol);
+            ipv4(ip_octets, fields, addresses, salt, wire);
         }
         Family::V6 => {
-            let length = flow.packet_octets.max(40 + transport_header);
-            wire.u16(0x86dd);
-            ipv6(flow, (length - 40) as u16, salt as u32 & 0xf_ffff, wire);
-            length
+            wire.u16(ETHERTYPE_IPV6);
+            ipv6(
+                flow,
+                (ip_octets - ip_header) as u16,
+                salt as u32 & 0xf_ffff,
+                wire,
+            );
         }
-    };
-    let ip_header = if flow.family == Family::V4 { 20 } else { 40 };
+    }
     transport(flow, (ip_octets - ip_header) as u16, salt, wire);
     let link_header: u32 = if is_tagged(flow) { 18 } else { 14 };
     // Without its check sequence a frame has 60 bytes at least.
@@ -82,17 +91,19 @@ fn mac(exporter: &Exporter, family: Family, address: u128, wire: &mut Wire<'_>) 
     wire.bytes(&low.to_be_bytes()[2..]);
 }
 
-fn ipv4(flow: &FlowRecord, length: u16, identification: u16, wire: &mut Wire<'_>) {
+/// A header that may not be fragmented; `octets` is the length of the packet.
+fn ipv4(octets: u32, fields: (u8, u8, u8), addresses: [u32; 2], salt: u16, wire: &mut Wire<'_>) {
+    let (tos, ttl, protocol) = fields;
     let mut header = [0; 20];
     header[0] = 0x45;
-    header[1] = flow.tos;
-    header[2..4].copy_from_slice(&length.to_be_bytes());
-    header[4..6].copy_from_slice(&identification.to_be_bytes());
-    header[6] = 0x40; // don't fragment
-    header[8] = ttl(flow);
-    header[9] = flow.protocol;
-    header[12..16].copy_from_slice(&(flow.src_addr as u32).to_be_bytes());
-    header[16..20].copy_from_slice(&(flow.dst_addr as u32).to_be_bytes());
+    header[1] = tos;
+    header[2..4].copy_from_slice(&(octets as u16).to_be_bytes());
+    header[4..6].copy_from_slice(&salt.to_be_bytes());
+    header[6] = 0x40;
+    header[8] = ttl;
+    header[9] = protocol;
+    header[12..16].copy_from_slice(&addresses[0].to_be_bytes());
+    header[16..20].copy_from_slice(&addresses[1].to_be_bytes());
     let checksum = checksum(&header);
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
     wire.bytes(&header);
@@ -124,13 +135,11 @@ fn transport(flow: &FlowRecord, length: u16, salt: u64, wire: &mut Wire<'_>) {
             wire.u16(flow.src_port);
             wire.u16(flow.dst_port);
             wire.u32((salt >> 32) as u32);
-            wire.u32(if flow.tcp_flags & 0x10 == 0 {
-                0
-            } else {
-                salt as u32
-            });
+            let flags = packet_flags(flow.tcp_flags, salt);
+            let has_acknowledgement = flags & ACK != 0;
+            wire.u32(if has_acknowledgement { salt as u32 } else { 0 });
             wire.u8(5 << 4);
-            wire.u8(flow.tcp_flags);
+            wire.u8(flags);
             wire.u16(0xffff);
             wire.u16(unchecked);
             wire.u16(0);
@@ -140,6 +149,14 @@ fn transport(flow: &FlowRecord, length: u16, salt: u64, wire: &mut Wire<'_>) {
             wire.u16(flow.dst_port);
             wire.u16(length);
             wire.u16(unchecked);
+            if flow.dst_port == VXLAN_PORT {
+                // RFC 7348 section 5: a valid network identifier, then a whole frame.
+                wire.u32(0x0800_0000);
+                wire.u32((salt as u32 % 100 + 5_000) << 8);
+                wire.bytes(&[0x02, 0, 0, 0, 0, 3, 0x02, 0, 0, 0, 0, 4]);
+                wire.u16(ETHERTYPE_IPV4);
+                inner(u32::from(length) - 30, salt, wire);
+            }
         }
         ICMP | ICMP_V6 => {
             wire.u16(flow.dst_port);
@@ -148,10 +165,33 @@ fn transport(flow: &FlowRecord, length: u16, salt: u64, wire: &mut Wire<'_>) {
         }
         GRE => {
             wire.u16(0);
-            wire.u16(0x0800);
+            wire.u16(ETHERTYPE_IPV4);
+            inner(u32::from(length) - 4, salt, wire);
         }
         ESP => wire.u64(salt),
         _ => {}
+    }
+}
+
+/// What a tunnel carries: a UDP packet between two private hosts.
+fn inner(octets: u32, salt: u64, wire: &mut Wire<'_>) {
+    let addresses = [32, 48].map(|shift| PRIVATE | (salt >> shift) as u32 & 0xffff);
+    ipv4(octets, (0, 64, UDP), addresses, salt as u16, wire);
+    wire.u16(50_000);
+    wire.u16(50_001);
+    wire.u16((octets - 20) as u16);
+    wire.u16(0);
+}
+
+/// The flags of one packet of a flow in which all of `union` occur.
+fn packet_flags(union: u8, salt: u64) -> u8 {
+    let is_complete = union & 0x03 == 0x03;
+    match (salt >> 20) % 8 {
+        _ if !is_complete => union,
+        0 => 0x02,
+        1 => 0x11,
+        2..=4 => 0x18,
+        _ => ACK,
     }
 }
 
@@ -166,6 +206,14 @@ pub fn checksum(header: &[u8; 20]) -> u16 {
 }
 
 const FRAME_CHECK: u32 = 4;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const VXLAN_PORT: u16 = 4789;
+/// IPv4 and UDP.
+const INNER_OCTETS: u32 = 28;
+/// 172.16.0.0
+const PRIVATE: u32 = 0xac10_0000;
+const ACK: u8 = 0x10;
 
 #[cfg(test)]
 mod tests {

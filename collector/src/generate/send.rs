@@ -227,7 +227,7 @@ mod tests {
         let flows = simulator.totals().all.flows as f64;
         let rate = flows / elapsed.unwrap().as_secs_f64();
         assert!((9_800.0..10_200.0).contains(&rate), "{rate}");
-        assert_eq!(seconds, 1);
+        assert!((1..=2).contains(&seconds), "{seconds} reports");
     }
 
     #[test]

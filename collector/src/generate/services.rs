@@ -22,6 +22,8 @@ pub enum Ports {
     OneOf(&'static [u16]),
     /// Both sides draw from this range (media streams).
     BothFrom(u16, u16),
+    /// Both sides send to this port, from one of their own (tunnels).
+    Towards(u16),
     /// The long tail: low ports more often than high ones.
     Tail,
     /// Nobody's: the probes walk all ports and hosts.
@@ -109,7 +111,7 @@ pub const SERVICES: &[Service] = &[
     service(10, UDP, Ports::Tail, Sides::Outside(20)),
     Service {
         answer_eighths: (8, 16),
-        ..service(2, UDP, Ports::OneOf(&[4789]), Sides::Inside)
+        ..service(2, UDP, Ports::Towards(4789), Sides::Inside)
     },
     Service {
         answer_eighths: (8, 16),

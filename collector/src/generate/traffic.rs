@@ -149,7 +149,10 @@ impl Traffic {
             // Type and code stand where the destination port would: echo and its reply.
             (services::ICMP, Family::V4) => (services::ICMP, [0, 8 << 8], [0, 0]),
             (services::ICMP, Family::V6) => (services::ICMP_V6, [0, 128 << 8], [0, 129 << 8]),
-            (protocol, _) => (protocol, ports, [ports[1], ports[0]]),
+            (protocol, _) => match service.ports {
+                Ports::Towards(port) => (protocol, ports, [ports[0] ^ 1, port]),
+                _ => (protocol, ports, [ports[1], ports[0]]),
+            },
         };
         match (model.profile, service.ports) {
             (Profile::Realistic, Ports::Scan) => self.probes(exporter, family, sides, &volume),
@@ -278,6 +281,7 @@ impl Model {
             Ports::OneOf(ports) => [client, ports[rng.random_range(0..ports.len())]],
             // Media ports are even; the odd one above is for its control protocol (RFC 3550 §11).
             Ports::BothFrom(low, high) => [0; 2].map(|_: u16| rng.random_range(low..=high) & !1),
+            Ports::Towards(port) => [client, port],
             Ports::Multicast => [client, 5_004],
             Ports::Tail | Ports::Scan => {
                 let uniform: f32 = rng.random();
@@ -305,6 +309,7 @@ impl Model {
         } else {
             (self.packets.sample(rng).round() as u32).clamp(1, ELEPHANT_PACKETS)
         };
+        let packets = looked_at(packets, exporter.sampling_rate(), rng);
         let duration_ms = if packets == 1 {
             0
         } else {
@@ -319,7 +324,7 @@ impl Model {
         };
         let end_ms = now_ms.saturating_sub(rng.random_range(0..=INACTIVE_TIMEOUT_MS));
         Volume {
-            packets: looked_at(packets, exporter.sampling_rate(), rng),
+            packets,
             request_octets,
             answer_octets: (request_octets * eighths / 8).min(PACKET_OCTETS_MAX),
             start_ms: end_ms.saturating_sub(duration_ms),

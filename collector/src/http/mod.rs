@@ -1,1 +1,309 @@
 //! Metrics, health and status over HTTP.
+//!
+//! In: the ledger, the exporters' status, what the store says of itself. Out: `/metrics`
+//! (OpenMetrics), `/healthz`, `/readyz`, `/status` (JSON). Owner: the runtime beside the workers;
+//! nothing here makes a worker wait. A reading is taken when somebody asks.
+
+mod health;
+mod metrics;
+mod process;
+mod status;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State as Extract;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::decode;
+use crate::ledger::Ledger;
+use crate::units::UnixNanos;
+
+use health::Readings;
+
+/// What does not change while the collector runs.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The collector's version.
+    pub version: &'static str,
+    /// When it started, by both clocks.
+    pub started: (Instant, UnixNanos),
+    /// How datagrams are received: `io_uring` or `recvmmsg`.
+    pub receive_mode: &'static str,
+    /// The processor of each worker; `None` is unpinned.
+    pub cpus: Vec<Option<usize>>,
+    /// UDP addresses that are bound.
+    pub listeners: Vec<SocketAddr>,
+}
+
+/// Which ClickHouse rows go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// The child process.
+    Embedded,
+    /// A configured server.
+    Server,
+}
+
+impl StoreKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// What the store says of itself at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// Which ClickHouse.
+    pub kind: StoreKind,
+    /// Where people and dashboards ask it.
+    pub url: String,
+    /// Database of the tables.
+    pub database: String,
+    /// The user to ask as: the read-only one of the embedded ClickHouse.
+    pub user: String,
+    /// Process of the embedded ClickHouse, while there is one.
+    pub engine_pid: Option<u32>,
+    /// How often it was started again.
+    pub engine_restarts: u64,
+    /// True once ClickHouse answered and has the schema.
+    pub ready: bool,
+}
+
+/// How far the collector is from its start and from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// The workers do not receive yet.
+    Starting,
+    /// The workers receive.
+    Collecting,
+    /// The collector has been told to stop and stores what it has.
+    Stopping,
+}
+
+/// Asks the store. Must not block.
+pub type AskStore = Box<dyn Fn() -> StoreFacts + Send + Sync>;
+
+/// Everything that an answer is made of.
+pub struct State {
+    ledger: Arc<Ledger>,
+    shared: Arc<decode::Shared>,
+    facts: Facts,
+    store: AskStore,
+    phase: AtomicU8,
+    readings: Mutex<Readings>,
+}
+
+impl State {
+    /// The state of a collector that is starting.
+    #[must_use]
+    pub fn new(
+        ledger: Arc<Ledger>,
+        shared: Arc<decode::Shared>,
+        facts: Facts,
+        store: AskStore,
+    ) -> Self {
+        let readings = Readings::new(facts.started.0);
+        Self {
+            ledger,
+            shared,
+            facts,
+            store,
+            phase: AtomicU8::new(Phase::Starting as u8),
+            readings: Mutex::new(readings),
+        }
+    }
+
+    /// Tells how far the collector is; `/readyz` answers by it.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// How far the collector is.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Collecting,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// Why a worker does not turn; `None` when all do, or are not expected to yet.
+    #[must_use]
+    pub fn unhealthy(&self) -> Option<String> {
+        if self.phase() != Phase::Collecting {
+            return None;
+        }
+        let turns = self.ledger.turns();
+        let silent = self.readings().silent(Instant::now(), &turns);
+        silent.map(|(worker, silence)| {
+            format!(
+                "receive: worker {worker} has not turned for {} s; datagrams are being lost, look \
+                 at the log and restart",
+                silence.as_secs()
+            )
+        })
+    }
+
+    /// Why the collector does not do its work from end to end; `None` when it does.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        match self.phase() {
+            Phase::Starting => return Some("receive: the workers are starting".into()),
+            Phase::Stopping => return Some("stopping: what was received is being stored".into()),
+            Phase::Collecting => {}
+        }
+        let store = (self.store)();
+        if !store.ready {
+            let who = match (store.kind, store.engine_pid) {
+                (StoreKind::Server, _) => "ClickHouse",
+                (StoreKind::Embedded, Some(_)) => "the embedded ClickHouse",
+                (StoreKind::Embedded, None) => "the embedded ClickHouse is not running; it",
+            };
+            return Some(format!(
+                "store: {who} at {} does not answer or has no schema yet; flows wait in memory, \
+                 the log tells why",
+                store.url
+            ));
+        }
+        self.unhealthy()
+    }
+
+    /// Notes what rates and health are told from. [`serve`] does it every [`READING_EVERY`].
+    pub fn read(&self, now: Instant) {
+        let turns = self.ledger.turns();
+        let exporters = self.shared.exporters();
+        self.readings().take(now, &turns, &exporters);
+    }
+
+    /// Whatever panicked while it held them: readings are replaced whole.
+    fn readings(&self) -> MutexGuard<'_, Readings> {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("facts", &self.facts)
+            .field("phase", &self.phase())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How often the state is read for rates and health.
+pub const READING_EVERY: Duration = Duration::from_secs(2);
+
+/// Opens the listener of `http.listen`.
+///
+/// # Errors
+/// When the address is taken or not of this host, with what to do.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let what = match error.kind() {
+            io::ErrorKind::AddrInUse => "is taken by another program; stop that one or",
+            io::ErrorKind::AddrNotAvailable => "is no address of this host;",
+            io::ErrorKind::PermissionDenied => "may not be used by this user;",
+            _ => return anyhow::anyhow!("http.listen: {address} cannot be bound ({error})"),
+        };
+        anyhow::anyhow!("http.listen: {address} {what} set another http.listen")
+    })
+}
+
+/// Answers on `listener` until the task is dropped.
+///
+/// # Errors
+/// When the listener fails for good.
+pub async fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
+    serve_until(listener, state, std::future::pending()).await
+}
+
+/// As [`serve`], until `stop` is done; answers that are under way are finished.
+///
+/// # Errors
+/// When the listener fails for good.
+pub async fn serve_until(
+    listener: TcpListener,
+    state: Arc<State>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let reader = Arc::clone(&state);
+    let read = async move {
+        let mut every = tokio::time::interval(READING_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            reader.read(Instant::now());
+        }
+    };
+    let serve = axum::serve(listener, router(state)).with_graceful_shutdown(stop);
+    tokio::select! {
+        outcome = serve => outcome,
+        () = read => Ok(()),
+    }
+}
+
+fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/", get(|| async { INDEX }))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
+        .with_state(state)
+}
+
+const INDEX: &str = "\
+Flowsluice
+/metrics  counters and gauges, OpenMetrics
+/healthz  200 while the workers turn
+/readyz   200 while flows go from the sockets to ClickHouse
+/status   workers, exporters, store and ledger, JSON
+";
+
+async fn healthz(Extract(state): Extract<Arc<State>>) -> Response {
+    answer(state.unhealthy())
+}
+
+async fn readyz(Extract(state): Extract<Arc<State>>) -> Response {
+    answer(state.unready())
+}
+
+fn answer(problem: Option<String>) -> Response {
+    match problem {
+        None => (StatusCode::OK, "ok\n").into_response(),
+        Some(text) => (StatusCode::SERVICE_UNAVAILABLE, text + "\n").into_response(),
+    }
+}
+
+async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
+    // The ledger may be read more than once, with pauses: not on a thread of the runtime.
+    match tokio::task::spawn_blocking(move || metrics::text(&state)).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn status(Extract(state): Extract<Arc<State>>) -> Response {
+    match tokio::task::spawn_blocking(move || status::json(&state)).await {
+        Ok(json) => axum::Json(json).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,27 @@
 //! receiver's own buffer. Owner: one worker; no allocation after set-up, one system call a burst.
 //! Drops: `datagram_cut`; the kernel's own drops are read from the sockets.
 
+pub mod affinity;
+pub mod sockets;
+pub mod udp;
+pub mod uring;
+
+mod kernel;
+pub mod replay;
+
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use thiserror::Error;
+use tracing::warn;
+
+use crate::config::{self, ReceiveMode};
 use crate::units::UnixNanos;
+
+use sockets::{BindError, Plan};
+use udp::UdpReceiver;
+use uring::{UringReceiver, UringRefused};
 
 /// One UDP payload as it arrived, still in the receiver's buffer.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +56,168 @@ pub trait Receive {
         on_datagram: &mut impl FnMut(&Datagram<'_>),
     ) -> io::Result<()>;
 
-    /// Datagrams that the kernel dropped for these sockets since they were opened.
+    /// Datagrams that the kernel dropped for these sockets since they were opened. A system call a
+    /// socket: once a second is often enough.
     fn kernel_drops(&mut self) -> u64;
+}
+
+/// The receive loop that the kernel and the configuration allow; a worker matches on it once.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a worker, taken apart at its start"
+)]
+pub enum Receiver {
+    /// io_uring multishot recvmsg.
+    IoUring(UringReceiver),
+    /// recvmmsg.
+    Recvmmsg(UdpReceiver),
+}
+
+impl Receiver {
+    /// The mode in effect; never [`ReceiveMode::Auto`].
+    #[must_use]
+    pub fn mode(&self) -> ReceiveMode {
+        match self {
+            Self::IoUring(_) => ReceiveMode::IoUring,
+            Self::Recvmmsg(_) => ReceiveMode::Recvmmsg,
+        }
+    }
+}
+
+/// Why a worker has no receiver.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// A socket could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// `receive.mode = "io_uring"` and the kernel refuses it.
+    #[error("{0}, or set receive.mode = \"auto\"")]
+    Uring(#[from] UringRefused),
+    /// The buffers could not be had.
+    #[error("receive: no memory for the buffers of a worker: {0}; lower receive.burst")]
+    Buffers(#[source] io::Error),
+}
+
+/// Decides between io_uring and recvmmsg by trying io_uring out on a loopback socket of its own:
+/// [`ReceiveMode::IoUring`] or [`ReceiveMode::Recvmmsg`]. Call once for all workers.
+///
+/// # Errors
+/// When the configuration insists on io_uring and the kernel refuses it.
+pub fn choose(config: &config::Receive) -> Result<ReceiveMode, UringRefused> {
+    choose_with(config.mode, uring::probe)
+}
+
+/// A worker's receiver on its own sockets of `plan`, by `mode`, which [`choose`] gave. It may be
+/// moved to another thread until it is first used; from then on it belongs to that thread.
+///
+/// # Errors
+/// When sockets, buffers or the ring cannot be had.
+pub fn open(
+    config: &config::Receive,
+    plan: &mut Plan,
+    mode: ReceiveMode,
+) -> Result<Receiver, OpenError> {
+    let sockets = plan.sockets()?;
+    if mode == ReceiveMode::Recvmmsg {
+        return UdpReceiver::new(sockets, config)
+            .map(Receiver::Recvmmsg)
+            .map_err(OpenError::Buffers);
+    }
+    let receiver = UringReceiver::new(sockets, config).map_err(|e| UringRefused::new(&e))?;
+    Ok(Receiver::IoUring(receiver))
+}
+
+/// Memory that one worker's receiver takes at most, in bytes; the sockets' buffers are the
+/// kernel's own and come on top.
+#[must_use]
+pub fn memory_bytes(config: &config::Receive) -> usize {
+    match config.mode {
+        ReceiveMode::Recvmmsg => UdpReceiver::memory_bytes(config),
+        ReceiveMode::IoUring => UringReceiver::memory_bytes(config),
+        ReceiveMode::Auto => {
+            UdpReceiver::memory_bytes(config).max(UringReceiver::memory_bytes(config))
+        }
+    }
+}
+
+fn choose_with(
+    mode: ReceiveMode,
+    probe: impl FnOnce() -> io::Result<()>,
+) -> Result<ReceiveMode, UringRefused> {
+    if mode == ReceiveMode::Recvmmsg {
+        return Ok(mode);
+    }
+    match probe().map_err(|error| UringRefused::new(&error)) {
+        Ok(()) => Ok(ReceiveMode::IoUring),
+        Err(refused) if mode == ReceiveMode::IoUring => Err(refused),
+        Err(refused) => {
+            warn!(requested = "io_uring", actual = "recvmmsg", "{refused}");
+            Ok(ReceiveMode::Recvmmsg)
+        }
+    }
+}
+
+/// No UDP payload is longer: 65,535 less the UDP header (an IPv6 jumbogram excepted).
+const DATAGRAM_MAX_BYTES: usize = 65_527;
+
+fn datagram_max_bytes(config: &config::Receive) -> usize {
+    usize::try_from(config.datagram_max.as_u64())
+        .unwrap_or(usize::MAX)
+        .clamp(1, DATAGRAM_MAX_BYTES)
+}
+
+/// Errors after which a socket is read again: an interruption, nothing there, the echo of an ICMP
+/// message, or memory that was short for one datagram.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EINTR
+                | libc::EAGAIN
+                | libc::ENOBUFS
+                | libc::ENOMEM
+                | libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuse(errno: i32) -> impl FnOnce() -> io::Result<()> {
+        move || Err(io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn auto_falls_to_recvmmsg_when_the_kernel_refuses_io_uring() {
+        for errno in [libc::EPERM, libc::ENOSYS, libc::EINVAL] {
+            let mode = choose_with(ReceiveMode::Auto, refuse(errno));
+            assert_eq!(mode, Ok(ReceiveMode::Recvmmsg));
+        }
+        let mode = choose_with(ReceiveMode::Auto, || Ok(()));
+        assert_eq!(mode, Ok(ReceiveMode::IoUring));
+    }
+
+    #[test]
+    fn io_uring_by_configuration_is_an_error_where_it_is_refused() {
+        let refused = choose_with(ReceiveMode::IoUring, refuse(libc::EPERM)).unwrap_err();
+        let text = OpenError::from(refused).to_string();
+        assert!(text.contains("kernel.io_uring_disabled"), "{text}");
+        assert!(text.contains("receive.mode = \"auto\""), "{text}");
+    }
+
+    #[test]
+    fn recvmmsg_by_configuration_does_not_try_io_uring() {
+        let mode = choose_with(ReceiveMode::Recvmmsg, || panic!("not to be tried"));
+        assert_eq!(mode, Ok(ReceiveMode::Recvmmsg));
+    }
+
+    #[test]
+    fn the_default_configuration_takes_little_memory_a_worker() {
+        let bytes = memory_bytes(&config::Receive::default());
+        assert!(bytes < 12 << 20, "{bytes}");
+    }
 }

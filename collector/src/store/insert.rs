@@ -85,6 +85,7 @@ impl InsertError {
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self.code {
+            None if self.failure == Failure::Refused => "do what the error says",
             None => "see that ClickHouse runs and that store.url is right",
             Some(60 | 81) => "the table is missing: it is made again at the next try",
             Some(159 | 209 | 210) => {

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use anyhow::Context;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Endpoint, InsertError, clickhouse};
+use crate::config;
 
 /// How an answer is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -31,6 +31,14 @@ impl Format {
     }
 }
 
+/// Whom to ask: the server that is configured.
+///
+/// # Errors
+/// When none is configured, or its password cannot be read.
+pub fn endpoint(config: &config::Store) -> anyhow::Result<Endpoint> {
+    super::endpoint(config)
+}
+
 /// Runs `sql` with the database as default and prints the answer to `out`. A FORMAT clause in `sql`
 /// wins over `format`.
 ///
@@ -42,14 +50,7 @@ pub async fn query(
     format: Format,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let url = &endpoint.url;
-    let explain = |error: ::clickhouse::error::Error| {
-        let error = InsertError::from(error);
-        match error.code {
-            Some(_) => anyhow::anyhow!("ClickHouse at {url}: {error}"),
-            None => anyhow::anyhow!("ClickHouse at {url}: {error}; {}", error.remedy()),
-        }
-    };
+    let explain = |error| explain(&endpoint.url, &InsertError::from(error));
     let client = clickhouse::client(endpoint).with_database(&endpoint.database);
     let mut answer = client
         .query_raw(sql)
@@ -66,7 +67,21 @@ pub async fn query(
             out.write_all(&bytes)?;
         }
     }
-    out.flush().context("the answer cannot be written")
+    Ok(())
+}
+
+/// One line: who said what, and what to do about it.
+fn explain(url: &str, error: &InsertError) -> anyhow::Error {
+    let remedy = match error.code {
+        Some(47 | 46) => "see DESCRIBE TABLE flows for the names",
+        Some(60) => "see SHOW TABLES for the tables",
+        Some(62) => "correct the statement",
+        Some(158 | 159 | 241 | 307 | 396) => "ask for less: a shorter time, fewer groups, a LIMIT",
+        Some(164 | 497) => "this user may only read",
+        None | Some(192 | 193 | 194 | 516) => error.remedy(),
+        Some(_) => return anyhow::anyhow!("ClickHouse at {url}: {error}"),
+    };
+    anyhow::anyhow!("ClickHouse at {url}: {error}; {remedy}")
 }
 
 /// ClickHouse's format JSONCompact.
@@ -128,6 +143,19 @@ fn is_number(sql_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_one_line_with_its_code_and_a_remedy() {
+        let error = InsertError::exception(
+            "Code: 47. DB::Exception: Unknown identifier `nope`. (UNKNOWN_IDENTIFIER) \
+             (version 26.7.2.1)\nStack trace: ...",
+        );
+        assert_eq!(
+            explain("http://h:8123", &error).to_string(),
+            "ClickHouse at http://h:8123: Code: 47. DB::Exception: Unknown identifier `nope`. \
+             (UNKNOWN_IDENTIFIER); see DESCRIBE TABLE flows for the names"
+        );
+    }
 
     #[test]
     fn numbers_stand_to_the_right_and_null_is_shown() {

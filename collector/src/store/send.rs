@@ -34,8 +34,10 @@ pub(super) struct Sender {
 struct Trouble {
     /// Since when no insert was acknowledged.
     since: Option<Instant>,
-    warned: Option<Instant>,
-    refusal_logged: Option<Instant>,
+    /// True when that was logged.
+    told: bool,
+    last_told: Option<Instant>,
+    last_refusal: Option<Instant>,
     rows_refused: u64,
 }
 
@@ -84,7 +86,7 @@ impl Sender {
     async fn prepare(&self) {
         let mut pause = Pause::default();
         while let Err(error) = self.target.prepare().await {
-            self.trouble().warn(&error, "ClickHouse is not ready");
+            self.trouble().report(&error, "ClickHouse is not ready");
             pause.wait().await;
         }
         self.trouble().over();
@@ -118,7 +120,7 @@ impl Sender {
                 }
             }
             self.counts.inserts_retried.fetch_add(1, Ordering::Relaxed);
-            self.trouble().warn(&error, "insert failed, trying again");
+            self.trouble().report(&error, "insert failed, trying again");
             pause.wait().await;
         }
     }
@@ -156,30 +158,35 @@ impl Sender {
 }
 
 impl Trouble {
-    fn warn(&mut self, error: &InsertError, what: &str) {
+    fn report(&mut self, error: &InsertError, what: &str) {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
-        if is_due(&mut self.warned, now) {
-            let for_s = (now - since).as_secs();
-            warn!(%error, for_s, remedy = error.remedy(), "{what}");
+        if !is_due(&mut self.last_told, now) {
+            return;
+        }
+        self.told = true;
+        let for_s = (now - since).as_secs();
+        let remedy = error.remedy();
+        if error.failure == Failure::Refused {
+            error!(%error, for_s, remedy, "{what}");
+        } else {
+            warn!(%error, for_s, remedy, "{what}");
         }
     }
 
     fn refused(&mut self, rows: u64, error: &InsertError) {
         self.rows_refused += rows;
-        if is_due(&mut self.refusal_logged, Instant::now()) {
+        if is_due(&mut self.last_refusal, Instant::now()) {
             let rows = std::mem::take(&mut self.rows_refused);
             error!(rows, %error, remedy = error.remedy(), "ClickHouse refused rows for good");
         }
     }
 
     fn over(&mut self) {
-        if let Some(since) = self.since.take() {
-            self.warned = None;
-            info!(
-                after_s = since.elapsed().as_secs_f64(),
-                "ClickHouse takes inserts again"
-            );
+        let since = self.since.take();
+        if let Some(since) = since.filter(|_| std::mem::take(&mut self.told)) {
+            let after_s = since.elapsed().as_secs_f64();
+            info!(after_s, "ClickHouse takes inserts again");
         }
     }
 }

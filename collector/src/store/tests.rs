@@ -216,7 +216,7 @@ async fn a_store_that_is_away_makes_counted_drops_and_stops_nothing() {
     })
     .await;
     rig.add(ROWS_MAX);
-    rig.until("the second block waits", |rig| rig.batcher_is_whole())
+    rig.until("the second block waits", Rig::batcher_is_whole)
         .await;
     rig.add(3 * ROWS_MAX + 5);
     assert_eq!(rig.counts.dropped(DropReason::StoreBacklog), 5);
@@ -237,7 +237,7 @@ async fn while_the_store_is_behind_an_old_batch_goes_on_filling() {
     })
     .await;
     rig.add(ROWS_MAX);
-    rig.until("the second block waits", |rig| rig.batcher_is_whole())
+    rig.until("the second block waits", Rig::batcher_is_whole)
         .await;
     rig.add(2 * ROWS_MAX + 1);
     rig.batcher.turn(UnixNanos(u64::MAX), &mut rig.counts);

@@ -1,0 +1,258 @@
+//! Decodes sFlow version 5 datagrams.
+//!
+//! In: one datagram. Out: one flow for each flow sample, whatever its records are. Counter samples
+//! and discarded-packet samples are passed over and counted.
+//! Drops: `datagram_truncated`, `version_unknown`, `header_malformed`, `sample_malformed`,
+//! `sample_unknown`, `record_truncated`.
+//! Specs: "sFlow Version 5" (<https://sflow.org/sflow_version_5.txt>), "sFlow Discarded Packet
+//! Notification Structures" (<https://sflow.org/sflow_drops.txt>).
+
+mod record;
+
+use super::{Burst, Cursor, FlowSink};
+use crate::flow::{Address, Flow, SamplingSource};
+use crate::ledger::{DropReason, WorkerCounts};
+use record::Records;
+
+const VERSION: u32 = 5;
+const ADDRESS_IPV4: u32 = 1;
+const ADDRESS_IPV6: u32 = 2;
+
+/// Sample formats of enterprise 0.
+mod format {
+    pub const FLOW: u32 = 1;
+    pub const COUNTERS: u32 = 2;
+    pub const FLOW_EXPANDED: u32 = 3;
+    pub const COUNTERS_EXPANDED: u32 = 4;
+    pub const DISCARDED: u32 = 5;
+}
+
+/// Samples that a datagram can hold: 65,527 bytes in samples of 8. A header that announces more is
+/// not believed, and not counted beyond this.
+const SAMPLES_MAX: u32 = 8190;
+
+/// Compact interfaces keep their format in the top two bits (sFlow v5, `interface`).
+const INTERFACE_FORMAT_SHIFT: u32 = 30;
+const INTERFACE_VALUE_MASK: u32 = 0x3fff_ffff;
+const INTERFACE_DISCARDED: u32 = 1;
+
+/// What the datagram's header says, and the last sampling rate in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The agent's own address.
+    pub agent: Address,
+    /// Which of the agent's processes sent it.
+    pub sub_agent: u32,
+    /// Datagrams of this sub-agent before this one.
+    pub sequence: u32,
+    /// Milliseconds since the agent started.
+    pub uptime_ms: u32,
+    /// Samples announced.
+    pub samples: u32,
+    /// Sampling rate of the last flow sample; 0 when there was none.
+    pub sampling_rate_last: u32,
+}
+
+/// Decodes one datagram. Each flow begins as `base`, whose receive time becomes its start and end.
+/// Samples count in `counts`; a flow sample is present as soon as its type and length are read.
+///
+/// # Errors
+/// The reason why the datagram as a whole is dropped, for the caller to count; nothing of it was
+/// counted or handed on.
+pub fn decode<S: FlowSink>(
+    payload: &[u8],
+    base: &Flow,
+    counts: &mut WorkerCounts,
+    burst: &mut Burst<'_, S>,
+) -> Result<Header, DropReason> {
+    let mut cursor = Cursor::new(payload);
+    let mut header = header(&mut cursor)?;
+    let base = base_of(base, &header);
+    for seen in 0..header.samples {
+        let (Some(kind), Some(length)) = (cursor.u32(), cursor.u32()) else {
+            // What kind they are is not known, so they are no records that are missing.
+            let missing = (header.samples - seen).min(SAMPLES_MAX);
+            counts.drop_many(DropReason::SampleMalformed, u64::from(missing));
+            break;
+        };
+        // The enterprise is in the upper 20 bits: those of others equal no format.
+        let is_flow = matches!(kind, format::FLOW | format::FLOW_EXPANDED);
+        counts.records_present += u64::from(is_flow);
+        let Some(sample) = cursor.bytes(length as usize) else {
+            let missing = header.samples - seen - u32::from(is_flow);
+            if is_flow {
+                counts.drop_one(DropReason::RecordTruncated);
+            }
+            let missing = missing.min(SAMPLES_MAX);
+            counts.drop_many(DropReason::SampleMalformed, u64::from(missing));
+            break;
+        };
+        match kind {
+            format::FLOW | format::FLOW_EXPANDED => {
+                match FlowSample::read(sample, kind == format::FLOW_EXPANDED) {
+                    Some(sample) => {
+                        header.sampling_rate_last = sample.sampling_rate;
+                        sample.write(burst.next(&base, counts), counts);
+                    }
+                    None => counts.drop_one(DropReason::RecordTruncated),
+                }
+            }
+            format::COUNTERS | format::COUNTERS_EXPANDED => counts.counter_samples_skipped += 1,
+            format::DISCARDED => counts.discard_samples_skipped += 1,
+            _ => counts.drop_one(DropReason::SampleUnknown),
+        }
+    }
+    Ok(header)
+}
+
+fn header(cursor: &mut Cursor<'_>) -> Result<Header, DropReason> {
+    const CUT: DropReason = DropReason::DatagramTruncated;
+    if cursor.u32().ok_or(CUT)? != VERSION {
+        return Err(DropReason::VersionUnknown);
+    }
+    let agent = match cursor.u32().ok_or(CUT)? {
+        ADDRESS_IPV4 => cursor.array().map(Address::from_v4),
+        ADDRESS_IPV6 => cursor.array().map(Address),
+        _ => return Err(DropReason::HeaderMalformed),
+    };
+    Ok(Header {
+        agent: agent.ok_or(CUT)?,
+        sub_agent: cursor.u32().ok_or(CUT)?,
+        sequence: cursor.u32().ok_or(CUT)?,
+        uptime_ms: cursor.u32().ok_or(CUT)?,
+        samples: cursor.u32().ok_or(CUT)?,
+        sampling_rate_last: 0,
+    })
+}
+
+/// What all flows of the datagram have in common.
+fn base_of(base: &Flow, header: &Header) -> Flow {
+    // A sampled packet passed when it was sampled, and agents send within a second of that.
+    let received_ms = match base.flow_end_ms {
+        0 => u64::from(base.time_received_s) * 1000,
+        known => known,
+    };
+    Flow {
+        exporter_addr: header.agent,
+        observation_domain: header.sub_agent,
+        flow_start_ms: received_ms,
+        flow_end_ms: received_ms,
+        raw_packets: 1,
+        ..*base
+    }
+}
+
+/// A flow sample: its fixed fields, and the records behind them.
+#[derive(Debug)]
+struct FlowSample<'a> {
+    sampling_rate: u32,
+    input: Interface,
+    output: Interface,
+    records_announced: u32,
+    records: Cursor<'a>,
+}
+
+impl<'a> FlowSample<'a> {
+    /// `None` when the sample is shorter than its fixed fields.
+    fn read(sample: &'a [u8], expanded: bool) -> Option<Self> {
+        let mut cursor = Cursor::new(sample);
+        let _sequence = cursor.u32()?;
+        let _source_id = match expanded {
+            true => cursor.u64()?,
+            false => u64::from(cursor.u32()?),
+        };
+        let sampling_rate = cursor.u32()?;
+        let _pool_and_drops = cursor.u64()?;
+        Some(Self {
+            sampling_rate,
+            input: Interface::read(&mut cursor, expanded)?,
+            output: Interface::read(&mut cursor, expanded)?,
+            records_announced: cursor.u32()?,
+            records: cursor,
+        })
+    }
+
+    fn write(self, flow: &mut Flow, counts: &mut WorkerCounts) {
+        counts.records_decoded += 1;
+        if self.sampling_rate != 0 {
+            flow.sampling_rate = self.sampling_rate;
+            flow.sampling_source = SamplingSource::Header;
+        }
+        flow.in_if = self.input.compact();
+        flow.out_if = self.output.compact();
+        flow.forwarding_status = self.output.forwarding_status();
+        let records = Records::read(self.records, self.records_announced);
+        records.write(flow);
+        if records.cut {
+            counts.drop_one(DropReason::SampleMalformed);
+        }
+    }
+}
+
+/// Where a packet came in or went out.
+#[derive(Clone, Copy, Debug)]
+struct Interface {
+    /// 0: `value` is an ifIndex, 0x3fffffff for the device itself. 1: discarded, `value` is the
+    /// reason. 2: several, `value` of them.
+    format: u32,
+    value: u32,
+}
+
+impl Interface {
+    fn read(cursor: &mut Cursor<'_>, expanded: bool) -> Option<Self> {
+        let first = cursor.u32()?;
+        if expanded {
+            return Some(Self {
+                format: first,
+                value: cursor.u32()?,
+            });
+        }
+        Some(Self {
+            format: first >> INTERFACE_FORMAT_SHIFT,
+            value: first & INTERFACE_VALUE_MASK,
+        })
+    }
+
+    /// The compact encoding, for both kinds of sample: an ifIndex is itself, and "discarded" and
+    /// "several" are told from it by their top bits. An ifIndex of 2^30 and above, which only the
+    /// expanded sample can say, stays itself.
+    const fn compact(self) -> u32 {
+        match self.format {
+            0 => self.value,
+            format => format << INTERFACE_FORMAT_SHIFT | (self.value & INTERFACE_VALUE_MASK),
+        }
+    }
+
+    /// IE 89 of a discarded packet, 0 of any other.
+    const fn forwarding_status(self) -> u8 {
+        match self.format {
+            INTERFACE_DISCARDED => forwarding_status_of(self.value),
+            _ => 0,
+        }
+    }
+}
+
+/// sFlow's reason for a discard (its values below 256 are ICMP's unreachable codes) as a reason of
+/// IE 89, "dropped".
+const fn forwarding_status_of(reason: u32) -> u8 {
+    const DROPPED: u8 = 0b10 << 6;
+    let reason = match reason {
+        // Administratively prohibited, or an access list: ACL deny.
+        9 | 10 | 13 | 258 => 1,
+        // Net, host or route unreachable or unknown: unroutable.
+        0 | 1 | 5..=8 | 11 | 12 => 3,
+        // Too big: fragmentation needed and forbidden.
+        4 | 262 => 5,
+        // Time to live exceeded: bad TTL.
+        257 => 9,
+        // Traffic shaping: policer.
+        261 => 10,
+        // Random early detection: WRED.
+        260 => 11,
+        _ => 0,
+    };
+    DROPPED | reason
+}
+
+#[cfg(test)]
+mod tests;

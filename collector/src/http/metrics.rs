@@ -1,0 +1,399 @@
+//! `/metrics`: the ledger and all gauges in OpenMetrics text.
+//!
+//! Names are `flowsluice_<stage>_<noun>_<unit>_total{worker,reason}`. Values are read when somebody
+//! scrapes, all from one reading of the ledger, so the equations hold within one scrape.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::process::Process;
+use super::status::flow_type;
+use super::{Phase, State};
+use crate::decode::ExporterStatus;
+use crate::ledger::{DropLevel, DropReason, LedgerSnapshot, WORKER_COUNTERS, WorkerCounts};
+
+/// What the answer is.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Exporters with series of their own; the others are only counted. A forged source address must
+/// not fill the memory of whoever scrapes.
+pub(super) const EXPORTER_SERIES_MAX: usize = 1000;
+
+/// Reads everything. May pause for 20 ms at most, as [`crate::ledger::Ledger::snapshot`] does.
+pub(super) fn text(state: &Arc<State>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(Arc::clone(state))));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Scrape(Arc<State>);
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let state = &self.0;
+        let ledger = state.ledger.snapshot();
+        let mut out = Out(encoder);
+        out.facts(state)?;
+        out.worker_counters(&ledger)?;
+        out.drops(&ledger)?;
+        out.store(state, &ledger)?;
+        out.ledger(&ledger)?;
+        out.exporters(&state.shared.exporters())?;
+        out.process(state)
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn counters<N: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, N)>,
+    ) -> fmt::Result
+    where
+        ConstCounter<N>: EncodeMetric,
+    {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in series {
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn gauges<N: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, N)>,
+    ) -> fmt::Result
+    where
+        ConstGauge<N>: EncodeMetric,
+    {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in series {
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn counter<N: EncodeCounterValue>(&mut self, name: &str, help: &str, value: N) -> fmt::Result
+    where
+        ConstCounter<N>: EncodeMetric,
+    {
+        let family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(family)
+    }
+
+    fn gauge<N: EncodeGaugeValue>(&mut self, name: &str, help: &str, value: N) -> fmt::Result
+    where
+        ConstGauge<N>: EncodeMetric,
+    {
+        let family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(family)
+    }
+
+    fn facts(&mut self, state: &State) -> fmt::Result {
+        let labels: Labels = vec![("version", state.facts.version.to_owned())];
+        self.gauges(
+            "flowsluice_build_info",
+            "The collector's version",
+            [(labels, 1_u64)],
+        )?;
+        let labels: Labels = vec![("mode", state.facts.receive_mode.to_owned())];
+        self.gauges(
+            "flowsluice_receive_mode",
+            "How datagrams are taken from the kernel",
+            [(labels, 1_u64)],
+        )?;
+        let collecting = u64::from(state.phase() == Phase::Collecting);
+        self.gauge(
+            "flowsluice_receive_collecting",
+            "1 while the workers receive",
+            collecting,
+        )?;
+        self.gauge(
+            "flowsluice_ready",
+            "1 while flows go from the sockets to ClickHouse, as /readyz says",
+            u64::from(state.unready().is_none()),
+        )?;
+        let turns = state.ledger.turns().into_iter().enumerate();
+        self.counters(
+            "flowsluice_worker_turns",
+            "Turns of the worker's loop; one that stands still is stuck",
+            turns.map(|(worker, turns)| (by_worker(worker), turns)),
+        )
+    }
+
+    fn worker_counters(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {
+        let values: Vec<_> = ledger.workers.iter().map(WorkerCounts::values).collect();
+        for (index, (name, help)) in WORKER_COUNTERS.iter().enumerate() {
+            let full = format!("flowsluice_{}_{name}", stage(name));
+            let help = help.trim().trim_end_matches('.');
+            let workers = values.iter().enumerate();
+            let series = workers.map(|(worker, values)| (by_worker(worker), values[index]));
+            if *name == FLOWS_OPEN {
+                self.gauges(&full, help, series)?;
+            } else {
+                self.counters(&full, help, series)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drops(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {
+        for (level, name, what) in [
+            (
+                DropLevel::Datagram,
+                "flowsluice_decode_datagrams_dropped",
+                "Datagrams dropped",
+            ),
+            (
+                DropLevel::Set,
+                "flowsluice_decode_sets_dropped",
+                "Sets and samples dropped",
+            ),
+            (
+                DropLevel::Record,
+                "flowsluice_decode_records_dropped",
+                "Records dropped",
+            ),
+            (
+                DropLevel::Flow,
+                "flowsluice_batch_flows_dropped",
+                "Flows dropped",
+            ),
+        ] {
+            let reasons = reasons(level);
+            let help = with_sentences(what, &reasons);
+            let workers = ledger.workers.iter().enumerate();
+            let series = workers.flat_map(|(worker, counts)| {
+                reasons.iter().map(move |reason| {
+                    let mut labels = by_worker(worker);
+                    labels.push(("reason", reason.label().to_owned()));
+                    (labels, counts.dropped(*reason))
+                })
+            });
+            self.counters(name, &help, series)?;
+        }
+        let reasons = reasons(DropLevel::Lost);
+        let help = with_sentences("Batched flows that were not stored", &reasons);
+        let series = reasons.iter().map(|reason| {
+            let labels = vec![("reason", reason.label().to_owned())];
+            (labels, ledger.store.flows_lost[*reason as usize])
+        });
+        self.counters("flowsluice_store_flows_lost", &help, series)
+    }
+
+    fn store(&mut self, state: &State, ledger: &LedgerSnapshot) -> fmt::Result {
+        let store = &ledger.store;
+        self.gauge(
+            "flowsluice_store_flows_in_flight",
+            "Flows handed over and neither stored nor lost",
+            store.flows_in_flight,
+        )?;
+        for (name, help, value) in [
+            (
+                "flows_stored",
+                "Flows that ClickHouse acknowledged",
+                store.flows_stored,
+            ),
+            (
+                "blocks_stored",
+                "Blocks that ClickHouse acknowledged",
+                store.blocks_stored,
+            ),
+            (
+                "block_bytes",
+                "Bytes of those blocks before compression",
+                store.block_bytes,
+            ),
+            (
+                "block_bytes_sent",
+                "Bytes sent for those blocks",
+                store.block_bytes_sent,
+            ),
+            (
+                "inserts_retried",
+                "Inserts that failed and were tried again",
+                store.inserts_retried,
+            ),
+        ] {
+            self.counter(&format!("flowsluice_store_{name}"), help, value)?;
+        }
+        self.counter(
+            "flowsluice_store_insert_seconds",
+            "Time spent in acknowledged inserts; by blocks_stored it is the mean latency",
+            store.insert_nanos as f64 / 1e9,
+        )?;
+        let facts = (state.store)();
+        self.gauge(
+            "flowsluice_store_ready",
+            "1 once ClickHouse answered and has the schema",
+            u64::from(facts.ready),
+        )?;
+        self.counter(
+            "flowsluice_store_engine_restarts",
+            "Times that the embedded ClickHouse was started again",
+            facts.engine_restarts,
+        )
+    }
+
+    fn ledger(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {
+        let equations = ledger.equations();
+        let side = |value: fn(&crate::ledger::Equation) -> u64| {
+            equations.iter().map(move |equation| {
+                let labels: Labels = vec![("equation", equation.name.to_owned())];
+                (labels, value(equation))
+            })
+        };
+        self.gauges("flowsluice_ledger_left", "What went in", side(|e| e.left))?;
+        self.gauges(
+            "flowsluice_ledger_right",
+            "What became of it",
+            side(|e| e.right),
+        )?;
+        self.gauge(
+            "flowsluice_ledger_unaccounted",
+            "Sum of all disagreements of the equations; other than 0 is a fault of the collector",
+            ledger.unaccounted(),
+        )
+    }
+
+    /// The first ones by address have series: which ones does not change while none comes or goes.
+    fn exporters(&mut self, exporters: &[ExporterStatus]) -> fmt::Result {
+        let listed = &exporters[..exporters.len().min(EXPORTER_SERIES_MAX)];
+        self.gauge(
+            "flowsluice_exporters",
+            "Exporters and observation domains seen",
+            exporters.len() as u64,
+        )?;
+        self.gauge(
+            "flowsluice_exporters_without_series",
+            "Those of them that have no series here, because there are too many",
+            (exporters.len() - listed.len()) as u64,
+        )?;
+        let of = |value: fn(&ExporterStatus) -> u64| {
+            listed
+                .iter()
+                .map(move |status| (by_exporter(status), value(status)))
+        };
+        self.counters(
+            "flowsluice_exporter_datagrams",
+            "Datagrams decoded of the exporter",
+            of(|status| status.datagrams),
+        )?;
+        self.counters(
+            "flowsluice_exporter_flows",
+            "Flows decoded of the exporter",
+            of(|status| status.flows),
+        )?;
+        self.gauges(
+            "flowsluice_exporter_templates",
+            "Templates known of the exporter",
+            of(|status| status.templates),
+        )?;
+        self.gauges(
+            "flowsluice_exporter_sampling_rate",
+            "Sampling rate of the exporter's latest flows; 0 is unknown",
+            of(|status| u64::from(status.sampling_rate)),
+        )?;
+        self.gauges(
+            "flowsluice_exporter_last_seen_timestamp_seconds",
+            "When the exporter's last datagram arrived",
+            listed
+                .iter()
+                .map(|status| (by_exporter(status), status.last_seen.millis() as f64 / 1e3)),
+        )
+    }
+
+    fn process(&mut self, state: &State) -> fmt::Result {
+        let process = Process::read();
+        self.counter(
+            "process_cpu_seconds",
+            "Processor time of the collector, user and system",
+            process.cpu_seconds,
+        )?;
+        self.gauge(
+            "process_resident_memory_bytes",
+            "Resident memory of the collector",
+            process.resident_bytes,
+        )?;
+        self.gauge(
+            "process_resident_memory_max_bytes",
+            "The most resident memory that the collector had",
+            process.resident_bytes_max,
+        )?;
+        self.gauge(
+            "process_threads",
+            "Threads of the collector",
+            process.threads,
+        )?;
+        self.gauge(
+            "process_start_time_seconds",
+            "When the collector started",
+            state.facts.started.1.millis() as f64 / 1e3,
+        )
+    }
+}
+
+/// The one figure of a worker that also falls.
+const FLOWS_OPEN: &str = "flows_open";
+
+fn stage(counter: &str) -> &'static str {
+    match counter {
+        "datagrams_received" | "bytes_received" | "datagrams_dropped_by_kernel" => "receive",
+        "flows_batched" | FLOWS_OPEN => "batch",
+        _ => "decode",
+    }
+}
+
+fn reasons(level: DropLevel) -> Vec<DropReason> {
+    let all = DropReason::ALL.iter().copied();
+    all.filter(|reason| reason.level() == level).collect()
+}
+
+fn with_sentences(what: &str, reasons: &[DropReason]) -> String {
+    let sentence = |reason: &DropReason| {
+        let sentence = reason.sentence().trim().trim_end_matches('.');
+        format!("{}: {sentence}", reason.label())
+    };
+    let sentences: Vec<_> = reasons.iter().map(sentence).collect();
+    format!("{what}. {}", sentences.join("; "))
+}
+
+fn by_worker(worker: usize) -> Labels {
+    vec![("worker", worker.to_string())]
+}
+
+fn by_exporter(status: &ExporterStatus) -> Labels {
+    vec![
+        ("source", status.source.to_string()),
+        ("flow_type", flow_type(status.flow_type).to_owned()),
+        ("observation_domain", status.observation_domain.to_string()),
+    ]
+}

@@ -1,0 +1,158 @@
+//! `/status`: the collector as one JSON object, for people, the demo and tests.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::State;
+use crate::decode::ExporterStatus;
+use crate::flow::{FlowType, SamplingSource};
+use crate::ledger::{DropReason, LedgerSnapshot, StoreSnapshot, WORKER_COUNTERS, WorkerCounts};
+use crate::units::UnixNanos;
+
+/// Reads everything. May pause for 20 ms at most, as [`crate::ledger::Ledger::snapshot`] does.
+pub(super) fn json(state: &State) -> Value {
+    let now = Instant::now();
+    let uptime = now.saturating_duration_since(state.facts.started.0);
+    let ledger = state.ledger.snapshot();
+    let store = (state.store)();
+    let listeners = state.facts.listeners.iter().map(ToString::to_string);
+    json!({
+        "version": state.facts.version,
+        "uptime_s": rounded(uptime.as_secs_f64()),
+        "ready": state.unready().is_none(),
+        "receive": {
+            "mode": state.facts.receive_mode,
+            "listeners": listeners.collect::<Vec<_>>(),
+        },
+        "store": {
+            "kind": store.kind.name(),
+            "url": store.url,
+            "database": store.database,
+            "user": store.user,
+            "engine_pid": store.engine_pid,
+            "engine_restarts": store.engine_restarts,
+            "ready": store.ready,
+        },
+        "workers": workers(state, &ledger),
+        "exporters": exporters(state, now),
+        "ledger": {
+            "counters": counters(&ledger.total),
+            "dropped": dropped(&ledger),
+            "store": stored(&ledger.store),
+            "equations": equations(&ledger),
+            "unaccounted": ledger.unaccounted(),
+        },
+    })
+}
+
+fn workers(state: &State, ledger: &LedgerSnapshot) -> Vec<Value> {
+    let worker = |(index, counts)| {
+        let cpu = state.facts.cpus.get(index).copied().flatten();
+        json!({"index": index, "cpu": cpu, "counters": counters(counts)})
+    };
+    ledger.workers.iter().enumerate().map(worker).collect()
+}
+
+fn exporters(state: &State, now: Instant) -> Vec<Value> {
+    let exporters = state.shared.exporters();
+    let readings = state.readings();
+    let exporter = |status: &ExporterStatus| {
+        json!({
+            "source": status.source.to_string(),
+            "exporter_addr": status.exporter_addr.to_string(),
+            "flow_type": flow_type(status.flow_type),
+            "observation_domain": status.observation_domain,
+            "last_seen": rfc3339(status.last_seen),
+            "datagrams": status.datagrams,
+            "flows": status.flows,
+            "flows_per_s": rounded(readings.flows_per_s(now, status)),
+            "templates": status.templates,
+            "sampling_rate": status.sampling_rate,
+            "sampling_source": sampling_source(status.sampling_source),
+        })
+    };
+    exporters.iter().map(exporter).collect()
+}
+
+fn counters(counts: &WorkerCounts) -> Map<String, Value> {
+    let named = WORKER_COUNTERS.iter().zip(counts.values());
+    named
+        .map(|((name, _), value)| ((*name).to_owned(), value.into()))
+        .collect()
+}
+
+fn dropped(ledger: &LedgerSnapshot) -> Map<String, Value> {
+    let named = DropReason::ALL.iter();
+    named
+        .map(|reason| (reason.label().to_owned(), ledger.dropped(*reason).into()))
+        .collect()
+}
+
+fn stored(store: &StoreSnapshot) -> Value {
+    let StoreSnapshot {
+        flows_in_flight,
+        flows_stored,
+        blocks_stored,
+        block_bytes,
+        block_bytes_sent,
+        inserts_retried,
+        insert_nanos,
+        flows_lost,
+    } = store;
+    json!({
+        "flows_in_flight": flows_in_flight,
+        "flows_stored": flows_stored,
+        "blocks_stored": blocks_stored,
+        "block_bytes": block_bytes,
+        "block_bytes_sent": block_bytes_sent,
+        "inserts_retried": inserts_retried,
+        "insert_seconds": rounded(*insert_nanos as f64 / 1e9),
+        "flows_lost": flows_lost.iter().sum::<u64>(),
+    })
+}
+
+fn equations(ledger: &LedgerSnapshot) -> Vec<Value> {
+    let equations = ledger.equations();
+    let equation = equations.iter().map(
+        |equation| json!({"name": equation.name, "left": equation.left, "right": equation.right}),
+    );
+    equation.collect()
+}
+
+/// The value of the column `flow_type`.
+pub(super) fn flow_type(flow_type: FlowType) -> &'static str {
+    match flow_type {
+        FlowType::Unknown => "unknown",
+        FlowType::Netflow1 => "netflow1",
+        FlowType::Netflow5 => "netflow5",
+        FlowType::Netflow7 => "netflow7",
+        FlowType::Netflow9 => "netflow9",
+        FlowType::Ipfix => "ipfix",
+        FlowType::Sflow5 => "sflow5",
+    }
+}
+
+/// The value of the column `sampling_source`.
+fn sampling_source(source: SamplingSource) -> &'static str {
+    match source {
+        SamplingSource::Unknown => "unknown",
+        SamplingSource::Header => "header",
+        SamplingSource::Record => "record",
+        SamplingSource::Options => "options",
+        SamplingSource::Static => "static",
+        SamplingSource::Default => "default",
+    }
+}
+
+fn rfc3339(time: UnixNanos) -> Option<String> {
+    let millis = i64::try_from(time.millis()).ok()?;
+    let time = Timestamp::from_millisecond(millis).ok()?;
+    Some(format!("{time:.3}"))
+}
+
+/// Milliseconds of seconds, thousandths of rates: more digits are noise.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}

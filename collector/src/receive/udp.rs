@@ -1,0 +1,235 @@
+//! recvmmsg: for kernels and containers that refuse io_uring.
+
+#![allow(
+    unsafe_code,
+    reason = "recvmmsg and poll take raw pointers to buffers and headers that live here"
+)]
+
+use std::io;
+use std::time::Duration;
+
+use super::kernel::Mapping;
+use super::sockets::{BoundSocket, NAME_BYTES, peer};
+use super::{Datagram, Receive, datagram_max_bytes, is_transient};
+use crate::config;
+use crate::units::UnixNanos;
+
+/// Receives by poll and recvmmsg: two system calls a burst.
+pub struct UdpReceiver {
+    sockets: Vec<BoundSocket>,
+    polls: Box<[libc::pollfd]>,
+    /// The socket that is read first; it moves on, so that none starves behind a busy one.
+    next: usize,
+    /// They point into `slots`, one to one.
+    headers: Box<[libc::mmsghdr]>,
+    slots: Mapping,
+    /// Distance between two slots in bytes.
+    stride: usize,
+}
+
+/// The begin of a slot; the datagram follows at [`PAYLOAD_OFFSET`].
+#[repr(C)]
+struct SlotHeader {
+    slice: libc::iovec,
+    name: [u8; NAME_BYTES],
+}
+
+// SAFETY: every pointer in `headers` and in the slots leads into the mapping that this struct owns
+// and nothing else refers to; moving the struct to another thread does not move the mapping.
+unsafe impl Send for UdpReceiver {}
+
+impl UdpReceiver {
+    /// Sets up buffers for one burst; nothing is allocated later.
+    ///
+    /// # Errors
+    /// When the buffers cannot be mapped.
+    pub fn new(sockets: Vec<BoundSocket>, config: &config::Receive) -> io::Result<Self> {
+        let burst = burst(config);
+        let datagram_max = datagram_max_bytes(config);
+        let stride = stride(config);
+        let slots = Mapping::new(burst * stride)?;
+        let headers = (0..burst)
+            .map(|index| {
+                // SAFETY: an mmsghdr is plain integers and pointers, for which zero is valid.
+                let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+                // SAFETY: `index < burst` and the mapping is `burst` strides long, so slot and
+                // payload lie in it; it is zero, which is a valid `SlotHeader`, and aligned, as
+                // it begins on a page and a stride is a multiple of `CACHE_LINE`.
+                unsafe {
+                    let slot = slots.start().add(index * stride).as_ptr();
+                    let begin = slot.cast::<SlotHeader>();
+                    (*begin).slice.iov_base = slot.add(PAYLOAD_OFFSET).cast();
+                    (*begin).slice.iov_len = datagram_max;
+                    header.msg_hdr.msg_iov = &raw mut (*begin).slice;
+                    header.msg_hdr.msg_name = (&raw mut (*begin).name).cast();
+                }
+                header.msg_hdr.msg_iovlen = 1;
+                header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
+                header
+            })
+            .collect();
+        let polls = sockets
+            .iter()
+            .map(|socket| libc::pollfd {
+                fd: socket.fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            })
+            .collect();
+        Ok(Self {
+            sockets,
+            polls,
+            next: 0,
+            headers,
+            slots,
+            stride,
+        })
+    }
+
+    /// The memory that one receiver takes at most, in bytes.
+    #[must_use]
+    pub fn memory_bytes(config: &config::Receive) -> usize {
+        burst(config) * (stride(config) + size_of::<libc::mmsghdr>())
+    }
+
+    /// Waits until a socket has something. False at the timeout and when interrupted.
+    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        let timeout = libc::timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        // SAFETY: the array of pollfd and the timespec live through the call; no signal mask.
+        let ready = unsafe {
+            libc::ppoll(
+                self.polls.as_mut_ptr(),
+                self.polls.len() as libc::nfds_t,
+                &raw const timeout,
+                std::ptr::null(),
+            )
+        };
+        if ready >= 0 {
+            return Ok(ready > 0);
+        }
+        let error = io::Error::last_os_error();
+        if is_transient(&error) {
+            return Ok(false);
+        }
+        Err(error)
+    }
+
+    /// Takes what `socket` has, at most `limit` datagrams, into the first buffers.
+    fn take(&mut self, socket: usize, limit: usize) -> io::Result<usize> {
+        let limit = limit.min(self.headers.len());
+        // SAFETY: `limit` headers are initialised; each points to a name and a buffer of the
+        // lengths it says, which nothing else refers to while the call runs.
+        let taken = unsafe {
+            libc::recvmmsg(
+                self.sockets[socket].fd(),
+                self.headers.as_mut_ptr(),
+                limit as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        if let Ok(taken) = usize::try_from(taken) {
+            return Ok(taken);
+        }
+        let error = io::Error::last_os_error();
+        if is_transient(&error) {
+            return Ok(0);
+        }
+        Err(error)
+    }
+
+    /// Hands over the first `taken` buffers and makes their headers ready for the next call.
+    fn hand_over(
+        &mut self,
+        taken: usize,
+        local_port: u16,
+        received: UnixNanos,
+        on_datagram: &mut impl FnMut(&Datagram<'_>),
+    ) {
+        for (index, header) in self.headers.iter_mut().take(taken).enumerate() {
+            // SAFETY: `index` is that of a header and so of a slot. The kernel wrote the name and
+            // `msg_len` bytes of payload, at most the datagram's maximum, which a slot has room
+            // for; it writes to slots only inside `recvmmsg`, and the borrows end before the next.
+            let (name, payload) = unsafe {
+                let slot = self.slots.start().add(index * self.stride).as_ptr();
+                (
+                    &(*slot.cast::<SlotHeader>()).name,
+                    std::slice::from_raw_parts(slot.add(PAYLOAD_OFFSET), header.msg_len as usize),
+                )
+            };
+            let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
+            let (source, source_port) = peer(name).expect("an inet socket reports inet addresses");
+            on_datagram(&Datagram {
+                source,
+                source_port,
+                local_port,
+                received,
+                payload,
+                cut,
+            });
+        }
+    }
+}
+
+impl Receive for UdpReceiver {
+    fn receive(
+        &mut self,
+        timeout: Duration,
+        on_datagram: &mut impl FnMut(&Datagram<'_>),
+    ) -> io::Result<()> {
+        if !self.wait(timeout)? {
+            return Ok(());
+        }
+        let received = UnixNanos::now();
+        let count = self.sockets.len();
+        let mut left = self.headers.len();
+        let first = self.next;
+        for turn in 0..count {
+            let socket = (first + turn) % count;
+            let revents = self.polls[socket].revents;
+            if revents & libc::POLLNVAL != 0 {
+                return Err(io::Error::from_raw_os_error(libc::EBADF));
+            }
+            if revents == 0 {
+                continue;
+            }
+            if left == 0 {
+                break;
+            }
+            // A poll that found it ready may be outdated; then nothing is taken.
+            let taken = self.take(socket, left)?;
+            let local_port = self.sockets[socket].local().port();
+            self.hand_over(taken, local_port, received, on_datagram);
+            left -= taken;
+            self.next = (socket + 1) % count;
+        }
+        Ok(())
+    }
+
+    fn kernel_drops(&mut self) -> u64 {
+        self.sockets.iter_mut().map(BoundSocket::kernel_drops).sum()
+    }
+}
+
+fn burst(config: &config::Receive) -> usize {
+    config.burst.clamp(1, BURST_MAX)
+}
+
+fn stride(config: &config::Receive) -> usize {
+    (PAYLOAD_OFFSET + datagram_max_bytes(config)).next_multiple_of(CACHE_LINE)
+}
+
+/// UIO_MAXIOV: recvmmsg takes no more messages at once.
+const BURST_MAX: usize = 1024;
+
+/// Two slots never share one.
+const CACHE_LINE: usize = 64;
+
+/// Where the datagram begins in its slot.
+const PAYLOAD_OFFSET: usize = CACHE_LINE;
+const _: () = assert!(size_of::<SlotHeader>() <= PAYLOAD_OFFSET);
+const _: () = assert!(CACHE_LINE.is_multiple_of(align_of::<SlotHeader>()));

@@ -1,0 +1,290 @@
+//! Every capture in `../shared/captures` yields the rows and the values that its `expected.json`
+//! tells, which were read from the wire by other programs. Exceptions stand, with their reasons, in
+//! `tests/captures-exceptions.toml`; one that no longer fails must leave that list.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flowsluice::config;
+use flowsluice::decode::{Decoder, FlowSink, Shared};
+use flowsluice::flow::{Address, Direction, Flow};
+use flowsluice::ledger::{Ledger, WorkerCounts};
+use flowsluice::receive::replay::Capture;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+#[derive(Deserialize)]
+struct Exceptions {
+    exceptions: Vec<Exception>,
+}
+
+#[derive(Deserialize)]
+struct Exception {
+    /// The folder: `source/capture`.
+    capture: String,
+    reason: String,
+}
+
+#[derive(Default)]
+struct Rows(Vec<Flow>);
+
+impl FlowSink for Rows {
+    fn flows(&mut self, flows: &mut [Flow]) {
+        self.0.extend_from_slice(flows);
+    }
+}
+
+#[test]
+fn captures_yield_the_rows_and_values_that_others_read_from_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let captures = root.join("../shared/captures");
+    if !captures.is_dir() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "there are no captures in ../shared/captures, and CI must not skip them"
+        );
+        eprintln!("skipped: there are no captures in ../shared/captures");
+        return;
+    }
+    let exceptions = exceptions(&root.join("tests/captures-exceptions.toml"));
+    let mut wrong = Vec::new();
+    let found = expected_files(&captures);
+    for file in &found {
+        let name = name_of(&captures, file);
+        let verdict = check(file);
+        match (verdict, exceptions.get(&name)) {
+            (Ok(()), None) | (Err(_), Some(_)) => {}
+            (Ok(()), Some(_)) => wrong.push(format!("{name}: passes; strike the exception out")),
+            (Err(why), None) => wrong.push(format!("{name}: {why}")),
+        }
+    }
+    assert!(!found.is_empty(), "no expected.json found");
+    assert!(
+        exceptions.len() * 10 <= found.len(),
+        "{} exceptions are more than a tenth of {} captures",
+        exceptions.len(),
+        found.len()
+    );
+    for name in exceptions.keys() {
+        let exists = found.iter().any(|file| name_of(&captures, file) == *name);
+        assert!(exists, "exception {name} is of no capture");
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+fn exceptions(file: &Path) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(file).expect("the list of exceptions is there");
+    let list: Exceptions = toml::from_str(&text).expect("the list of exceptions is TOML");
+    let pairs = list.exceptions.into_iter().map(|e| {
+        assert!(e.reason.len() > 20, "{}: give a reason", e.capture);
+        (e.capture, e.reason)
+    });
+    pairs.collect()
+}
+
+fn expected_files(captures: &Path) -> Vec<PathBuf> {
+    let folders = |path: &Path| {
+        let entries = fs::read_dir(path).expect("a folder can be read");
+        let paths = entries.map(|entry| entry.expect("an entry can be read").path());
+        paths.filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let mut files: Vec<PathBuf> = folders(captures)
+        .iter()
+        .flat_map(|source| folders(source))
+        .map(|capture| capture.join("expected.json"))
+        .filter(|file| file.is_file())
+        .collect();
+    files.sort();
+    files
+}
+
+fn name_of(captures: &Path, file: &Path) -> String {
+    let folder = file.parent().expect("a file has a folder");
+    let name = folder.strip_prefix(captures).expect("it was found there");
+    name.to_string_lossy().into_owned()
+}
+
+fn check(expected_file: &Path) -> Result<(), String> {
+    let text = fs::read_to_string(expected_file).map_err(|e| e.to_string())?;
+    let expected: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    let folder = expected_file.parent().expect("a file has a folder");
+    let names = expected["files"].as_array().ok_or("no files")?;
+    let files = names
+        .iter()
+        .filter_map(Value::as_str)
+        .map(|name| folder.join(name))
+        .collect();
+    let rows = decode(files)?;
+    let rows_expected = expected["rows_expected"]
+        .as_u64()
+        .ok_or("no rows_expected")?;
+    let mut wrong = String::new();
+    if rows.len() as u64 != rows_expected {
+        wrong += &format!("{} rows instead of {rows_expected}; ", rows.len());
+    }
+    let mut free: Vec<&Flow> = rows.iter().collect();
+    let records = expected["records"].as_array().ok_or("no records")?;
+    for (number, record) in records.iter().filter_map(Value::as_object).enumerate() {
+        // Rows of the other direction stand between those of the records.
+        match free
+            .iter()
+            .position(|row| differences(record, row).is_empty())
+        {
+            Some(at) => drop(free.remove(at)),
+            None => {
+                let near = free.iter().map(|row| differences(record, row));
+                let near = near.min_by_key(Vec::len).unwrap_or_default();
+                wrong += &format!("record {number}: {}; ", near.join(", "));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+/// The rows of a capture; the ledger agrees with itself and with them.
+fn decode(files: Vec<PathBuf>) -> Result<Vec<Flow>, String> {
+    let shared = Arc::new(Shared::default());
+    let mut decoder = Decoder::new(&config::Decode::default(), &[], shared);
+    let mut counts = WorkerCounts::default();
+    let mut rows = Rows::default();
+    Capture::new(files)
+        .for_each(&mut |datagram| {
+            decoder.decode(datagram, &mut counts, &mut rows);
+            decoder.turn();
+        })
+        .map_err(|error| format!("{error:?}"))?;
+    if counts.flows_decoded != rows.0.len() as u64 {
+        return Err(format!(
+            "{} flows counted, {} came",
+            counts.flows_decoded,
+            rows.0.len()
+        ));
+    }
+    // No batch follows here.
+    counts.flows_batched = counts.flows_decoded;
+    counts.flows_open = counts.flows_decoded;
+    let ledger = Ledger::new(1);
+    ledger.worker(0).publish(&counts);
+    let snapshot = ledger.snapshot();
+    if snapshot.unaccounted() != 0 {
+        return Err(format!("unaccounted: {:?}", snapshot.equations()));
+    }
+    Ok(rows.0)
+}
+
+/// What of `record` the row does not say, as `name: got, want`.
+fn differences(record: &Map<String, Value>, row: &Flow) -> Vec<String> {
+    let wanted = record.iter().filter_map(|(name, value)| {
+        let (got, want) = compare(record, name, value, row)?;
+        (got != want).then(|| format!("{name}: {got} instead of {want}"))
+    });
+    wanted.collect()
+}
+
+/// Both sides of one value as text; `None` when the row has no place for it, or a better element
+/// of the same record fills that place.
+fn compare(
+    record: &Map<String, Value>,
+    name: &str,
+    value: &Value,
+    row: &Flow,
+) -> Option<(String, String)> {
+    let absent = |names: &[&str]| names.iter().all(|name| !record.contains_key(*name));
+    let unset = |name: &str| record.get(name).is_none_or(|v| v == 0 || v == "::");
+    let number = |got: u64| Some((got.to_string(), value.as_u64()?.to_string()));
+    let text = |got: String| Some((got, value.as_str()?.to_owned()));
+    match name {
+        "src_addr" if unset("src_addr6") => address(row.src_addr, value),
+        "dst_addr" if unset("dst_addr6") => address(row.dst_addr, value),
+        "next_hop" if unset("next_hop6") => address(row.next_hop, value),
+        "bgp_next_hop" if unset("bgp_next_hop6") => address(row.bgp_next_hop, value),
+        "src_addr6" if !unset(name) => address(row.src_addr, value),
+        "dst_addr6" if !unset(name) => address(row.dst_addr, value),
+        "next_hop6" if !unset(name) => address(row.next_hop, value),
+        "bgp_next_hop6" if !unset(name) => address(row.bgp_next_hop, value),
+        "agent" => address(row.exporter_addr, value),
+        "src_mac" => text(mac(row.src_mac)),
+        "dst_mac" => text(mac(row.dst_mac)),
+        "bytes" | "ip_length" => number(row.raw_bytes),
+        "bytes_total" if absent(&["bytes"]) => number(row.raw_bytes),
+        "initiator_bytes" if absent(&["bytes", "bytes_total"]) => number(row.raw_bytes),
+        "packets" => number(row.raw_packets),
+        "packets_total" if absent(&["packets"]) => number(row.raw_packets),
+        "initiator_packets" if absent(&["packets", "packets_total"]) => number(row.raw_packets),
+        "src_port" => number(row.src_port.into()),
+        "dst_port" => number(row.dst_port.into()),
+        "protocol" => number(row.protocol.into()),
+        "tos" => number(row.tos.into()),
+        "tcp_flags" => number(row.tcp_flags.into()),
+        "ttl" => number(row.ttl.into()),
+        "ttl_min" if absent(&["ttl"]) => number(row.ttl.into()),
+        "ip_id" => number(row.fragment_id.into()),
+        "flow_label" => number(row.flow_label.into()),
+        "ethertype" => number(row.ethertype.into()),
+        // sFlow's output interface has a format in its upper bits; 0x3fffffff is the device itself.
+        "in_if" | "out_if" if value.as_u64() >= Some(1 << 30) => None,
+        "in_if" if unset("ingress_phys_if") || !unset(name) => number(row.in_if.into()),
+        "out_if" if unset("egress_phys_if") || !unset(name) => number(row.out_if.into()),
+        "ingress_phys_if" if unset("in_if") => number(row.in_if.into()),
+        "egress_phys_if" if unset("out_if") => number(row.out_if.into()),
+        "src_as" => number(row.src_as.into()),
+        "dst_as" => number(row.dst_as.into()),
+        "src_mask" => number(row.src_mask.into()),
+        "dst_mask" => number(row.dst_mask.into()),
+        // 0xffffffff is sFlow's unknown.
+        "src_vlan" | "dst_vlan" if value == u64::from(u32::MAX) => None,
+        "src_vlan" if unset("dot1q_vlan") || !unset(name) => number(row.src_vlan.into()),
+        "dst_vlan" => number(row.dst_vlan.into()),
+        "dot1q_vlan" if unset("src_vlan") => number(row.src_vlan.into()),
+        "dot1q_customer_vlan" => number(row.inner_vlan.into()),
+        "ingress_vrf_id" => number(row.ingress_vrf.into()),
+        "egress_vrf_id" => number(row.egress_vrf.into()),
+        "forwarding_status" => number(row.forwarding_status.into()),
+        "flow_end_reason" => number(row.end_reason.into()),
+        "firewall_event" => number(row.firewall_event.into()),
+        "icmp_type" => number(row.icmp_type.into()),
+        "icmp_code" => number(row.icmp_code.into()),
+        "icmp_type_code" => {
+            let packed = u16::from_be_bytes([row.icmp_type, row.icmp_code]);
+            number(packed.into())
+        }
+        "start_ms" => number(row.flow_start_ms),
+        "end_ms" => number(row.flow_end_ms),
+        "start_s" if absent(&["start_ms"]) => number(row.flow_start_ms / 1000),
+        "end_s" if absent(&["end_ms"]) => number(row.flow_end_ms / 1000),
+        "duration_ms" if absent(&["first_switched"]) => number(row.duration_ms().into()),
+        "observation_ms" if absent(&["end_ms", "end_s"]) => number(row.flow_end_ms),
+        "sampling_interval" if !unset(name) => number(row.sampling_rate.into()),
+        "sampling_rate" => number(row.sampling_rate.into()),
+        "direction" => {
+            let wanted = match value.as_u64()? {
+                0 => Direction::Ingress,
+                1 => Direction::Egress,
+                _ => Direction::Undefined,
+            };
+            Some((format!("{:?}", row.direction), format!("{wanted:?}")))
+        }
+        _ => mpls_label(name, value, row),
+    }
+}
+
+fn address(got: Address, want: &Value) -> Option<(String, String)> {
+    let want: IpAddr = want.as_str()?.parse().ok()?;
+    Some((got.to_string(), want.to_canonical().to_string()))
+}
+
+fn mac(mac: u64) -> String {
+    let bytes = mac.to_be_bytes().map(|byte| format!("{byte:02x}"));
+    bytes[2..].join(":")
+}
+
+/// `mpls_label_1` is the hexadecimal label stack entry of three bytes.
+fn mpls_label(name: &str, value: &Value, row: &Flow) -> Option<(String, String)> {
+    let number: usize = name.strip_prefix("mpls_label_")?.parse().ok()?;
+    let entry = u32::from_str_radix(value.as_str()?.strip_prefix("0x")?, 16).ok()?;
+    let got = row.mpls_labels.get(number - 1)?;
+    Some((got.to_string(), (entry >> 4).to_string()))
+}

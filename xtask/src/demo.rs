@@ -331,7 +331,7 @@ fn verdict(sent: &Totals, stopped: &Stopped, rows: u64) -> Result<()> {
     println!("\nAfter the stop\n");
     let datagrams = sent.datagrams;
     println!(
-        "  datagrams  sent {datagrams} = received {received} + dropped by kernel {dropped_by_kernel}"
+        "  datagrams  sent {datagrams} = received {received} + kernel drops {dropped_by_kernel}"
     );
     println!(
         "  flows      sent {}, decoded {flows_decoded}, stored {flows_stored}, dropped {dropped}",

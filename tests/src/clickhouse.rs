@@ -72,7 +72,7 @@ impl ClickHouse {
         self.value("SELECT count() FROM flows")
     }
 
-    /// Flows, bytes and packets of the rows that `condition` selects, as the exporters reported them.
+    /// Flows, bytes and packets of the rows that `condition` selects, as they were reported.
     ///
     /// # Errors
     /// As [`Self::query`].

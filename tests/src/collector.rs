@@ -241,7 +241,7 @@ impl Collector {
         }
     }
 
-    /// Waits until all of `sent` datagrams have arrived and every flow of them is stored or counted.
+    /// Waits until `sent` datagrams have arrived and every flow of them is stored or counted.
     ///
     /// # Errors
     /// When that does not come to pass within a minute.

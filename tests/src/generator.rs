@@ -164,10 +164,14 @@ mod tests {
 
     #[test]
     fn totals_are_read_from_the_last_line_of_json() {
-        let line = r#"{"datagrams":1,"flows":24,"bytes":5,"packets":4,"raw_bytes":3,"raw_packets":2,"elapsed_s":1.5}"#;
+        let line = r#"{"datagrams":1,"flows":24,"bytes":5,"packets":4,"raw_bytes":3,"#.to_owned()
+            + r#""raw_packets":2,"elapsed_s":1.5,"#
+            + r#""by_protocol":{"ipfix":{"flows":24,"raw_bytes":3,"raw_packets":2}}}"#;
         let totals = Totals::last_of(&format!("started\n{line}\n")).expect("the line is there");
         assert_eq!(totals.flows, 24);
         assert_eq!(totals.raw_bytes, 3);
+        assert_eq!(totals.raw_of("ipfix").expect("it was sent"), [24, 3, 2]);
+        assert!(totals.raw_of("netflow5").is_err());
         assert!(Totals::last_of("{\"datagrams\":1}").is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! The kit of the integration tests: Flowsluice seen from outside.
 //!
-//! In: the built binary, the ClickHouse library, a temporary folder a collector. Out: its status, its
-//! ledger and its rows. Knows nothing of the collector's code, so it can be held against it. The
-//! demo and the load task of `cargo xtask` stand on the same kit.
+//! In: the built binary, the ClickHouse library, a temporary folder a collector. Out: its status,
+//! its ledger and its rows. Knows nothing of the collector's code, so it can be held against it.
+//! The demo and the load task of `cargo xtask` stand on the same kit.
 
 pub mod clickhouse;
 pub mod collector;

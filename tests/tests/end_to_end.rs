@@ -78,7 +78,7 @@ fn two_workers(mode: &'static str) -> Result<()> {
     assert_eq!(status.text("/receive/mode")?, mode);
     for worker in 0..2 {
         let pointer = format!("/workers/{worker}/counters/datagrams_received");
-        let received = status.at(&pointer).and_then(|n| n.as_u64());
+        let received = status.at(&pointer).and_then(serde_json::Value::as_u64);
         assert!(
             received > Some(0),
             "worker {worker} got its share: {received:?}"

@@ -100,7 +100,8 @@ fn ten_thousand_random_datagrams_neither_crash_it_nor_cost_a_good_flow() -> Resu
     let mut random = Random(0x1234_5678_9abc_def1);
     let mut good = 0;
     for turn in 0..10_000u32 {
-        let mut datagram = random.bytes(1 + (random.next() % 1400) as usize);
+        let length = 1 + random.next() % 1400;
+        let mut datagram = random.bytes(length as usize);
         // Most would end at their first two bytes; three of four get a header that leads inside.
         let header: &[u8] = match turn % 4 {
             0 => &[],

@@ -69,6 +69,12 @@ fn sources() -> Result<Vec<(PathBuf, String)>> {
     Ok(files)
 }
 
+/// Is this file all tests?
+fn is_test(path: &Path) -> bool {
+    let is_in_tests = path.iter().rev().skip(1).any(|folder| folder == "tests");
+    is_in_tests || path.ends_with("tests.rs")
+}
+
 /// The part of a file above its unit tests.
 fn without_tests(text: &str) -> &str {
     text.split_once("\n#[cfg(test)]\nmod ")
@@ -107,18 +113,18 @@ fn nothing_else_stands_at_the_top_level() -> Result<()> {
 fn files_and_lines_stay_short() -> Result<()> {
     let mut found = Vec::new();
     for (path, text) in sources()? {
-        let path = path.display();
         let lines = without_tests(&text).lines().count();
-        if lines > FILE_LINES_MAX {
+        let shown = path.display();
+        if lines > FILE_LINES_MAX && !is_test(&path) {
             found.push(format!(
-                "{path}: {lines} lines without tests, at most {FILE_LINES_MAX}"
+                "{shown}: {lines} lines without tests, at most {FILE_LINES_MAX}"
             ));
         }
         for (number, line) in text.lines().enumerate() {
             let width = line.chars().count();
             let is_link = line.contains("://");
             if width > LINE_MAX && !is_link {
-                found.push(format!("{path}:{}: {width} characters wide", number + 1));
+                found.push(format!("{shown}:{}: {width} characters wide", number + 1));
             }
         }
     }

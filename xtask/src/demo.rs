@@ -30,6 +30,7 @@ const RATE: &str = "1500";
 /// Traffic is watched for so long before the first tables are printed.
 const FIRST_TABLE: Duration = Duration::from_secs(12);
 const READY_MAX: Duration = Duration::from_secs(60);
+const REPLAY_MAX: Duration = Duration::from_secs(60);
 const SETTLED_MAX: Duration = Duration::from_secs(20);
 
 const TALKERS: &str = "SELECT
@@ -58,6 +59,9 @@ pub struct Args {
     /// A libchdb.so that is already here; its hash is not checked.
     #[arg(long, value_name = "PATH")]
     library: Option<PathBuf>,
+    /// A folder of captures to replay first; by default `../shared/captures` where that exists.
+    #[arg(long, value_name = "FOLDER")]
+    captures: Option<PathBuf>,
 }
 
 /// Builds, starts, shows, and waits for the end.
@@ -75,10 +79,42 @@ pub fn main(args: &Args) -> Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))
             .context("listen for signals")?;
     }
-    let demo = Demo::start(&library, interrupted)?;
+    let plan = Plan::new()?;
+    fs::write(&plan.config, plan.toml(&library))?;
+    plan.replay(&captures(args)?)?;
+    let demo = Demo::start(plan, interrupted)?;
     let before = demo.clickhouse.flows()?;
     let generator = demo.generate()?;
     demo.watch(generator, args.seconds.map(Duration::from_secs), before)
+}
+
+/// The capture files to replay, in the order of their names.
+fn captures(args: &Args) -> Result<Vec<PathBuf>> {
+    let shared = place::root().join("../shared/captures");
+    let folder = match &args.captures {
+        Some(folder) => folder.clone(),
+        None if shared.is_dir() => shared,
+        None => return Ok(Vec::new()),
+    };
+    let mut folders = vec![folder];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|end| end == "pcap" || end == "pcapng")
+            {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Where the parts of the demo are.
@@ -140,6 +176,30 @@ impl Plan {
         text
     }
 
+    /// Stores the flows of captures, with ClickHouse to itself: one process has its folder.
+    fn replay(&self, files: &[PathBuf]) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        eprintln!(
+            "xtask: {} captures are replayed into ClickHouse",
+            files.len()
+        );
+        let log = self.folder.join("replay.log");
+        let _ = fs::remove_file(&log);
+        let mut command = Command::new(&self.binary);
+        command.arg("replay").arg("--config").arg(&self.config);
+        command.args(files);
+        let mut replay = Process::spawn("the replay", &mut command, &log)?;
+        let status = replay.wait(REPLAY_MAX)?;
+        ensure!(
+            status.success(),
+            "the replay ended with {status}\n{}",
+            replay.tail(20)
+        );
+        Ok(())
+    }
+
     fn data_dir(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -154,9 +214,7 @@ struct Demo {
 }
 
 impl Demo {
-    fn start(library: &Path, interrupted: Arc<AtomicBool>) -> Result<Self> {
-        let plan = Plan::new()?;
-        fs::write(&plan.config, plan.toml(library))?;
+    fn start(plan: Plan, interrupted: Arc<AtomicBool>) -> Result<Self> {
         let log = plan.folder.join("collector.log");
         let _ = fs::remove_file(&log);
         let mut command = Command::new(&plan.binary);
@@ -331,7 +389,7 @@ fn verdict(sent: &Totals, stopped: &Stopped, rows: u64) -> Result<()> {
     println!("\nAfter the stop\n");
     let datagrams = sent.datagrams;
     println!(
-        "  datagrams  sent {datagrams} = received {received} + dropped by the kernel {dropped_by_kernel}"
+        "  datagrams  sent {datagrams} = received {received} + kernel drops {dropped_by_kernel}"
     );
     println!(
         "  flows      sent {}, decoded {flows_decoded}, stored {flows_stored}, dropped {dropped}",

@@ -62,8 +62,8 @@ pub fn obtain(given: Option<&Path>) -> Result<PathBuf> {
     }
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!(
-            "the embedded ClickHouse exists for Linux on x86_64 only; on this machine set store.url \
-             to a ClickHouse server"
+            "the embedded ClickHouse exists for Linux on x86_64 only; on this machine set \
+             store.url to a ClickHouse server"
         );
     }
     let folder = place::target().join("engine");

@@ -1,8 +1,8 @@
 //! `cargo xtask`: Flowsluice's tasks, one file each.
 //!
-//! In: the clone and a Debian or Ubuntu with rustup's stable Rust. Out: an exit status that is 0 only
-//! when the task's claim holds. Everything that a task makes is under `target/`; the one file kept
-//! elsewhere is the ClickHouse library, verified by hash, in the user's cache folder.
+//! In: the clone and a Debian or Ubuntu with rustup's stable Rust. Out: an exit status that is 0
+//! only when the task's claim holds. Everything that a task makes is under `target/`; the one file
+//! kept elsewhere is the ClickHouse library, verified by hash, in the user's cache folder.
 
 mod ci;
 mod debian;

@@ -1,6 +1,6 @@
 //! The store of `run` and `replay`: the configured server or the embedded engine, by one path.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use flowsluice::config::Config;
 use flowsluice::http::{self, StoreFacts, StoreKind};
@@ -52,32 +52,35 @@ impl Storage {
     /// What the status page asks for: where rows can be asked for, and how the store does.
     pub fn facts(&self) -> http::AskStore {
         let ready = self.store.ready();
-        let engine = self.engine.clone();
-        let asked = match &engine {
+        // The status page must not keep the engine from ending.
+        let engine = self.engine.as_ref().map(Arc::downgrade);
+        let asked = match &self.engine {
             Some(engine) => engine.reader(),
             None => self.endpoint.clone(),
         };
-        let kind = match engine {
+        let kind = match self.engine {
             Some(_) => StoreKind::Embedded,
             None => StoreKind::Server,
         };
-        Box::new(move || StoreFacts {
-            kind,
-            url: asked.url.clone(),
-            database: asked.database.clone(),
-            user: asked.user.clone(),
-            engine_pid: engine.as_ref().and_then(|engine| engine.pid()),
-            engine_restarts: engine.as_ref().map_or(0, |engine| engine.restarts()),
-            ready: *ready.borrow(),
+        Box::new(move || {
+            let engine = engine.as_ref().and_then(Weak::upgrade);
+            StoreFacts {
+                kind,
+                url: asked.url.clone(),
+                database: asked.database.clone(),
+                user: asked.user.clone(),
+                engine_pid: engine.as_ref().and_then(|engine| engine.pid()),
+                engine_restarts: engine.as_ref().map_or(0, |engine| engine.restarts()),
+                ready: *ready.borrow(),
+            }
         })
     }
 
     /// Stores what was handed over, then ends the engine.
     pub fn stop(self, runtime: &Runtime) -> StopReport {
         let report = runtime.block_on(self.store.stop());
-        if let Some(engine) = self.engine {
-            engine.stop();
-        }
+        // The status page holds it for the moment of an answer; whoever lets go last ends it.
+        drop(self.engine);
         report
     }
 }

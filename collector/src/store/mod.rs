@@ -1,5 +1,7 @@
 //! Blocks in, acknowledged inserts out.
 
+pub mod embedded;
+
 use crate::config::Secret;
 
 /// Where and as whom ClickHouse is spoken to; the same for a server and for the embedded engine.

@@ -7,6 +7,7 @@
 
 mod block;
 pub mod clickhouse;
+pub mod embedded;
 mod insert;
 pub mod query;
 mod queue;

@@ -215,7 +215,10 @@ impl WorkerThread {
         if let Some(cpu) = cpu
             && !receive::affinity::pin(cpu)
         {
-            warn!(worker = index, cpu, "not pinned: the system refused; set receive.pin = false");
+            warn!(
+                worker = index,
+                cpu, "not pinned: the system refused; set receive.pin = false"
+            );
         }
         let outcome = match receiver {
             Receiver::IoUring(receiver) => {

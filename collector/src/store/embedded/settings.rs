@@ -240,7 +240,7 @@ fn user(
 /// What migrations and inserts need: everything inside the one database, nothing outside of it.
 fn writer_grants(database: &str) -> Vec<String> {
     let inside = "SELECT, INSERT, ALTER, CREATE, DROP, TRUNCATE, OPTIMIZE, SHOW, dictGet, \
-                  SYSTEM MERGES, SYSTEM TTL MERGES, SYSTEM VIEWS, SYSTEM RELOAD DICTIONARY";
+                  SYSTEM MERGES, SYSTEM TTL MERGES, SYSTEM VIEWS";
     let mut grants = vec![
         format!("GRANT {inside} ON {database}.*"),
         "GRANT SELECT ON system.*".into(),

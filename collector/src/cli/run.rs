@@ -31,8 +31,8 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-pub fn main(args: Args) -> anyhow::Result<()> {
-    let (config, file) = config::load_or_default(args.config.as_deref())?;
+pub fn main(Args { config }: Args) -> anyhow::Result<()> {
+    let (config, file) = config::load_or_default(config.as_deref())?;
     flowsluice::log::init(&config.log)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),

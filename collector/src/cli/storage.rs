@@ -5,16 +5,16 @@ use std::sync::{Arc, Weak};
 use flowsluice::config::Config;
 use flowsluice::http::{self, StoreFacts, StoreKind};
 use flowsluice::ledger::StoreCounts;
-use flowsluice::store::embedded::Engine;
+use flowsluice::store::embedded::{self, Engine};
 use flowsluice::store::{self, Endpoint, StopReport, Store, WorkerQueue};
 use tokio::runtime::Runtime;
 
 /// Where rows go while a command runs.
 pub struct Storage {
     store: Store,
-    /// The child process, when the store is the embedded ClickHouse.
-    pub engine: Option<Arc<Engine>>,
-    /// Where ClickHouse listens, and as whom the collector writes.
+    /// The child process, when it is this command's own.
+    engine: Option<Arc<Engine>>,
+    /// Where ClickHouse listens, and as whom rows are written.
     pub endpoint: Endpoint,
 }
 
@@ -30,14 +30,43 @@ impl Storage {
         counts: Arc<StoreCounts>,
         workers: usize,
     ) -> anyhow::Result<(Self, Vec<WorkerQueue>)> {
-        let engine = match config.store.url {
+        let (endpoint, engine) = match config.store.url {
+            Some(_) => (store::endpoint(&config.store)?, None),
+            None => {
+                let engine = Arc::new(Engine::start(&config.store)?);
+                (engine.endpoint(), Some(engine))
+            }
+        };
+        Ok(Self::on(config, runtime, counts, workers, endpoint, engine))
+    }
+
+    /// As [`Storage::start`], but joins the engine of a collector that runs already.
+    ///
+    /// # Errors
+    /// Those of [`Storage::start`], and a running engine whose password may not be read.
+    pub fn join(
+        config: &Config,
+        runtime: &Runtime,
+        counts: Arc<StoreCounts>,
+    ) -> anyhow::Result<(Self, Vec<WorkerQueue>)> {
+        let running = match config.store.url {
             Some(_) => None,
-            None => Some(Arc::new(Engine::start(&config.store)?)),
+            None => embedded::running_for_writing(&config.store)?,
         };
-        let endpoint = match &engine {
-            Some(engine) => engine.endpoint(),
-            None => store::endpoint(&config.store)?,
-        };
+        match running {
+            Some(endpoint) => Ok(Self::on(config, runtime, counts, 1, endpoint, None)),
+            None => Self::start(config, runtime, counts, 1),
+        }
+    }
+
+    fn on(
+        config: &Config,
+        runtime: &Runtime,
+        counts: Arc<StoreCounts>,
+        workers: usize,
+        endpoint: Endpoint,
+        engine: Option<Arc<Engine>>,
+    ) -> (Self, Vec<WorkerQueue>) {
         let _inside = runtime.enter();
         let (store, queues) =
             Store::start(&config.store, &endpoint, counts, workers, &config.batch);
@@ -46,7 +75,12 @@ impl Storage {
             engine,
             endpoint,
         };
-        Ok((storage, queues))
+        (storage, queues)
+    }
+
+    /// True once ClickHouse answered and has the schema.
+    pub fn is_ready(&self) -> bool {
+        self.store.is_ready()
     }
 
     /// What the status page asks for: where rows can be asked for, and how the store does.

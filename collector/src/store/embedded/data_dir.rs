@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::Published;
-use super::settings::{READER, Settings};
+use super::settings::Settings;
 use crate::config::Secret;
 
 /// A folder that this process alone runs an engine in, for as long as this value lives.
@@ -71,8 +71,8 @@ impl DataDir {
         write(&self.root.join(ENDPOINT), 0o640, &text)
     }
 
-    /// What another process published, with the reader's password; `None` when none runs.
-    pub fn read(root: &Path) -> anyhow::Result<Option<(Published, Secret)>> {
+    /// What another process published, with `user`'s password; `None` when none runs.
+    pub fn read(root: &Path, user: &str) -> anyhow::Result<Option<(Published, Secret)>> {
         let lock = match File::open(root.join(LOCK)) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -89,7 +89,7 @@ impl DataDir {
         };
         let published = serde_json::from_str(&read(ENDPOINT)?)
             .with_context(|| format!("store: {} is damaged", root.join(ENDPOINT).display()))?;
-        let name = format!("{READER}.password");
+        let name = format!("{user}.password");
         let password = first_line(&root.join(&name), &read(&name)?)?;
         Ok(Some((published, password)))
     }
@@ -204,6 +204,7 @@ const ENDPOINT: &str = "endpoint.json";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::embedded::settings::READER;
 
     fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -274,7 +275,7 @@ mod tests {
     #[test]
     fn folder_without_a_running_engine_publishes_nothing() {
         let home = tempfile::tempdir().unwrap();
-        assert!(DataDir::read(home.path()).unwrap().is_none());
+        assert!(DataDir::read(home.path(), READER).unwrap().is_none());
         let folder = DataDir::open(home.path(), Instant::now()).unwrap();
         folder.password(READER, 0o640).unwrap();
         let published = Published {
@@ -284,9 +285,11 @@ mod tests {
             pid: 1,
         };
         folder.publish(&published).unwrap();
-        let (found, _) = DataDir::read(home.path()).unwrap().expect("it runs");
+        let (found, _) = DataDir::read(home.path(), READER)
+            .unwrap()
+            .expect("it runs");
         assert_eq!(found.url, published.url);
         drop(folder);
-        assert!(DataDir::read(home.path()).unwrap().is_none());
+        assert!(DataDir::read(home.path(), READER).unwrap().is_none());
     }
 }

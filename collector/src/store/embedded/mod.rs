@@ -195,21 +195,31 @@ impl Drop for Engine {
 /// # Errors
 /// None runs in `store.embedded.data_dir`, or its password may not be read.
 pub fn running(config: &config::Store) -> anyhow::Result<Endpoint> {
-    let root = &config.embedded.data_dir;
-    let found = DataDir::read(root)?;
-    let Some((published, password)) = found else {
-        bail!(
+    running_as(config, READER)?.with_context(|| {
+        format!(
             "store: no embedded ClickHouse runs in {}; start one with 'flowsluice run', or name a \
              server with store.url",
-            root.display()
-        );
-    };
-    Ok(Endpoint {
+            config.embedded.data_dir.display()
+        )
+    })
+}
+
+/// The same, as the user that writes; `None` when none runs.
+///
+/// # Errors
+/// One runs, and the writer's password may not be read.
+pub fn running_for_writing(config: &config::Store) -> anyhow::Result<Option<Endpoint>> {
+    running_as(config, WRITER)
+}
+
+fn running_as(config: &config::Store, user: &str) -> anyhow::Result<Option<Endpoint>> {
+    let found = DataDir::read(&config.embedded.data_dir, user)?;
+    Ok(found.map(|(published, password)| Endpoint {
         url: published.url,
         database: published.database,
-        user: published.user,
+        user: user.into(),
         password,
-    })
+    }))
 }
 
 /// What `endpoint.json` says.

@@ -1,7 +1,7 @@
 //! Reads the headers of a frame; shared by Flowsluice's XDP program and its user space.
 //!
 //! In: bytes that nobody vouches for. Out: the fields that both sides ask about, by value. Every
-//! function is total: bytes that end early or name something unknown end the walk, they never panic.
+//! function is total: bytes that end early or name something unknown end the walk, never panic.
 //! No loop runs longer than a constant ([`VLANS_MAX`], [`EXTENSIONS_MAX`]), so that the verifier of
 //! the kernel can follow. Specs: IEEE 802.3, IEEE 802.1Q, RFC 791, RFC 8200, RFC 9293, RFC 768.
 

@@ -19,14 +19,20 @@ pub struct Args {
     format: Format,
 }
 
-pub fn main(args: Args) -> anyhow::Result<()> {
-    let (config, _) = config::load_or_default(args.config.as_deref())?;
+pub fn main(
+    Args {
+        sql,
+        config,
+        format,
+    }: Args,
+) -> anyhow::Result<()> {
+    let (config, _) = config::load_or_default(config.as_deref())?;
     let endpoint = query::endpoint(&config.store)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let mut out = std::io::stdout().lock();
-    let printed = runtime.block_on(query::query(&endpoint, &args.sql, args.format, &mut out));
+    let printed = runtime.block_on(query::query(&endpoint, &sql, format, &mut out));
     let printed = printed.and_then(|()| Ok(out.flush()?));
     match printed {
         // Whoever reads has seen enough: `flowsluice query ... | head`.

@@ -1,5 +1,7 @@
 //! `flowsluice replay`.
 
+mod store;
+
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use flowsluice::batch::json;
 use flowsluice::config;
 use flowsluice::decode::{Decoder, FlowSink, Shared};
 use flowsluice::flow::Flow;
-use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
+use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerCounts};
 use flowsluice::receive::replay::{Capture, CaptureCounts};
 
 /// Rows of one table: its widths need all of them, and captures have no bound.
@@ -46,7 +48,8 @@ enum Print {
 pub fn main(args: Args) -> anyhow::Result<()> {
     let (config, _) = config::load_or_default(args.config.as_deref())?;
     let Some(format) = args.print else {
-        anyhow::bail!("storing a replay is not built yet; use --print json or --print table");
+        flowsluice::log::init(&config.log)?;
+        return store::store(args.files, config, args.keep_time);
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let mut capture = Capture::new(args.files);
@@ -79,7 +82,9 @@ fn print(
         summary_of_files(files, report)?;
     }
     if counts.datagrams_received > 0 {
-        summary_of_flows(&counts, report)?;
+        let ledger = Ledger::new(1);
+        ledger.worker(0).publish(&counts);
+        summary_of_flows(&ledger.snapshot(), report)?;
     }
     outcome?;
     Ok(())
@@ -237,9 +242,8 @@ fn summary_of_files(counts: &CaptureCounts, report: &mut impl Write) -> io::Resu
 }
 
 /// What became of the datagrams: records, flows, and every loss with its reason.
-fn summary_of_flows(counts: &WorkerCounts, report: &mut impl Write) -> io::Result<()> {
-    let ledger = Ledger::new(1);
-    ledger.worker(0).publish(counts);
+fn summary_of_flows(ledger: &LedgerSnapshot, report: &mut impl Write) -> io::Result<()> {
+    let counts = &ledger.total;
     writeln!(
         report,
         "replay: {} of {} datagrams and {} of {} records decoded ({} options), {} flows; \
@@ -250,10 +254,10 @@ fn summary_of_flows(counts: &WorkerCounts, report: &mut impl Write) -> io::Resul
         counts.records_present,
         counts.options_records,
         counts.flows_decoded,
-        ledger.snapshot().unaccounted(),
+        ledger.unaccounted(),
     )?;
     for &reason in DropReason::ALL {
-        let n = counts.dropped(reason);
+        let n = ledger.dropped(reason);
         if n > 0 {
             let sentence = reason.sentence().trim();
             writeln!(

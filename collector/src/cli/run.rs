@@ -31,8 +31,8 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-pub fn main(args: Args) -> anyhow::Result<()> {
-    let (config, file) = config::load_or_default(args.config.as_deref())?;
+pub fn main(Args { config }: Args) -> anyhow::Result<()> {
+    let (config, file) = config::load_or_default(config.as_deref())?;
     flowsluice::log::init(&config.log)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -215,7 +215,10 @@ impl WorkerThread {
         if let Some(cpu) = cpu
             && !receive::affinity::pin(cpu)
         {
-            warn!(worker = index, cpu, "not pinned: the system refused; set receive.pin = false");
+            warn!(
+                worker = index,
+                cpu, "not pinned: the system refused; set receive.pin = false"
+            );
         }
         let outcome = match receiver {
             Receiver::IoUring(receiver) => {

@@ -1,20 +1,20 @@
 //! The store of `run` and `replay`: the configured server or the embedded engine, by one path.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use flowsluice::config::Config;
 use flowsluice::http::{self, StoreFacts, StoreKind};
 use flowsluice::ledger::StoreCounts;
-use flowsluice::store::embedded::Engine;
+use flowsluice::store::embedded::{self, Engine};
 use flowsluice::store::{self, Endpoint, StopReport, Store, WorkerQueue};
 use tokio::runtime::Runtime;
 
 /// Where rows go while a command runs.
 pub struct Storage {
     store: Store,
-    /// The child process, when the store is the embedded ClickHouse.
-    pub engine: Option<Arc<Engine>>,
-    /// Where ClickHouse listens, and as whom the collector writes.
+    /// The child process, when it is this command's own.
+    engine: Option<Arc<Engine>>,
+    /// Where ClickHouse listens, and as whom rows are written.
     pub endpoint: Endpoint,
 }
 
@@ -30,14 +30,43 @@ impl Storage {
         counts: Arc<StoreCounts>,
         workers: usize,
     ) -> anyhow::Result<(Self, Vec<WorkerQueue>)> {
-        let engine = match config.store.url {
+        let (endpoint, engine) = match config.store.url {
+            Some(_) => (store::endpoint(&config.store)?, None),
+            None => {
+                let engine = Arc::new(Engine::start(&config.store)?);
+                (engine.endpoint(), Some(engine))
+            }
+        };
+        Ok(Self::on(config, runtime, counts, workers, endpoint, engine))
+    }
+
+    /// As [`Storage::start`], but joins the engine of a collector that runs already.
+    ///
+    /// # Errors
+    /// Those of [`Storage::start`], and a running engine whose password may not be read.
+    pub fn join(
+        config: &Config,
+        runtime: &Runtime,
+        counts: Arc<StoreCounts>,
+    ) -> anyhow::Result<(Self, Vec<WorkerQueue>)> {
+        let running = match config.store.url {
             Some(_) => None,
-            None => Some(Arc::new(Engine::start(&config.store)?)),
+            None => embedded::running_for_writing(&config.store)?,
         };
-        let endpoint = match &engine {
-            Some(engine) => engine.endpoint(),
-            None => store::endpoint(&config.store)?,
-        };
+        match running {
+            Some(endpoint) => Ok(Self::on(config, runtime, counts, 1, endpoint, None)),
+            None => Self::start(config, runtime, counts, 1),
+        }
+    }
+
+    fn on(
+        config: &Config,
+        runtime: &Runtime,
+        counts: Arc<StoreCounts>,
+        workers: usize,
+        endpoint: Endpoint,
+        engine: Option<Arc<Engine>>,
+    ) -> (Self, Vec<WorkerQueue>) {
         let _inside = runtime.enter();
         let (store, queues) =
             Store::start(&config.store, &endpoint, counts, workers, &config.batch);
@@ -46,38 +75,46 @@ impl Storage {
             engine,
             endpoint,
         };
-        Ok((storage, queues))
+        (storage, queues)
+    }
+
+    /// True once ClickHouse answered and has the schema.
+    pub fn is_ready(&self) -> bool {
+        self.store.is_ready()
     }
 
     /// What the status page asks for: where rows can be asked for, and how the store does.
     pub fn facts(&self) -> http::AskStore {
         let ready = self.store.ready();
-        let engine = self.engine.clone();
-        let asked = match &engine {
+        // The status page must not keep the engine from ending.
+        let engine = self.engine.as_ref().map(Arc::downgrade);
+        let asked = match &self.engine {
             Some(engine) => engine.reader(),
             None => self.endpoint.clone(),
         };
-        let kind = match engine {
+        let kind = match self.engine {
             Some(_) => StoreKind::Embedded,
             None => StoreKind::Server,
         };
-        Box::new(move || StoreFacts {
-            kind,
-            url: asked.url.clone(),
-            database: asked.database.clone(),
-            user: asked.user.clone(),
-            engine_pid: engine.as_ref().and_then(|engine| engine.pid()),
-            engine_restarts: engine.as_ref().map_or(0, |engine| engine.restarts()),
-            ready: *ready.borrow(),
+        Box::new(move || {
+            let engine = engine.as_ref().and_then(Weak::upgrade);
+            StoreFacts {
+                kind,
+                url: asked.url.clone(),
+                database: asked.database.clone(),
+                user: asked.user.clone(),
+                engine_pid: engine.as_ref().and_then(|engine| engine.pid()),
+                engine_restarts: engine.as_ref().map_or(0, |engine| engine.restarts()),
+                ready: *ready.borrow(),
+            }
         })
     }
 
     /// Stores what was handed over, then ends the engine.
     pub fn stop(self, runtime: &Runtime) -> StopReport {
         let report = runtime.block_on(self.store.stop());
-        if let Some(engine) = self.engine {
-            engine.stop();
-        }
+        // The status page holds it for the moment of an answer; whoever lets go last ends it.
+        drop(self.engine);
         report
     }
 }

@@ -5,7 +5,8 @@
 //! may allocate, within [`FRAGMENT_BYTES_MAX`](fragments::FRAGMENT_BYTES_MAX) and
 //! [`PACKET_BYTES_MAX`](packets::PACKET_BYTES_MAX). What is no datagram is counted in
 //! [`CaptureCounts`], with a reason.
-//! Specs: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, <https://www.tcpdump.org/linktypes.html>.
+//! Specs: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng,
+//! <https://www.tcpdump.org/linktypes.html>.
 
 pub mod fragments;
 pub mod link;
@@ -90,8 +91,8 @@ pub enum CaptureError {
     },
     /// A `.dat` or `.bin` file too long for a UDP payload.
     #[error(
-        "{}: holds {bytes} bytes, more than the {PAYLOAD_BYTES_MAX} of a UDP payload; split it into \
-         one file a datagram",
+        "{}: holds {bytes} bytes, more than the {PAYLOAD_BYTES_MAX} of a UDP payload; split it \
+         into one file a datagram",
         file.display()
     )]
     PayloadTooLong {

@@ -7,6 +7,7 @@
 
 mod block;
 pub mod clickhouse;
+pub mod embedded;
 mod insert;
 pub mod query;
 mod queue;
@@ -64,21 +65,8 @@ pub fn endpoint(config: &config::Store) -> anyhow::Result<Endpoint> {
         url: url.to_owned(),
         database: config.database.clone(),
         user: config.user.clone(),
-        password: password(config)?,
+        password: config.server_password()?.unwrap_or_else(|| Secret::new("")),
     })
-}
-
-/// The environment's password before the file's before the configuration's.
-fn password(config: &config::Store) -> anyhow::Result<Secret> {
-    if let Ok(password) = std::env::var("FLOWSLUICE_STORE_PASSWORD") {
-        return Ok(Secret::new(password));
-    }
-    let Some(path) = &config.password_file else {
-        return Ok(config.password.clone().unwrap_or_else(|| Secret::new("")));
-    };
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("store.password_file: {} cannot be read", path.display()))?;
-    Ok(Secret::new(text.lines().next().unwrap_or_default()))
 }
 
 /// The store while it runs.

@@ -31,12 +31,15 @@ impl Format {
     }
 }
 
-/// Whom to ask: the server that is configured.
+/// Whom to ask: the server that is configured, else the embedded engine that runs on this host.
 ///
 /// # Errors
-/// When none is configured, or its password cannot be read.
+/// When there is neither, or its password cannot be read.
 pub fn endpoint(config: &config::Store) -> anyhow::Result<Endpoint> {
-    super::endpoint(config)
+    match config.url {
+        Some(_) => super::endpoint(config),
+        None => super::embedded::running(config),
+    }
 }
 
 /// Runs `sql` with the database as default and prints the answer to `out`. A FORMAT clause in `sql`

@@ -22,6 +22,9 @@ const UNCLEAR_MAX: u32 = 10;
 /// The same trouble is logged once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// A ClickHouse that is being started with the collector is not trouble for this long.
+const STARTING_MAX: Duration = Duration::from_secs(3);
+
 /// Everything that inserts share.
 pub(super) struct Sender {
     target: Box<dyn Insert>,
@@ -84,12 +87,13 @@ impl Sender {
     }
 
     async fn prepare(&self) {
+        let began = Instant::now();
         let mut pause = Pause::default();
         while let Err(error) = self.target.prepare().await {
             if error.failure == Failure::Refused {
                 self.trouble()
                     .report_error(&error, "ClickHouse cannot be used");
-            } else {
+            } else if began.elapsed() >= STARTING_MAX {
                 self.trouble().report(&error, "ClickHouse is not ready");
             }
             pause.wait().await;

@@ -421,7 +421,9 @@ proptest! {
     }
 
     #[test]
-    fn whole_samples_each_become_what_they_are(samples in prop::collection::vec(any_sample(), 0..90)) {
+    fn whole_samples_each_become_what_they_are(
+        samples in prop::collection::vec(any_sample(), 0..90),
+    ) {
         let decoded = decode_bytes(&datagram(&samples));
         assert_accounted(&decoded);
         prop_assert!(decoded.outcome.is_ok());

@@ -1,0 +1,230 @@
+//! Stores the flows of captures, at the time of now or at their own.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use flowsluice::batch::Batcher;
+use flowsluice::config::Config;
+use flowsluice::decode::{Decoder, FlowSink, Shared};
+use flowsluice::flow::Flow;
+use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
+use flowsluice::receive::replay::Capture;
+use flowsluice::units::UnixNanos;
+
+use super::super::storage::Storage;
+
+/// How long ClickHouse may take to answer before the replay gives up.
+const READY_MAX: Duration = Duration::from_secs(60);
+/// How long the last blocks may take: a replay may wait longer than a service that is stopped.
+const STOP_TIMEOUT: Duration = Duration::from_secs(300);
+/// A flow whose own clock is further from its receive time is placed at the receive time.
+const CLOCK_OFFSET_MAX_MS: u64 = 24 * 3600 * 1000;
+
+/// Decodes `files` and stores their flows where `config` says.
+pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow::Result<()> {
+    config.store.stop_timeout = config.store.stop_timeout.max(STOP_TIMEOUT);
+    let now = UnixNanos::now();
+    let shift = match keep_time {
+        true => Shift::NONE,
+        false => Shift::between(last_datagram(&files)?, now),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    let ledger = Ledger::new(1);
+    let counts = Arc::clone(&ledger.store);
+    let (storage, mut queues) = Storage::join(&config, &runtime, counts)?;
+    let queue = queues.pop().expect("one queue for one worker");
+    wait_until_ready(&storage)?;
+    let mut rows = Rows {
+        batcher: Batcher::new(&config.batch, queue),
+        counts: WorkerCounts::default(),
+        shift,
+        expires_s: now
+            .seconds()
+            .saturating_sub(u32::try_from(config.store.retention.as_secs()).unwrap_or(u32::MAX)),
+        expired: 0,
+    };
+    // The ports of a capture are those of another collector: no listener restricts them.
+    let mut decoder = Decoder::new(&config.decode, &[], Arc::new(Shared::default()));
+    let mut counts = WorkerCounts::default();
+    let outcome = Capture::new(files).for_each(&mut |datagram| {
+        rows.wait_for_room();
+        decoder.decode(datagram, &mut counts, &mut rows);
+        decoder.turn();
+    });
+    rows.batcher.finish(&mut rows.counts);
+    counts.add(&rows.counts);
+    ledger.worker(0).publish(&counts);
+    let database = storage.endpoint.database.clone();
+    storage.stop(&runtime);
+    let snapshot = ledger.snapshot();
+    let report = &mut io::stderr();
+    super::summary_of_files(&outcome?, report)?;
+    super::summary_of_flows(&snapshot, report)?;
+    writeln!(
+        report,
+        "replay: {} flows stored in {database}.flows",
+        snapshot.store.flows_stored
+    )?;
+    if rows.expired > 0 {
+        writeln!(
+            report,
+            "replay: {} of them are older than store.retention ({}); ClickHouse drops such rows as \
+             it inserts them, so leave out --keep-time or raise store.retention",
+            rows.expired,
+            humantime::format_duration(config.store.retention)
+        )?;
+    }
+    let lost =
+        snapshot.dropped(DropReason::InsertRefused) + snapshot.dropped(DropReason::StoreStopped);
+    anyhow::ensure!(lost == 0, "{lost} flows were not stored");
+    Ok(())
+}
+
+/// When the newest datagram was captured.
+fn last_datagram(files: &[PathBuf]) -> anyhow::Result<UnixNanos> {
+    let mut last = UnixNanos::default();
+    Capture::new(files.to_vec()).for_each(&mut |datagram| last = last.max(datagram.received))?;
+    Ok(last)
+}
+
+fn wait_until_ready(storage: &Storage) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while !storage.is_ready() {
+        anyhow::ensure!(
+            begun.elapsed() < READY_MAX,
+            "store: ClickHouse at {} does not answer or has no schema after {} s; see that it runs \
+             and that user '{}' may write to database '{}'",
+            storage.endpoint.url,
+            READY_MAX.as_secs(),
+            storage.endpoint.user,
+            storage.endpoint.database
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// From the clock of the capture to that of the rows, milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shift {
+    moves: bool,
+    by_ms: i64,
+}
+
+impl Shift {
+    /// Rows keep the capture's times.
+    const NONE: Self = Self {
+        moves: false,
+        by_ms: 0,
+    };
+
+    fn between(last: UnixNanos, now: UnixNanos) -> Self {
+        let by_ms =
+            i64::try_from(now.millis()).unwrap_or(0) - i64::try_from(last.millis()).unwrap_or(0);
+        Self { moves: true, by_ms }
+    }
+
+    fn apply(self, flow: &mut Flow) {
+        if !self.moves {
+            return;
+        }
+        let duration_ms = u64::from(flow.duration_ms());
+        let received_ms = self.moved(u64::from(flow.time_received_s) * 1000);
+        flow.time_received_s = u32::try_from(received_ms / 1000).unwrap_or(u32::MAX);
+        if flow.flow_end_ms > 0 {
+            let end_ms = self.moved(flow.flow_end_ms);
+            flow.flow_end_ms = match end_ms.abs_diff(received_ms) > CLOCK_OFFSET_MAX_MS {
+                true => received_ms,
+                false => end_ms,
+            };
+        }
+        if flow.flow_start_ms > 0 {
+            flow.flow_start_ms = flow.flow_end_ms.saturating_sub(duration_ms);
+        }
+    }
+
+    fn moved(self, unix_ms: u64) -> u64 {
+        unix_ms.saturating_add_signed(self.by_ms)
+    }
+}
+
+/// Where decoded flows go. Unlike a worker, a replay can wait for the store.
+struct Rows {
+    batcher: Batcher,
+    counts: WorkerCounts,
+    shift: Shift,
+    /// Rows received before this moment are past the retention.
+    expires_s: u32,
+    expired: u64,
+}
+
+impl Rows {
+    /// One batch more than the open one takes whatever a datagram may hold.
+    fn wait_for_room(&self) {
+        while self.batcher.batches_free() == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl FlowSink for Rows {
+    fn flows(&mut self, flows: &mut [Flow]) {
+        for flow in flows.iter_mut() {
+            self.shift.apply(flow);
+            self.expired += u64::from(flow.time_received_s < self.expires_s);
+        }
+        self.batcher
+            .add(flows, UnixNanos::default(), &mut self.counts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: u64 = 24 * 3600 * 1000;
+
+    fn flow(received_s: u32, start_ms: u64, end_ms: u64) -> Flow {
+        Flow {
+            time_received_s: received_s,
+            flow_start_ms: start_ms,
+            flow_end_ms: end_ms,
+            ..Flow::EMPTY
+        }
+    }
+
+    #[test]
+    fn times_move_together_so_that_the_last_datagram_is_now() {
+        let shift = Shift::between(UnixNanos(1_000_000_000_000), UnixNanos(5_000_000_000_000));
+        let mut moved = flow(1000, 990_000, 999_500);
+        shift.apply(&mut moved);
+        assert_eq!(moved, flow(5000, 4_990_000, 4_999_500));
+    }
+
+    #[test]
+    fn a_clock_that_is_days_off_is_put_to_the_receive_time() {
+        let shift = Shift::between(UnixNanos(0), UnixNanos(0));
+        let received_ms = 40 * DAY_MS;
+        let received_s = u32::try_from(received_ms / 1000).unwrap();
+        let mut moved = flow(received_s, 5 * DAY_MS - 2000, 5 * DAY_MS);
+        shift.apply(&mut moved);
+        assert_eq!(moved, flow(received_s, received_ms - 2000, received_ms));
+    }
+
+    #[test]
+    fn kept_times_and_unknown_times_stay() {
+        let mut kept = flow(1000, 1, 2);
+        Shift::NONE.apply(&mut kept);
+        assert_eq!(kept, flow(1000, 1, 2));
+        let mut unknown = flow(1000, 0, 0);
+        Shift::between(UnixNanos(0), UnixNanos(1_000_000_000)).apply(&mut unknown);
+        assert_eq!(unknown, flow(1001, 0, 0));
+    }
+}

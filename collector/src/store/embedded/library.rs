@@ -1,0 +1,117 @@
+//! Finds `libchdb.so`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+/// The library's absolute path. `configured` and FLOWSLUICE_LIBCHDB are taken at their word.
+pub(super) fn find(configured: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if !cfg!(all(
+        target_arch = "x86_64",
+        target_os = "linux",
+        target_env = "gnu"
+    )) {
+        bail!(
+            "store: the embedded ClickHouse exists only for Linux on x86_64 with glibc; name a \
+             server with store.url"
+        );
+    }
+    if let Some(path) = configured {
+        return named("store.embedded.library", path);
+    }
+    if let Some(path) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
+        return named(VARIABLE, Path::new(&path));
+    }
+    let places = places(std::env::current_exe().ok().as_deref());
+    first(&places).with_context(|| not_found(&places))
+}
+
+fn named(from: &str, path: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::canonicalize(path).with_context(|| {
+        format!(
+            "{from}: {} cannot be used; put libchdb.so there, or leave {from} out",
+            path.display()
+        )
+    })
+}
+
+/// Where the library may lie, the likeliest first.
+fn places(program: Option<&Path>) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    if let Some(folder) = program.and_then(Path::parent) {
+        places.push(folder.join(NAME));
+    }
+    places.push(Path::new("/usr/lib/flowsluice").join(NAME));
+    places.push(Path::new("/usr/local/lib").join(NAME));
+    // A program that cargo built finds what `cargo xtask engine` fetched.
+    let target = program.and_then(|program| {
+        let mut folders = program.ancestors();
+        folders.find(|folder| folder.file_name().is_some_and(|name| name == "target"))
+    });
+    let target = target.unwrap_or(Path::new("target"));
+    places.push(target.join("engine").join(NAME));
+    places
+}
+
+fn first(places: &[PathBuf]) -> Option<PathBuf> {
+    places
+        .iter()
+        .find_map(|place| std::fs::canonicalize(place).ok())
+}
+
+fn not_found(places: &[PathBuf]) -> String {
+    let looked: Vec<_> = places
+        .iter()
+        .map(|place| place.display().to_string())
+        .collect();
+    format!(
+        "store: the embedded ClickHouse's library {NAME} is in none of {}; fetch it with 'cargo \
+         xtask engine', say where it is with store.embedded.library or {VARIABLE}, or name a \
+         server with store.url",
+        looked.join(", ")
+    )
+}
+
+const NAME: &str = "libchdb.so";
+
+const VARIABLE: &str = "FLOWSLUICE_LIBCHDB";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_built_by_cargo_looks_in_its_target_folder() {
+        let places = places(Some(Path::new("/src/target/debug/deps/flowsluice")));
+        let expected = Path::new("/src/target/engine/libchdb.so");
+        assert_eq!(places.last().map(PathBuf::as_path), Some(expected));
+    }
+
+    #[test]
+    fn installed_program_looks_beside_itself_first() {
+        let places = places(Some(Path::new("/opt/flowsluice/flowsluice")));
+        assert_eq!(places[0], Path::new("/opt/flowsluice/libchdb.so"));
+    }
+
+    #[test]
+    fn configured_library_that_is_missing_is_named_and_nothing_else_is_tried() {
+        let error = find(Some(Path::new("/nowhere/libchdb.so"))).unwrap_err();
+        let message = error.to_string();
+        assert!(message.starts_with("store.embedded.library: /nowhere/libchdb.so"));
+    }
+
+    #[test]
+    fn library_that_is_nowhere_says_where_it_was_looked_for_and_what_to_do() {
+        let message = not_found(&places(Some(Path::new("/opt/flowsluice"))));
+        for part in [
+            "/opt/libchdb.so",
+            "/usr/lib/flowsluice/libchdb.so",
+            "/usr/local/lib/libchdb.so",
+            "cargo xtask engine",
+            "store.embedded.library",
+            "store.url",
+        ] {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+    }
+}

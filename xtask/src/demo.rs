@@ -200,7 +200,7 @@ impl Plan {
         for line in replay
             .output()
             .lines()
-            .filter(|line| line.contains("stored"))
+            .filter(|line| line.contains(" store"))
         {
             eprintln!("xtask: {line}");
         }

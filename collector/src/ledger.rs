@@ -12,11 +12,15 @@
 //! flows_batched      = flows_open + flows_in_flight + flows_stored + sum(flows_lost)
 //! ```
 
+mod published;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
+
+use published::PublishedCounts;
 
 /// At which of the equations' levels something is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -227,49 +231,6 @@ impl WorkerCounts {
     }
 }
 
-/// The published copy of one worker's counts: a sequence lock over atomics, one writer.
-#[derive(Debug)]
-struct PublishedCounts {
-    /// Odd while the writer is inside.
-    sequence: AtomicU64,
-    values: [AtomicU64; WORKER_VALUES],
-}
-
-impl Default for PublishedCounts {
-    fn default() -> Self {
-        Self {
-            sequence: AtomicU64::new(0),
-            values: std::array::from_fn(|_| AtomicU64::new(0)),
-        }
-    }
-}
-
-impl PublishedCounts {
-    fn publish(&self, counts: &WorkerCounts) {
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        self.sequence.store(sequence + 1, Ordering::Relaxed);
-        fence(Ordering::Release);
-        for (cell, value) in self.values.iter().zip(counts.values()) {
-            cell.store(value, Ordering::Relaxed);
-        }
-        self.sequence.store(sequence + 2, Ordering::Release);
-    }
-
-    fn read(&self) -> WorkerCounts {
-        loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            let values: [u64; WORKER_VALUES] =
-                std::array::from_fn(|i| self.values[i].load(Ordering::Relaxed));
-            fence(Ordering::Acquire);
-            let after = self.sequence.load(Ordering::Relaxed);
-            if before == after && before.is_multiple_of(2) {
-                return WorkerCounts::from_values(&values);
-            }
-            std::hint::spin_loop();
-        }
-    }
-}
-
 /// A worker's end of the ledger.
 #[derive(Debug)]
 pub struct WorkerLedger(Arc<CachePadded<PublishedCounts>>);
@@ -393,15 +354,12 @@ impl Ledger {
     /// How often each worker has published: one that stands still does not turn any more.
     #[must_use]
     pub fn turns(&self) -> Vec<u64> {
-        let turns = |published: &Arc<CachePadded<PublishedCounts>>| {
-            published.sequence.load(Ordering::Relaxed) / 2
-        };
-        self.workers.iter().map(turns).collect()
+        self.workers.iter().map(|worker| worker.turns()).collect()
     }
 
     /// Reads everything and evaluates the equations. A batch between its worker and the store can
-    /// make one reading disagree for an instant, so a disagreement is read again, for 20 ms at most:
-    /// a real one stays.
+    /// make one reading disagree for an instant, so a disagreement is read again, for 20 ms at
+    /// most: a real one stays.
     #[must_use]
     pub fn snapshot(&self) -> LedgerSnapshot {
         for _ in 0..20 {

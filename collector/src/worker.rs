@@ -114,7 +114,7 @@ impl<R: Receive> Worker<R> {
         self.ledger.publish(&counts);
     }
 
-    /// Takes what the sockets still hold, so that a stop loses nothing that the kernel had accepted.
+    /// Takes what the sockets still hold, so that a stop loses nothing that the kernel accepted.
     fn drain(&mut self) -> io::Result<()> {
         let begun = Instant::now();
         loop {

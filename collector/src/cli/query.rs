@@ -9,7 +9,7 @@ use flowsluice::store::query::{self, Format};
 /// Arguments of `flowsluice query`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// One statement, e.g. "SELECT src_addr, sum(bytes) FROM flows GROUP BY 1 ORDER BY 2 DESC LIMIT 10".
+    /// One statement, e.g. "SELECT dst_port, sum(bytes) FROM flows GROUP BY 1 LIMIT 10".
     sql: String,
     /// Configuration that says which ClickHouse [default: /etc/flowsluice/flowsluice.toml].
     #[arg(long, value_name = "FILE")]

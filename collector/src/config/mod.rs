@@ -1,4 +1,4 @@
-//! The configuration: one struct a stage, every default and unit written down, unknown keys refused.
+//! The configuration: one struct a stage, every default and unit written down, no unknown keys.
 //!
 //! The comments of the fields are what an operator reads; `deploy/flowsluice.toml` says the same.
 //! [`load`] reads a file and tells everything that is wrong with it, [`display`] writes one,
@@ -187,7 +187,7 @@ impl Default for Decode {
 pub struct Batch {
     /// Rows of one block. More make fewer, larger inserts and cost about 300 bytes of memory each.
     pub rows_max: usize,
-    /// A batch is sealed at this age even when it is not full: the delay until rows can be asked for.
+    /// A batch is sealed at this age even when not full: the delay until rows can be asked for.
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub age_max: Duration,

@@ -8,7 +8,7 @@ fn errors(text: &str) -> String {
     parse("f.toml", text).unwrap_err().to_string()
 }
 
-/// The file with its commented keys made real: `#key = ...`, and with `examples` also `##key = ...`.
+/// The file with its commented keys made real: `#key = ...`, with `examples` also `##key = ...`.
 fn uncommented(examples: bool) -> String {
     let begins_key =
         |rest: &str| rest.starts_with("[[") || rest.starts_with(|c: char| c.is_ascii_lowercase());

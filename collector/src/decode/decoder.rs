@@ -291,7 +291,7 @@ fn protocol(payload: &[u8]) -> Result<Protocol, DropReason> {
 #[derive(Debug)]
 struct Enabled {
     everywhere: u8,
-    /// By port, where a listener has protocols of its own. A listener's list narrows the global one.
+    /// By port, where a listener has protocols of its own. Its list narrows the global one.
     ports: Vec<(u16, u8)>,
 }
 

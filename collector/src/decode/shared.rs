@@ -1,9 +1,9 @@
 //! What workers learn from exporters and tell each other.
 //!
 //! The kernel spreads an exporter's datagrams over the workers, and a template comes in one of
-//! them. Whoever learns something publishes it here: the domain's [`Learned`] is copied, changed and
-//! replaced, and the epoch moves on. A worker reads with its own copy and looks at the epoch once a
-//! turn, so datagrams are decoded without a lock.
+//! them. Whoever learns something publishes it here: the domain's [`Learned`] is copied, changed
+//! and replaced, and the epoch moves on. A worker reads with its own copy and looks at the epoch
+//! once a turn, so datagrams are decoded without a lock.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -173,7 +173,7 @@ impl Store {
     }
 
     /// Stores what the workers have handed over, for `store.stop_timeout` at most, and ends. The
-    /// workers have called `Batcher::finish` before. What has no acknowledgement is counted as lost.
+    /// workers have called `Batcher::finish` before. What is not acknowledged is counted as lost.
     pub async fn stop(mut self) -> StopReport {
         self.phase.send_replace(Phase::Draining);
         let drained = tokio::time::timeout(self.stop_timeout, &mut self.sender).await;

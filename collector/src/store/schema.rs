@@ -250,7 +250,8 @@ mod tests {
     #[test]
     fn the_retention_is_read_from_the_engine() {
         let engine = "MergeTree PARTITION BY toDate(time_received) ORDER BY time_received \
-                      TTL time_received + toIntervalSecond(2592000) SETTINGS index_granularity = 8192";
+                      TTL time_received + toIntervalSecond(2592000) \
+                      SETTINGS index_granularity = 8192";
         assert_eq!(retention_of(engine), Some(2_592_000));
         assert_eq!(retention_of("MergeTree ORDER BY x"), None);
     }

@@ -305,7 +305,7 @@ fn remedy(said: &str) -> &'static str {
         ),
         (
             "not libchdb",
-            "set store.embedded.library to libchdb.so 26.7.3, or fetch it with 'cargo xtask engine'",
+            "set store.embedded.library to libchdb.so 26.7.3, or run 'cargo xtask engine'",
         ),
         (
             "CANNOT_MPROTECT",

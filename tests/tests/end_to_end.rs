@@ -131,7 +131,7 @@ fn health_metrics_and_status_tell_the_same_ledger() -> Result<()> {
     let metrics = collector.page("/metrics")?;
     let received: u64 = metrics
         .lines()
-        .filter(|line| line.starts_with("flowsluice_receive_datagrams_total"))
+        .filter(|line| line.starts_with("flowsluice_receive_datagrams_received_total"))
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum();
     assert_eq!(received, sent.datagrams, "in the metrics:\n{metrics}");

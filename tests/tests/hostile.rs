@@ -59,6 +59,11 @@ fn bad_datagrams_are_counted_by_reason_and_good_ones_between_them_are_stored() -
     let Some(settings) = Settings::embedded() else {
         return Ok(());
     };
+    let settings = Settings {
+        // The test waits many times until everything is stored.
+        batch_age: "20ms",
+        ..settings
+    };
     let collector = Collector::start(&settings)?;
     let mut sender = Sender::new(collector.target())?;
     let mut good = 0;
@@ -93,6 +98,11 @@ fn bad_datagrams_are_counted_by_reason_and_good_ones_between_them_are_stored() -
 fn ten_thousand_random_datagrams_neither_crash_it_nor_cost_a_good_flow() -> Result<()> {
     let Some(settings) = Settings::embedded() else {
         return Ok(());
+    };
+    let settings = Settings {
+        // The test waits many times until everything is stored.
+        batch_age: "20ms",
+        ..settings
     };
     let collector = Collector::start(&settings)?;
     let pid = collector.pid();

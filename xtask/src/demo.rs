@@ -197,6 +197,17 @@ impl Plan {
             "the replay ended with {status}\n{}",
             replay.tail(20)
         );
+        for line in replay
+            .output()
+            .lines()
+            .filter(|line| line.contains(" store"))
+        {
+            eprintln!("xtask: {line}");
+        }
+        eprintln!(
+            "xtask: what was left out of them, and why: {}",
+            log.display()
+        );
         Ok(())
     }
 

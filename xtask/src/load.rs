@@ -43,6 +43,9 @@ pub struct Args {
     /// A libchdb.so that is already here; its hash is not checked.
     #[arg(long, value_name = "PATH")]
     library: Option<PathBuf>,
+    /// Further arguments of `flowsluice generate`, for example `--ipv6 0`.
+    #[arg(last = true)]
+    generate: Vec<String>,
 }
 
 /// One second of the run.
@@ -113,7 +116,7 @@ fn send(args: &Args, settings: &Settings, collector: &Collector) -> Result<(Vec<
     let clickhouse = collector.clickhouse()?;
     let engine = collector.status()?.engine_pid().unwrap_or(0);
     let (rate, duration) = (args.rate.to_string(), format!("{}s", args.seconds));
-    let arguments = [
+    let mut arguments = vec![
         "--protocol",
         args.protocol.as_str(),
         "--profile",
@@ -123,6 +126,7 @@ fn send(args: &Args, settings: &Settings, collector: &Collector) -> Result<(Vec<
         "--duration",
         duration.as_str(),
     ];
+    arguments.extend(args.generate.iter().map(String::as_str));
     let log = collector.folder().join("generate.log");
     let mut generator = Generator::start(&settings.binary, collector.target(), &arguments, &log)?;
     let started = Instant::now();

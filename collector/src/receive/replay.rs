@@ -55,6 +55,26 @@ pub struct CaptureCounts {
     pub files_cut: u64,
 }
 
+impl CaptureCounts {
+    /// The sum of these and those of other captures.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            files: self.files + other.files,
+            packets: self.packets + other.packets,
+            datagrams: self.datagrams + other.datagrams,
+            truncated: self.truncated + other.truncated,
+            not_udp: self.not_udp + other.not_udp,
+            unreadable: self.unreadable + other.unreadable,
+            link_unknown: self.link_unknown + other.link_unknown,
+            fragments: self.fragments + other.fragments,
+            fragments_unfinished: self.fragments_unfinished + other.fragments_unfinished,
+            reassembled: self.reassembled + other.reassembled,
+            files_cut: self.files_cut + other.files_cut,
+        }
+    }
+}
+
 /// Why a capture cannot be read. What came before it was handed on.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {

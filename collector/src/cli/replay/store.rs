@@ -1,7 +1,7 @@
 //! Stores the flows of captures, at the time of now or at their own.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use flowsluice::config::Config;
 use flowsluice::decode::{Decoder, FlowSink, Shared};
 use flowsluice::flow::Flow;
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
-use flowsluice::receive::replay::Capture;
+use flowsluice::receive::replay::{Capture, CaptureCounts};
 use flowsluice::units::UnixNanos;
 
 use super::super::storage::Storage;
@@ -27,9 +27,12 @@ const CLOCK_OFFSET_MAX_MS: u64 = 24 * 3600 * 1000;
 pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow::Result<()> {
     config.store.stop_timeout = config.store.stop_timeout.max(STOP_TIMEOUT);
     let now = UnixNanos::now();
-    let shift = match keep_time {
-        true => Shift::NONE,
-        false => Shift::between(last_datagram(&files)?, now),
+    let shifts = match keep_time {
+        true => vec![Shift::NONE; files.len()],
+        false => files
+            .iter()
+            .map(|file| Ok(Shift::between(last_datagram(file)?, now)))
+            .collect::<anyhow::Result<_>>()?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -44,7 +47,7 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
     let mut rows = Rows {
         batcher: Batcher::new(&config.batch, queue),
         counts: WorkerCounts::default(),
-        shift,
+        shift: Shift::NONE,
         expires_s: now
             .seconds()
             .saturating_sub(u32::try_from(config.store.retention.as_secs()).unwrap_or(u32::MAX)),
@@ -53,11 +56,23 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
     // The ports of a capture are those of another collector: no listener restricts them.
     let mut decoder = Decoder::new(&config.decode, &[], Arc::new(Shared::default()));
     let mut counts = WorkerCounts::default();
-    let outcome = Capture::new(files).for_each(&mut |datagram| {
-        rows.wait_for_room();
-        decoder.decode(datagram, &mut counts, &mut rows);
-        decoder.turn();
-    });
+    let mut read = CaptureCounts::default();
+    let mut failure = None;
+    for (file, shift) in files.into_iter().zip(shifts) {
+        rows.shift = shift;
+        let one = Capture::new(vec![file]).for_each(&mut |datagram| {
+            rows.wait_for_room();
+            decoder.decode(datagram, &mut counts, &mut rows);
+            decoder.turn();
+        });
+        match one {
+            Ok(one) => read = read.plus(&one),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
     rows.batcher.finish(&mut rows.counts);
     counts.add(&rows.counts);
     ledger.worker(0).publish(&counts);
@@ -65,7 +80,7 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
     storage.stop(&runtime);
     let snapshot = ledger.snapshot();
     let report = &mut io::stderr();
-    super::summary_of_files(&outcome?, report)?;
+    super::summary_of_files(&read, report)?;
     super::summary_of_flows(&snapshot, report)?;
     writeln!(
         report,
@@ -84,13 +99,16 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
     let lost =
         snapshot.dropped(DropReason::InsertRefused) + snapshot.dropped(DropReason::StoreStopped);
     anyhow::ensure!(lost == 0, "{lost} flows were not stored");
-    Ok(())
+    // What came before the file that cannot be read is stored.
+    failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// When the newest datagram was captured.
-fn last_datagram(files: &[PathBuf]) -> anyhow::Result<UnixNanos> {
+/// When the newest datagram of `file` was captured. Each file moves by itself: captures of different
+/// years are replayed together.
+fn last_datagram(file: &Path) -> anyhow::Result<UnixNanos> {
     let mut last = UnixNanos::default();
-    Capture::new(files.to_vec()).for_each(&mut |datagram| last = last.max(datagram.received))?;
+    Capture::new(vec![file.to_owned()])
+        .for_each(&mut |datagram| last = last.max(datagram.received))?;
     Ok(last)
 }
 

@@ -103,8 +103,8 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
     failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// When the newest datagram of `file` was captured. Each file moves by itself: captures of different
-/// years are replayed together.
+/// When the newest datagram of `file` was captured. Each file moves by itself: captures of
+/// different years are replayed together.
 fn last_datagram(file: &Path) -> anyhow::Result<UnixNanos> {
     let mut last = UnixNanos::default();
     Capture::new(vec![file.to_owned()])

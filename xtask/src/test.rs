@@ -88,10 +88,14 @@ pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> 
     } = counts;
     let minutes = started.elapsed().as_secs_f64() / 60.0;
     eprintln!(
-        "xtask: {passed} tests passed, {failed} failed, {ignored} ignored; kinds that could not \
+        "xtask: {passed} tests passed, {failed} failed, {} ignored; kinds that could not \
          run: {}; {minutes:.1} min",
+        ignored.len(),
         cannot_run.len()
     );
+    for test in &ignored {
+        eprintln!("xtask: ignored: {test}");
+    }
     for reason in &cannot_run {
         eprintln!("xtask: did not run: {reason}");
     }
@@ -102,11 +106,12 @@ pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> 
 }
 
 /// What `cargo test` says of all its programs together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Counts {
     passed: u64,
     failed: u64,
-    ignored: u64,
+    /// Name and reason of each test that is not run unless asked for.
+    ignored: Vec<String>,
 }
 
 /// Runs the command, passes its output on, and adds up its result lines.
@@ -131,6 +136,10 @@ fn counted(command: &mut std::process::Command) -> Result<(Counts, bool)> {
 
 /// `test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s`
 fn count(text: &str, counts: &mut Counts) {
+    let test = text.strip_prefix("test ");
+    if let Some((name, reason)) = test.and_then(|test| test.split_once(" ... ignored")) {
+        counts.ignored.push(format!("{name}{reason}"));
+    }
     let Some((_, figures)) = (text.strip_prefix("test result: ")).and_then(|t| t.split_once(". "))
     else {
         return;
@@ -143,7 +152,6 @@ fn count(text: &str, counts: &mut Counts) {
         match what {
             "passed" => counts.passed += number,
             "failed" => counts.failed += number,
-            "ignored" => counts.ignored += number,
             _ => {}
         }
     }
@@ -166,10 +174,11 @@ mod tests {
             &mut counts,
         );
         count("test a::b ... ok", &mut counts);
+        count("test slow ... ignored, a measurement", &mut counts);
         let expected = Counts {
             passed: 9,
             failed: 3,
-            ignored: 1,
+            ignored: vec!["slow, a measurement".into()],
         };
         assert_eq!(counts, expected);
     }

@@ -1,48 +1,24 @@
-//! Once templates and exporters are known, a datagram is decoded without an allocation.
-#![allow(unsafe_code, reason = "an allocator can only be written so")]
+//! Once templates and exporters are known, a datagram is decoded and its flows are batched without
+//! an allocation.
 
+mod counting;
 mod messages;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use counting::allocations;
+use flowsluice::batch::Batcher;
 use flowsluice::config;
 use flowsluice::decode::{Decoder, FlowSink};
 use flowsluice::flow::Flow;
 use flowsluice::ledger::WorkerCounts;
+use flowsluice::store::{Attempt, Block, Insert, Store};
+use flowsluice::units::UnixNanos;
 use messages::{
     TWENTY_FIELDS, datagram, ipfix, netflow5, netflow9, options_template_v9, set, sflow5, template,
     twenty_field_records,
 };
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-struct CountingAllocator;
-
-// SAFETY: every call is passed on unchanged to `System`, which keeps the contract of `GlobalAlloc`;
-// counting touches no memory that is handed out.
-unsafe impl GlobalAlloc for CountingAllocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises about `layout` are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: `ptr` came from `System` through `alloc` above; the rest is the caller's promise.
-        unsafe { System.realloc(ptr, layout, new_size) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: `ptr` came from `System` through `alloc` above with this `layout`.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 struct Total(u64);
 
@@ -87,19 +63,78 @@ fn a_datagram_of_a_known_exporter_is_decoded_without_an_allocation() {
     let mut total = Total(0);
     let datagrams = datagrams();
     let mut decode = |payload: &[u8]| {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         decoder.decode(&datagram(payload), &mut counts, &mut total);
         // The first makes known, the second is a turn without a datagram: it tells the status.
         decoder.turn();
         decoder.turn();
-        ALLOCATIONS.load(Ordering::Relaxed) - before
+        allocations() - before
     };
     let first: u64 = datagrams.iter().map(|(_, payload)| decode(payload)).sum();
     assert!(first > 0, "the allocator counts");
     for (name, payload) in &datagrams {
-        let allocations: u64 = (0..100).map(|_| decode(payload)).sum();
-        assert_eq!(allocations, 0, "{name}");
+        let taken: u64 = (0..100).map(|_| decode(payload)).sum();
+        assert_eq!(taken, 0, "{name}");
     }
     assert_eq!(counts.datagrams_decoded, (datagrams.len() as u64 - 1) * 101);
     assert!(total.0 > 0, "flows came out");
+}
+
+/// A ClickHouse that takes everything.
+struct Sink;
+
+impl Insert for Sink {
+    fn prepare(&self) -> Attempt<'_> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn insert<'a>(&'a self, _: &'a Block) -> Attempt<'a> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[test]
+fn batches_are_filled_sealed_and_taken_back_without_an_allocation() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let batch = config::Batch {
+        rows_max: 500,
+        ..config::Batch::default()
+    };
+    let counts_of_store = Arc::default();
+    let (store, mut queues) = {
+        let _inside = runtime.enter();
+        let (config, counts) = (config::Store::default(), Arc::clone(&counts_of_store));
+        Store::start_with(Box::new(Sink), &config, counts, 1, &batch)
+    };
+    let mut batcher = Batcher::new(&batch, queues.pop().unwrap());
+    let mut counts = WorkerCounts::default();
+    let mut now = UnixNanos(1_800_000_000_000_000_000);
+    let flow = Flow {
+        mpls_labels: [7; 10],
+        mpls_count: 10,
+        ..Flow::EMPTY
+    };
+    let flows = [flow; 64];
+    let before = allocations();
+    for _ in 0..1000 {
+        // Some batches are sealed full, some by age.
+        batcher.add(&flows, now, &mut counts);
+        now.0 += 300_000_000;
+        batcher.turn(now, &mut counts);
+        while batcher.batches_free() == 0 {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+    batcher.finish(&mut counts);
+    assert_eq!(allocations() - before, 0);
+    assert_eq!(counts.flows_batched, 64_000, "nothing was dropped");
+    assert_eq!(runtime.block_on(store.stop()).flows_lost, 0);
+    let stored = counts_of_store
+        .flows_stored
+        .load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(stored, 64_000);
 }

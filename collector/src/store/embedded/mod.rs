@@ -84,6 +84,7 @@ impl Engine {
         };
         let settings = Settings {
             http,
+            has_tcp: tcp.is_some(),
             memory_max: embedded.memory_max.as_u64(),
             database: &config.database,
             display_name: data_dir::random_hex()?,

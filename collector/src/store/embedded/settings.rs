@@ -1,12 +1,16 @@
 //! ClickHouse's own two files: `config.xml` and `users.xml`.
 //!
 //! ClickHouse's `local` always has a session of the user `default`, without a password, and that
-//! user is one for clients too. Four locks keep everybody else from being it:
-//! 1. The HTTP listener answers nobody who does not name one of our users (`http_handlers`).
-//! 2. Its quota is the two queries that the session itself runs, so a third one is refused.
-//! 3. It is known on loopback addresses only.
-//! 4. It is granted nothing but what these two queries need.
+//! user is one for clients too. These locks keep everybody else from being it:
+//! 1. The HTTP listener answers nobody who does not name one of our users (`http_handlers`). A
+//!    request can do so and still be `default`: basic authentication gives way to `?user=`.
+//! 2. It may have one session, which `local` has. Not with a native listener: there the engine
+//!    aborts when it refuses a session.
+//! 3. Its quota is the two queries that the session runs. Queries without a table are not counted.
+//! 4. It is granted nothing but what these two queries need, and known on loopback only.
 //!
+//! So nobody is `default` by HTTP; with `store.embedded.tcp` a local program can be, and can
+//! evaluate constants on one thread, but reads nothing and stops nothing.
 //! `?user=` in the URL is not taken: the handlers cannot look at it, and addresses get logged.
 
 use std::fmt::Write;
@@ -18,6 +22,8 @@ use crate::config::Secret;
 /// What the two files are made of.
 pub(super) struct Settings<'a> {
     pub http: SocketAddr,
+    /// Whether there is a native listener beside it.
+    pub has_tcp: bool,
     /// Bytes.
     pub memory_max: u64,
     pub database: &'a str,
@@ -143,6 +149,7 @@ impl Settings<'_> {
     fn profiles(&self, xml: &mut String) {
         let query_bytes_max = self.memory_max / 2;
         let reader_bytes_max = self.memory_max / 4 * 3;
+        let sessions = if self.has_tcp { 0 } else { 1 };
         // `readonly` 2 lets a dashboard's client change settings, and the constraints hold those
         // that guard the collector; 0 would mean no limit, hence the minimum.
         let _ = write!(
@@ -150,6 +157,7 @@ impl Settings<'_> {
             "<profiles>\n<default/>\n<writer/>\n<supervisor><max_threads>1</max_threads>\
              </supervisor>\n\
              <session_of_local><max_threads>1</max_threads>\
+             <max_sessions_for_user>{sessions}</max_sessions_for_user>\
              <max_memory_usage>{SESSION_BYTES_MAX}</max_memory_usage><constraints>\
              <max_threads><readonly/></max_threads>\
              <max_memory_usage><readonly/></max_memory_usage>\
@@ -244,6 +252,7 @@ fn writer_grants(database: &str) -> Vec<String> {
     let mut grants = vec![
         format!("GRANT {inside} ON {database}.*"),
         "GRANT SELECT ON system.*".into(),
+        "GRANT SYSTEM RELOAD DICTIONARY ON *.*".into(),
         // A view is made to run as its maker.
         format!("GRANT SET DEFINER ON {WRITER}"),
     ];
@@ -335,6 +344,7 @@ mod tests {
     fn settings() -> Settings<'static> {
         Settings {
             http: SocketAddr::from(([127, 0, 0, 1], 8123)),
+            has_tcp: false,
             memory_max: 2 << 30,
             database: "flow`s",
             display_name: "name".into(),

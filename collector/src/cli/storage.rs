@@ -105,7 +105,10 @@ impl Storage {
                 user: asked.user.clone(),
                 engine_pid: engine.as_ref().and_then(|engine| engine.pid()),
                 engine_restarts: engine.as_ref().map_or(0, |engine| engine.restarts()),
-                ready: *ready.borrow(),
+                // A child that hangs refuses nothing, and an idle collector inserts nothing.
+                ready: *ready.borrow()
+                    && (kind == StoreKind::Server
+                        || engine.as_ref().is_some_and(|engine| engine.is_ready())),
             }
         })
     }

@@ -193,7 +193,7 @@ fn values_without_meaning_are_all_told() {
          f.toml:8: batch.per_worker: found 1; allowed: 2 to 64\n\
          f.toml:10: decode.protocols: empty, so every datagram would be dropped; name at least \
          one protocol, or leave the key away for all of them\n\
-         f.toml:12: store.retention: found 10m; allowed: 1h to 36500days\n\
+         f.toml:12: store.retention: found 10m; allowed: 1h to 20000days\n\
          f.toml:14: log.level: found \"inof\"; allowed: error, warn, info, debug, trace, off, or \
          a filter such as \"info,flowsluice::store=debug\""
     );

@@ -18,6 +18,9 @@ pub const WORKERS_MAX: usize = 256;
 pub const LISTENERS_MAX: usize = 64;
 /// Most rows of a block; ClickHouse cuts an insert into blocks of about this many.
 pub const BATCH_ROWS_MAX: usize = 1_048_576;
+/// Longest retention. `time_received` is a DateTime, which ends in 2106: an expiry after that wraps
+/// around and drops the row at once. 54 years are safe until 2051.
+const RETENTION_MAX: Duration = Duration::from_secs(20_000 * 24 * 3600);
 /// Most datagrams of one turn.
 pub const BURST_MAX: usize = 4096;
 
@@ -227,11 +230,7 @@ impl Problems {
             self.0.push(problem.with("store.password_file"));
         }
         let hour = Duration::from_secs(3600);
-        self.time(
-            "store.retention",
-            store.retention,
-            hour..=hour * 24 * 36_500,
-        );
+        self.time("store.retention", store.retention, hour..=RETENTION_MAX);
         let queue = ByteSize::mib(1)..=ByteSize::gib(1024);
         self.bytes("store.queue_max", store.queue_max, queue);
         self.count("store.inserts", store.inserts, 1..=64);

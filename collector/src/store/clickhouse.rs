@@ -57,6 +57,8 @@ impl ClickHouse {
             .with_setting("async_insert", "0")
             .with_setting("wait_end_of_query", "1")
             .with_setting("insert_deduplication_token", &*block.token)
+            // A replay may span more days than the hundred partitions that are allowed by default.
+            .with_setting("max_partitions_per_insert_block", "0")
             // What hangs on the table takes a repeated block once as well.
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
         insert.send(block.compressed.clone()).await?;

@@ -71,8 +71,8 @@ impl InsertError {
         let code = exception_code(text);
         let failure = match code {
             Some(code) => failure_of(code, &message),
-            None if text.starts_with('5') => Failure::Outage,
-            None => Failure::Unclear,
+            // Something between us and ClickHouse spoke: that is no verdict on the block.
+            None => Failure::Outage,
         };
         Self {
             failure,
@@ -130,8 +130,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Longest message that is kept of an exception.
 const MESSAGE_MAX: usize = 300;
 
-/// The first line without ClickHouse's version, cut to [`MESSAGE_MAX`].
+/// The first line without ClickHouse's version, cut to [`MESSAGE_MAX`]; the title of a page.
 fn short(text: &str) -> String {
+    let title = text.split_once("<title>").map(|(_, rest)| rest);
+    let title = title.and_then(|rest| rest.split_once("</title>"));
+    let text = title.map_or(text, |(title, _)| title);
     let line = text.lines().next().unwrap_or_default();
     let line = line.split(" (version ").next().unwrap_or(line);
     line.chars().take(MESSAGE_MAX).collect()
@@ -194,8 +197,16 @@ mod tests {
             class("Code: 9999. DB::Exception: of tomorrow"),
             Failure::Unclear
         );
-        assert_eq!(class("502 Bad Gateway"), Failure::Outage);
-        assert_eq!(class("413 Payload Too Large"), Failure::Unclear);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_clickhouses_is_an_outage_and_told_without_its_markup() {
+        let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
+                    <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
+        let error = InsertError::exception(page);
+        assert_eq!(error.failure, Failure::Outage);
+        assert_eq!(error.to_string(), "502 Bad Gateway");
+        assert_eq!(InsertError::exception("").failure, Failure::Outage);
     }
 
     #[test]

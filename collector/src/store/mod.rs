@@ -147,8 +147,8 @@ impl Store {
             tokio::spawn(task.run())
         });
         let encoders = encoders.collect();
-        let sender = Sender::new(target, Arc::clone(&counts));
-        let sender = tokio::spawn(sender.run(blocks, inserts, set_ready, phase.subscribe()));
+        let sender = Sender::new(target, Arc::clone(&counts), set_ready);
+        let sender = tokio::spawn(sender.run(blocks, inserts, phase.subscribe()));
         let store = Self {
             counts,
             phase,
@@ -160,7 +160,8 @@ impl Store {
         (store, queues)
     }
 
-    /// True once ClickHouse answered and has the schema.
+    /// True while ClickHouse has the schema and takes inserts; false at the start, and when they
+    /// have failed for some seconds.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         *self.ready.borrow()

@@ -138,9 +138,12 @@ impl Place<'_> {
             return Ok(());
         };
         if found != wanted {
+            // Not waited for: ClickHouse goes through the existing parts by itself, and inserts
+            // need not stand still for it.
             self.run(&self.fill_in(
                 "ALTER TABLE {database}.flows \
-                 MODIFY TTL time_received + toIntervalSecond({retention_seconds})",
+                 MODIFY TTL time_received + toIntervalSecond({retention_seconds}) \
+                 SETTINGS alter_sync = 0",
             ))
             .await?;
             info!(from_s = found, to_s = wanted, "retention changed");

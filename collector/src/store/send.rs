@@ -25,11 +25,16 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// A ClickHouse that is being started with the collector is not trouble for this long.
 const STARTING_MAX: Duration = Duration::from_secs(3);
 
+/// Inserts that fail for longer than this make the collector unready.
+const UNREADY_AFTER: Duration = Duration::from_secs(2);
+
 /// Everything that inserts share.
 pub(super) struct Sender {
     target: Box<dyn Insert>,
     counts: Arc<StoreCounts>,
     trouble: Mutex<Trouble>,
+    /// True while ClickHouse has the schema and takes inserts.
+    ready: watch::Sender<bool>,
 }
 
 /// What was logged of failures.
@@ -45,11 +50,16 @@ struct Trouble {
 }
 
 impl Sender {
-    pub(super) fn new(target: Box<dyn Insert>, counts: Arc<StoreCounts>) -> Arc<Self> {
+    pub(super) fn new(
+        target: Box<dyn Insert>,
+        counts: Arc<StoreCounts>,
+        ready: watch::Sender<bool>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             target,
             counts,
             trouble: Mutex::default(),
+            ready,
         })
     }
 
@@ -59,11 +69,10 @@ impl Sender {
         self: Arc<Self>,
         mut blocks: mpsc::UnboundedReceiver<Block>,
         inserts: usize,
-        ready: watch::Sender<bool>,
         mut phase: watch::Receiver<Phase>,
     ) {
         tokio::select! {
-            () = self.prepare() => { ready.send_replace(true); }
+            () = self.prepare() => { self.ready.send_replace(true); }
             () = over(&mut phase) => return,
         }
         let mut under_way = JoinSet::new();
@@ -130,6 +139,9 @@ impl Sender {
             }
             self.counts.inserts_retried.fetch_add(1, Ordering::Relaxed);
             self.trouble().report(&error, "insert failed, trying again");
+            if self.trouble().lasts() >= UNREADY_AFTER {
+                self.ready.send_replace(false);
+            }
             pause.wait().await;
         }
     }
@@ -152,6 +164,8 @@ impl Sender {
         counts.insert_nanos.fetch_add(nanos, Ordering::Relaxed);
         counts.stored(*rows);
         self.trouble().over();
+        self.ready
+            .send_if_modified(|ready| !std::mem::replace(ready, true));
     }
 
     fn refused(&self, block: &Block, error: &InsertError) {
@@ -188,6 +202,11 @@ impl Trouble {
         let due = is_due(&mut self.last_told, now);
         self.told |= due;
         due.then(|| (now - since).as_secs())
+    }
+
+    /// How long no insert was acknowledged although one was tried.
+    fn lasts(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn refused(&mut self, rows: u64, error: &InsertError) {

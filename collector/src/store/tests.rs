@@ -105,11 +105,11 @@ impl Rig {
         self.ledger.worker(0).publish(&self.counts);
     }
 
-    /// Waits for what the other tasks do, two seconds at most.
+    /// Waits for what the other tasks do, ten seconds at most.
     async fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !done(self) {
-            assert!(began.elapsed() < Duration::from_secs(2), "in vain: {what}");
+            assert!(began.elapsed() < Duration::from_secs(10), "in vain: {what}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -382,4 +382,22 @@ fn the_memory_of_the_default_batches_is_what_the_configuration_says() {
     let config = config::Batch::default();
     let bytes = Batch::memory_bytes_for(config.rows_max);
     assert!(bytes < config.rows_max * 320, "{bytes}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_whose_inserts_fail_for_seconds_is_not_ready_until_one_succeeds() {
+    let outages = (0..7).map(|_| InsertError::outage("connection refused"));
+    let target = Scripted {
+        answers: Mutex::new(outages.collect()),
+        ..Scripted::default()
+    };
+    let mut rig = Rig::new(target, |_| {});
+    rig.until("prepared", |rig| rig.store.is_ready()).await;
+    rig.add(ROWS_MAX);
+    rig.until("unready", |rig| !rig.store.is_ready()).await;
+    assert_eq!(rig.stored(), 0);
+    rig.target.answers.lock().unwrap().clear();
+    rig.until("stored", |rig| rig.stored() == ROWS_MAX as u64)
+        .await;
+    rig.until("ready again", |rig| rig.store.is_ready()).await;
 }

@@ -3,7 +3,7 @@
 //! In: `[store.embedded]`. Out: an [`Endpoint`] that is spoken to like any server. Owner: one
 //! thread, which starts `flowsluice engine` as a child, watches it and starts it again with
 //! back-off when it dies. The child never outlives this process. Nobody gets in without a
-//! password: `settings` tells how the passwordless user that ClickHouse's `local` needs is shut out.
+//! password: `settings` tells how the passwordless user of ClickHouse's `local` is shut out.
 //!
 //! ```text
 //! data_dir/                 0750
@@ -169,7 +169,8 @@ impl Engine {
         self.shared.wait_ready(timeout)
     }
 
-    /// Ends ClickHouse and waits until it is gone: a fraction of a second as a rule, 10 s at most.
+    /// Ends ClickHouse and waits until it is gone: a fraction of a second as a rule, about 2 s
+    /// when clients hold connections, 6 s at most.
     pub fn stop(mut self) {
         self.end();
     }

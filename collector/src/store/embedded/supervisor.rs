@@ -306,7 +306,7 @@ fn remedy(said: &str) -> &'static str {
         ),
         (
             "not libchdb",
-            "this is not the engine: fetch it with 'cargo xtask engine' or set store.embedded.library",
+            "fetch libchdb.so with 'cargo xtask engine' or set store.embedded.library",
         ),
         (
             "CANNOT_MPROTECT",

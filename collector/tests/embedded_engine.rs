@@ -490,6 +490,37 @@ fn stopped_engine_leaves_no_process_and_starts_again_with_its_data_and_passwords
 }
 
 #[test]
+fn stopping_is_quick_while_a_client_asks_and_another_one_keeps_its_connection() {
+    let Some(library) = library() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let engine = started(&config(library, home.path()));
+    let writer = engine.endpoint();
+    let mut idle = TcpStream::connect(writer.url.strip_prefix("http://").unwrap()).unwrap();
+    idle.write_all(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    idle.read_exact(&mut [0; 12]).unwrap();
+    let asking = std::thread::spawn(move || {
+        let endless = "SELECT count() FROM system.numbers WHERE NOT ignore(number)";
+        ask(&writer, endless).0
+    });
+    let running = "SELECT count() FROM system.processes WHERE user = 'writer'";
+    assert!(within(Duration::from_secs(10), || run(
+        &engine.reader(),
+        running
+    ) != "0\n"));
+    let pid = engine.pid().unwrap();
+    let began = Instant::now();
+    engine.stop();
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert_ne!(asking.join().unwrap(), 200);
+}
+
+#[test]
 fn engine_is_found_by_another_process_only_while_it_runs() {
     let Some(library) = library() else { return };
     let home = tempfile::tempdir().unwrap();

@@ -169,7 +169,8 @@ impl Engine {
         self.shared.wait_ready(timeout)
     }
 
-    /// Ends ClickHouse and waits until it is gone: a fraction of a second as a rule, 10 s at most.
+    /// Ends ClickHouse and waits until it is gone: a fraction of a second as a rule, about 2 s
+    /// when clients hold connections, 6 s at most.
     pub fn stop(mut self) {
         self.end();
     }

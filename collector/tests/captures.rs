@@ -186,6 +186,7 @@ fn differences(record: &Map<String, Value>, row: &Flow) -> Vec<String> {
 
 /// Both sides of one value as text; `None` when the row has no place for it, or a better element
 /// of the same record fills that place.
+#[expect(clippy::too_many_lines, reason = "a table, one arm a name")]
 fn compare(
     record: &Map<String, Value>,
     name: &str,

@@ -62,6 +62,28 @@ impl MemorySum {
 /// Adds up what `config` takes with `workers` workers.
 #[must_use]
 pub fn sum(config: &Config, workers: usize) -> MemorySum {
+    let workers = (workers as u64, "workers");
+    let mut lines = collector_lines(config, workers);
+    let Config { receive, store, .. } = config;
+    let sockets = [
+        workers,
+        (receive.listeners.len() as u64, "listeners"),
+        (receive.socket_buffer.as_u64(), "B"),
+    ];
+    lines.push(Line::product(Owner::Kernel, "socket buffers", &sockets));
+    if store.url.is_none() {
+        lines.push(Line {
+            owner: Owner::ClickHouse,
+            what: "embedded ClickHouse",
+            how: "store.embedded.memory_max".into(),
+            bytes: store.embedded.memory_max.as_u64(),
+        });
+    }
+    MemorySum { lines }
+}
+
+/// What the collector's own process takes.
+fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     let Config {
         receive,
         decode,
@@ -69,7 +91,45 @@ pub fn sum(config: &Config, workers: usize) -> MemorySum {
         store,
         ..
     } = config;
-    let line = |owner, what, parts: &[(u64, &str)]| {
+    let n = |count: usize| count as u64;
+    let receiver = (n(receive::memory_bytes(receive)), "B");
+    // A block that compresses badly is as large as the batch it is made of.
+    let rows = (batch::Batch::memory_bytes_for(batch.rows_max) as u64, "B");
+    let batches = [workers, (n(batch.per_worker), "batches"), rows];
+    let blocks = [(n(store.inserts), "inserts"), rows];
+    let exporters = [
+        workers,
+        (n(decode.exporters_max), "exporters"),
+        (EXPORTER_BYTES, "B"),
+    ];
+    let templates = [
+        (n(decode.templates_max), "templates"),
+        (TEMPLATE_BYTES, "B"),
+    ];
+    vec![
+        Line {
+            owner: Owner::Collector,
+            what: "code, stacks, HTTP",
+            how: String::new(),
+            bytes: BASE_BYTES,
+        },
+        Line::product(Owner::Collector, "datagram buffers", &[workers, receiver]),
+        Line::product(Owner::Collector, "batches", &batches),
+        Line::product(Owner::Collector, "blocks being encoded", &blocks),
+        Line::product(Owner::CollectorAtMost, "exporters", &exporters),
+        Line::product(Owner::CollectorAtMost, "templates", &templates),
+        Line {
+            owner: Owner::CollectorAtMost,
+            what: "blocks waiting for ClickHouse",
+            how: "store.queue_max".into(),
+            bytes: store.queue_max.as_u64(),
+        },
+    ]
+}
+
+impl Line {
+    /// The product of `parts`: how many of what, the last one in bytes (`B`).
+    fn product(owner: Owner, what: &'static str, parts: &[(u64, &str)]) -> Self {
         let how: Vec<_> = parts
             .iter()
             .map(|(n, unit)| match *unit {
@@ -78,7 +138,7 @@ pub fn sum(config: &Config, workers: usize) -> MemorySum {
                 unit => format!("{n} {unit}"),
             })
             .collect();
-        Line {
+        Self {
             owner,
             what,
             how: how.join(" x "),
@@ -86,82 +146,7 @@ pub fn sum(config: &Config, workers: usize) -> MemorySum {
                 .iter()
                 .fold(1, |product, (n, _)| product.saturating_mul(*n)),
         }
-    };
-    let n = |count: usize| count as u64;
-    let workers = (n(workers), "workers");
-    let receiver_bytes = n(receive::memory_bytes(receive));
-    // A block that compresses badly is as large as the batch it is made of.
-    let batch_bytes = batch::Batch::memory_bytes_for(batch.rows_max) as u64;
-    let mut lines = vec![
-        Line {
-            how: String::new(),
-            ..line(Owner::Collector, "code, stacks, HTTP", &[(BASE_BYTES, "")])
-        },
-        line(
-            Owner::Collector,
-            "datagram buffers",
-            &[workers, (receiver_bytes, "B")],
-        ),
-        line(
-            Owner::Collector,
-            "batches",
-            &[
-                workers,
-                (n(batch.per_worker), "batches"),
-                (batch_bytes, "B"),
-            ],
-        ),
-        line(
-            Owner::Collector,
-            "blocks being encoded",
-            &[(n(store.inserts), "inserts"), (batch_bytes, "B")],
-        ),
-        line(
-            Owner::CollectorAtMost,
-            "exporters",
-            &[
-                workers,
-                (n(decode.exporters_max), "exporters"),
-                (EXPORTER_BYTES, "B"),
-            ],
-        ),
-        line(
-            Owner::CollectorAtMost,
-            "templates",
-            &[
-                (n(decode.templates_max), "templates"),
-                (TEMPLATE_BYTES, "B"),
-            ],
-        ),
-        Line {
-            how: "store.queue_max".into(),
-            ..line(
-                Owner::CollectorAtMost,
-                "blocks waiting for ClickHouse",
-                &[(store.queue_max.as_u64(), "")],
-            )
-        },
-        line(
-            Owner::Kernel,
-            "socket buffers",
-            &[
-                workers,
-                (n(receive.listeners.len()), "listeners"),
-                (receive.socket_buffer.as_u64(), "B"),
-            ],
-        ),
-    ];
-    if store.url.is_none() {
-        lines.push(Line {
-            how: "store.embedded.memory_max".into(),
-            ..line(
-                Owner::ClickHouse,
-                "embedded ClickHouse",
-                &[(store.embedded.memory_max.as_u64(), "")],
-            )
-        });
     }
-    MemorySum { lines }
 }
 
 impl fmt::Display for MemorySum {

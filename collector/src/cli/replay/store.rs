@@ -1,6 +1,6 @@
 //! Stores the flows of captures, at the time of now or at their own.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use flowsluice::config::Config;
 use flowsluice::decode::{Decoder, FlowSink, Shared};
 use flowsluice::flow::Flow;
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
-use flowsluice::receive::replay::{Capture, CaptureCounts};
+use flowsluice::receive::replay::{Capture, CaptureCounts, CaptureError};
 use flowsluice::units::UnixNanos;
 
 use super::super::storage::Storage;
@@ -53,54 +53,29 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
             .saturating_sub(u32::try_from(config.store.retention.as_secs()).unwrap_or(u32::MAX)),
         expired: 0,
     };
-    // The ports of a capture are those of another collector: no listener restricts them.
-    let mut decoder = Decoder::new(&config.decode, &[], Arc::new(Shared::default()));
-    let mut counts = WorkerCounts::default();
-    let mut read = CaptureCounts::default();
-    let mut failure = None;
-    for (file, shift) in files.into_iter().zip(shifts) {
-        rows.shift = shift;
-        let one = Capture::new(vec![file]).for_each(&mut |datagram| {
-            rows.wait_for_room();
-            decoder.decode(datagram, &mut counts, &mut rows);
-            decoder.turn();
-        });
-        match one {
-            Ok(one) => read = read.plus(&one),
-            Err(error) => {
-                failure = Some(error);
-                break;
-            }
-        }
-    }
-    rows.batcher.finish(&mut rows.counts);
-    counts.add(&rows.counts);
-    ledger.worker(0).publish(&counts);
+    let (read, outcome) = rows.decode(files.into_iter().zip(shifts), &config, &ledger);
     let database = storage.endpoint.database.clone();
     storage.stop(&runtime);
     let snapshot = ledger.snapshot();
-    let report = &mut io::stderr();
-    super::summary_of_files(&read, report)?;
-    super::summary_of_flows(&snapshot, report)?;
-    writeln!(
-        report,
+    super::summary_of_files(&read, &mut io::stderr())?;
+    super::summary_of_flows(&snapshot, &mut io::stderr())?;
+    eprintln!(
         "replay: {} flows stored in {database}.flows",
         snapshot.store.flows_stored
-    )?;
+    );
     if rows.expired > 0 {
-        writeln!(
-            report,
+        eprintln!(
             "replay: {} of them are older than store.retention ({}); ClickHouse drops such rows as \
              it inserts them, so leave out --keep-time or raise store.retention",
             rows.expired,
             humantime::format_duration(config.store.retention)
-        )?;
+        );
     }
     let lost =
         snapshot.dropped(DropReason::InsertRefused) + snapshot.dropped(DropReason::StoreStopped);
     anyhow::ensure!(lost == 0, "{lost} flows were not stored");
     // What came before the file that cannot be read is stored.
-    failure.map_or(Ok(()), |error| Err(error.into()))
+    Ok(outcome?)
 }
 
 /// When the newest datagram of `file` was captured. Each file moves by itself: captures of
@@ -184,6 +159,40 @@ struct Rows {
 }
 
 impl Rows {
+    /// Decodes one capture after the other, with one decoder: a template may stand in an earlier
+    /// file. Ends at a capture that cannot be read.
+    fn decode(
+        &mut self,
+        captures: impl Iterator<Item = (PathBuf, Shift)>,
+        config: &Config,
+        ledger: &Ledger,
+    ) -> (CaptureCounts, Result<(), CaptureError>) {
+        // The ports of a capture are those of another collector: no listener restricts them.
+        let mut decoder = Decoder::new(&config.decode, &[], Arc::new(Shared::default()));
+        let mut counts = WorkerCounts::default();
+        let mut read = CaptureCounts::default();
+        let mut outcome = Ok(());
+        for (file, shift) in captures {
+            self.shift = shift;
+            let one = Capture::new(vec![file]).for_each(&mut |datagram| {
+                self.wait_for_room();
+                decoder.decode(datagram, &mut counts, self);
+                decoder.turn();
+            });
+            match one {
+                Ok(one) => read = read.plus(&one),
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        self.batcher.finish(&mut self.counts);
+        counts.add(&self.counts);
+        ledger.worker(0).publish(&counts);
+        (read, outcome)
+    }
+
     /// One batch more than the open one takes whatever a datagram may hold.
     fn wait_for_room(&self) {
         while self.batcher.batches_free() == 0 {

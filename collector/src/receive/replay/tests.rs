@@ -342,6 +342,7 @@ fn big_endian_and_nanosecond_captures_are_read() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one file, block by block")]
 fn pcapng_interfaces_have_their_own_link_type_clock_and_offset() {
     for big_endian in [false, true] {
         let half = |n: u16| match big_endian {

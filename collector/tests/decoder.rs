@@ -110,6 +110,36 @@ fn netflow5_header_count_larger_than_payload_is_truncated() {
 }
 
 #[test]
+fn what_a_header_announces_beyond_its_protocol_is_not_believed() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.decode(&netflow5(u16::MAX, 2, 0)).len(), 2);
+    assert_eq!(bench.dropped(DropReason::RecordTruncated), 28);
+    assert_eq!(bench.counts.records_present, 30);
+    // Some exporters send more than 30, and they are all there.
+    assert_eq!(bench.decode(&netflow5(40, 40, 0)).len(), 40);
+    assert_eq!(bench.decode(&netflow5(u16::MAX, 40, 0)).len(), 40);
+    assert_eq!(bench.dropped(DropReason::RecordTruncated), 28);
+}
+
+#[test]
+fn a_set_that_announces_far_more_than_its_message_lacks_one_record() {
+    for (template_set, options) in [
+        (set(0, &template(256, &[(1, 1)])), 0),
+        (set(1, &options_template_v9(256, &[(1, 1)], &[(48, 1)])), 2),
+    ] {
+        let mut bench = Bench::new();
+        let mut data = set(256, &[1, 2, 3, 4, 5]);
+        data[2..4].copy_from_slice(&u16::MAX.to_be_bytes());
+        bench.decode(&netflow9(&[template_set, data]));
+        let counts = bench.counts;
+        assert_eq!(counts.options_records, options);
+        assert_eq!(counts.records_present, counts.records_decoded + 1);
+        assert_eq!(bench.dropped(DropReason::RecordTruncated), 1);
+        assert_eq!(bench.dropped(DropReason::SetMalformed), 1);
+    }
+}
+
+#[test]
 fn data_set_before_its_template_in_one_datagram_is_decoded() {
     let mut bench = Bench::new();
     let data = set(256, &twenty_field_records(2));

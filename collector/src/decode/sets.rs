@@ -178,7 +178,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
 
     fn templates_full(&self) -> bool {
         self.domain.learned().templates() >= self.limits.per_domain
-            || self.shared.templates() + self.domain.templates_new() >= self.limits.all
+            || !self.domain.has_room_among_all(self.limits.all, self.shared)
     }
 
     /// The records of a data set; false when its template is not known.

@@ -56,7 +56,8 @@ fn fields(payload: &[u8]) -> Option<Header<'_>> {
 }
 
 /// Decodes the records. The header's count says how many there are: those that the datagram lacks
-/// are counted as truncated, as far as a datagram may have them at all; bytes after the last one are not looked at.
+/// are counted as truncated, as far as a datagram may have them at all; bytes after the last one
+/// are not looked at.
 pub fn decode<S: FlowSink>(
     header: &Header<'_>,
     domain: &mut Domain,

@@ -78,7 +78,7 @@ drop_reasons! {
     VersionUnknown = (Datagram, "version_unknown"),
     /// The protocol is switched off, globally or on this port.
     ProtocolDisabled = (Datagram, "protocol_disabled"),
-    /// More exporters and domains than `decode.exporters_max`.
+    /// More exporters and domains than `decode.exporters_max`, or than a source's share of them.
     ExporterLimit = (Datagram, "exporter_limit"),
     /// The header contradicts the datagram (IPFIX length, sFlow address type).
     HeaderMalformed = (Datagram, "header_malformed"),

@@ -2,12 +2,15 @@
 
 mod messages;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use flowsluice::config::{self, Protocol};
 use flowsluice::decode::{Decoder, Shared};
 use flowsluice::flow::{Direction, Flow, FlowType, SamplingSource};
 use flowsluice::ledger::{DropReason, WorkerCounts};
+use flowsluice::receive::Datagram;
+use flowsluice::units::UnixNanos;
 use messages::{
     EXPORT_S, RECEIVED, Rows, TWENTY_FIELDS, datagram, ipfix, netflow5, netflow9,
     options_template_ipfix, options_template_v9, set, sflow5, template, twenty_field_records,
@@ -39,12 +42,25 @@ impl Bench {
 
     /// Decodes and returns the new rows; the ledger must agree.
     fn decode(&mut self, payload: &[u8]) -> Vec<Flow> {
+        self.take(&datagram(payload))
+    }
+
+    /// The same for a datagram from `source` that arrives `after_ms` after the others.
+    fn decode_of(&mut self, source: Ipv4Addr, after_ms: u64, payload: &[u8]) -> Vec<Flow> {
+        self.take(&Datagram {
+            source: source.into(),
+            received: UnixNanos(RECEIVED.0 + after_ms * 1_000_000),
+            ..datagram(payload)
+        })
+    }
+
+    fn take(&mut self, datagram: &Datagram<'_>) -> Vec<Flow> {
         let Self {
             decoder,
             counts,
             rows,
         } = self;
-        decoder.decode(&datagram(payload), counts, rows);
+        decoder.decode(datagram, counts, rows);
         decoder.turn();
         assert_eq!(unaccounted(counts), 0, "{counts:?}");
         std::mem::take(&mut rows.0)
@@ -107,6 +123,36 @@ fn netflow5_header_count_larger_than_payload_is_truncated() {
     let mut bench = Bench::new();
     assert_eq!(bench.decode(&netflow5(30, 2, 0)).len(), 2);
     assert_eq!(bench.dropped(DropReason::RecordTruncated), 28);
+}
+
+#[test]
+fn what_a_header_announces_beyond_its_protocol_is_not_believed() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.decode(&netflow5(u16::MAX, 2, 0)).len(), 2);
+    assert_eq!(bench.dropped(DropReason::RecordTruncated), 28);
+    assert_eq!(bench.counts.records_present, 30);
+    // Some exporters send more than 30, and they are all there.
+    assert_eq!(bench.decode(&netflow5(40, 40, 0)).len(), 40);
+    assert_eq!(bench.decode(&netflow5(u16::MAX, 40, 0)).len(), 40);
+    assert_eq!(bench.dropped(DropReason::RecordTruncated), 28);
+}
+
+#[test]
+fn a_set_that_announces_far_more_than_its_message_lacks_one_record() {
+    for (template_set, options) in [
+        (set(0, &template(256, &[(1, 1)])), 0),
+        (set(1, &options_template_v9(256, &[(1, 1)], &[(48, 1)])), 2),
+    ] {
+        let mut bench = Bench::new();
+        let mut data = set(256, &[1, 2, 3, 4, 5]);
+        data[2..4].copy_from_slice(&u16::MAX.to_be_bytes());
+        bench.decode(&netflow9(&[template_set, data]));
+        let counts = bench.counts;
+        assert_eq!(counts.options_records, options);
+        assert_eq!(counts.records_present, counts.records_decoded + 1);
+        assert_eq!(bench.dropped(DropReason::RecordTruncated), 1);
+        assert_eq!(bench.dropped(DropReason::SetMalformed), 1);
+    }
 }
 
 #[test]
@@ -538,18 +584,169 @@ fn exporters_and_templates_are_bounded() {
         .map(|id| set(2, &template(id, &[(1, 4)])))
         .collect();
     for domain in 1..=3 {
-        let mut payload = ipfix(&three);
+        let mut payload = ipfix(&[three.concat(), set(256, &[0; 4])]);
         payload[15] = domain;
         bench.decode(&payload);
     }
     assert_eq!(bench.dropped(DropReason::ExporterLimit), 1);
     assert_eq!(bench.dropped(DropReason::TemplateLimit), 1 + 2);
+    assert_eq!(bench.counts.flows_decoded, 2);
     // Another worker has no room for them either.
     let mut second = Bench::with(&config, shared);
     let mut payload = ipfix(&three);
     payload[15] = 9;
     second.decode(&payload);
     assert_eq!(second.dropped(DropReason::ExporterLimit), 1);
+}
+
+/// A NetFlow v9 header of source `id` and nothing else.
+fn bare(id: u32) -> Vec<u8> {
+    let mut payload = netflow9(&[]);
+    payload[16..20].copy_from_slice(&id.to_be_bytes());
+    payload
+}
+
+fn host(n: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x0a00_0000 + n)
+}
+
+#[test]
+fn five_thousand_domains_of_one_source_do_not_lock_out_the_others_nor_itself() {
+    let shared = Arc::<Shared>::default();
+    let mut bench = Bench::with(&config::Decode::default(), Arc::clone(&shared));
+    for id in 0..5000 {
+        bench.decode_of(host(1), 0, &bare(id));
+    }
+    assert_eq!(bench.counts.datagrams_decoded, 4096 / 16 + 1);
+    bench.decoder.turn();
+    assert_eq!(shared.exporters().len(), 4096 / 16);
+    let real = netflow9(&[twenty_field_template(), set(256, &twenty_field_records(2))]);
+    assert_eq!(bench.decode_of(host(2), 0, &real).len(), 2);
+    assert_eq!(bench.decode_of(host(1), 1000, &real).len(), 2);
+}
+
+#[test]
+fn invented_sources_do_not_lock_out_a_real_exporter() {
+    let config = config::Decode::default();
+    let shared = Arc::<Shared>::default();
+    let mut bench = Bench::with(&config, Arc::clone(&shared));
+    let mut second = Bench::with(&config, Arc::clone(&shared));
+    let data = netflow9(&[set(256, &twenty_field_records(2))]);
+    let real = netflow9(&[twenty_field_template(), set(256, &twenty_field_records(2))]);
+    bench.decode_of(host(0), 0, &real);
+    for n in 1..=5000 {
+        // One a millisecond.
+        let by = if n % 2 == 0 { &mut bench } else { &mut second };
+        by.decode_of(host(n), n.into(), &bare(7));
+    }
+    assert!(bench.dropped(DropReason::ExporterLimit) > 0, "it was full");
+    assert_eq!(bench.decode_of(host(9000), 6000, &real).len(), 2);
+    assert_eq!(bench.decode_of(host(0), 6000, &data).len(), 2, "known");
+    assert_eq!(second.decode_of(host(9000), 6000, &data).len(), 2);
+    assert_eq!(shared.templates(), 2);
+    for by in [&mut bench, &mut second] {
+        by.decoder.turn();
+        by.decoder.turn();
+    }
+    assert_eq!(shared.exporters().len(), 4096);
+}
+
+#[test]
+fn a_search_for_somebody_to_evict_happens_at_most_every_ten_milliseconds() {
+    let config = config::Decode {
+        exporters_max: 4,
+        ..Default::default()
+    };
+    let mut bench = Bench::with(&config, Arc::default());
+    for n in 0..1000 {
+        bench.decode_of(host(n), 0, &bare(7));
+    }
+    assert_eq!(bench.dropped(DropReason::ExporterLimit), 1000 - 4 - 1);
+    for n in 0..1000 {
+        bench.decode_of(host(2000 + n), 1 + u64::from(n), &bare(7));
+    }
+    assert!(bench.counts.datagrams_decoded <= 4 + 1 + 100);
+}
+
+#[test]
+fn an_exporter_with_flows_keeps_its_place_for_ten_minutes_of_silence() {
+    const MINUTE_MS: u64 = 60_000;
+    let config = config::Decode {
+        exporters_max: 2,
+        ..Default::default()
+    };
+    let shared = Arc::<Shared>::default();
+    let mut bench = Bench::with(&config, Arc::clone(&shared));
+    let mut second = Bench::with(&config, Arc::clone(&shared));
+    let template = twenty_field_template();
+    let data = netflow9(&[set(256, &twenty_field_records(1))]);
+    let real = netflow9(&[template.clone(), set(256, &twenty_field_records(1))]);
+    bench.decode_of(host(1), 0, &real);
+    bench.decode_of(host(2), 0, &real);
+    assert_eq!(second.decode_of(host(1), 1, &data).len(), 1);
+    assert_eq!(bench.decode_of(host(3), 9 * MINUTE_MS, &real).len(), 0);
+    assert_eq!(bench.dropped(DropReason::ExporterLimit), 1);
+    // Host 2 is heard again, by the other worker; host 1 has been silent for longer.
+    assert_eq!(second.decode_of(host(2), 9 * MINUTE_MS, &data).len(), 1);
+    assert_eq!(bench.decode_of(host(3), 11 * MINUTE_MS, &real).len(), 1);
+    assert_eq!(shared.templates(), 2);
+    // Both workers have forgotten it: it is a new one, for which there is no place.
+    for by in [&mut bench, &mut second] {
+        by.decoder.turn();
+        assert_eq!(by.decode_of(host(1), 11 * MINUTE_MS, &data).len(), 0);
+        assert_eq!(by.dropped(DropReason::TemplateMissing), 0);
+        by.decoder.turn();
+    }
+    let sources: Vec<_> = shared.exporters().iter().map(|e| e.source).collect();
+    assert_eq!(sources, [host(2), host(3)]);
+    // When there is one, it begins with its template again.
+    assert_eq!(second.decode_of(host(1), 30 * MINUTE_MS, &data).len(), 0);
+    assert_eq!(second.dropped(DropReason::TemplateMissing), 1);
+    assert_eq!(second.decode_of(host(1), 30 * MINUTE_MS, &real).len(), 1);
+}
+
+#[test]
+fn one_who_has_a_template_gives_way_after_those_who_have_nothing() {
+    let config = config::Decode {
+        exporters_max: 2,
+        ..Default::default()
+    };
+    let shared = Arc::<Shared>::default();
+    let mut bench = Bench::with(&config, Arc::clone(&shared));
+    let template = netflow9(&[twenty_field_template()]);
+    bench.decode_of(host(1), 0, &template);
+    bench.decode_of(host(2), 100, &bare(7));
+    bench.decode_of(host(3), 200, &template);
+    assert_eq!(shared.templates(), 2, "host 2 made room");
+    bench.decode_of(host(4), 300, &bare(7));
+    assert_eq!(shared.templates(), 1, "host 1 made room");
+    let data = netflow9(&[set(256, &twenty_field_records(1))]);
+    assert_eq!(bench.decode_of(host(3), 300, &data).len(), 1);
+}
+
+#[test]
+fn templates_of_one_who_never_sends_a_flow_do_not_take_the_room_of_others() {
+    let config = config::Decode {
+        templates_max: 10,
+        templates_per_exporter_max: 10,
+        ..Default::default()
+    };
+    let shared = Arc::<Shared>::default();
+    let mut bench = Bench::with(&config, Arc::clone(&shared));
+    let ten: Vec<_> = (300..310)
+        .map(|id| set(0, &template(id, &[(1, 4)])))
+        .collect();
+    bench.decode_of(host(1), 0, &netflow9(&ten));
+    assert_eq!(shared.templates(), 10);
+    let real = netflow9(&[twenty_field_template(), set(256, &twenty_field_records(1))]);
+    assert_eq!(bench.decode_of(host(2), 100, &real).len(), 1);
+    assert_eq!(shared.templates(), 1);
+    // Those of one who does are never taken: the bound holds.
+    bench.decode_of(host(2), 200, &netflow9(&ten));
+    assert_eq!(shared.templates(), 10);
+    assert_eq!(bench.dropped(DropReason::TemplateLimit), 1);
+    assert_eq!(bench.decode_of(host(3), 300, &real).len(), 0);
+    assert_eq!(bench.dropped(DropReason::TemplateLimit), 2);
 }
 
 #[test]
@@ -591,7 +788,7 @@ fn what_is_no_message_is_counted_by_reason() {
     }
     assert_eq!(bench.dropped(DropReason::VersionUnknown), 3);
     let payload = netflow5(1, 1, 0);
-    let cut = flowsluice::receive::Datagram {
+    let cut = Datagram {
         cut: true,
         ..datagram(&payload)
     };

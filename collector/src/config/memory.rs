@@ -10,8 +10,9 @@ use bytesize::ByteSize;
 use super::{Config, display};
 use crate::{batch, receive};
 
-/// Bytes of an exporter's state in a worker, without its templates.
-pub const EXPORTER_BYTES: u64 = 512;
+/// Bytes of an exporter's state in a worker with its line of the status and its place among all,
+/// without its templates.
+pub const EXPORTER_BYTES: u64 = 1024;
 /// Bytes of a compiled template of ordinary length (some 30 fields).
 pub const TEMPLATE_BYTES: u64 = 1024;
 /// Bytes for code, stacks, the runtime and the HTTP answers.

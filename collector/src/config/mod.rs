@@ -159,7 +159,9 @@ impl Protocol {
 pub struct Decode {
     /// Protocols that are taken at all.
     pub protocols: Vec<Protocol>,
-    /// Pairs of exporter and observation domain; datagrams of further ones are dropped and counted.
+    /// Pairs of exporter and observation domain. When there are as many, a new one takes the place
+    /// of one that never produced a flow or has been silent for ten minutes; without such a one its
+    /// datagrams are dropped and counted. One source address may have a sixteenth, at least 8.
     pub exporters_max: usize,
     /// Templates in all.
     pub templates_max: usize,

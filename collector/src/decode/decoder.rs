@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::exporters::{Domain, Domains};
+use super::exporters::Domains;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sets::{Message, TemplateLimits, Workspace};
@@ -89,9 +89,9 @@ impl Decoder {
     /// Once a turn: takes over what other workers learned, and tells the status page once a second.
     #[inline]
     pub fn turn(&mut self) {
-        self.domains.take_over();
+        let someone_left = self.domains.take_over();
         let status = &mut self.status;
-        status.is_due |= status.is_busy;
+        status.is_due |= status.is_busy | someone_left;
         // A turn without a datagram does not move this clock, and is a good moment anyway.
         let due = !status.is_busy || status.now.0.abs_diff(status.told.0) >= STATUS_EVERY_NS;
         status.is_busy = false;
@@ -130,7 +130,8 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let header = netflow5::header(datagram.payload)?;
         let key = key(datagram, FlowType::Netflow5, header.engine);
-        let domain = self.domains.get(key).ok_or(DropReason::ExporterLimit)?;
+        let domain = self.domains.get(key, datagram.received);
+        let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
         domain.begin(datagram.received);
         let mut burst = Burst::new(&mut self.buffer, sink);
@@ -195,7 +196,8 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let sub_agent = sflow::peek(datagram.payload)?.sub_agent;
         let key = key(datagram, FlowType::Sflow5, sub_agent);
-        let domain = self.domains.get(key).ok_or(DropReason::ExporterLimit)?;
+        let domain = self.domains.get(key, datagram.received);
+        let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
         domain.begin(datagram.received);
         let base = Flow {
@@ -223,7 +225,8 @@ impl Decoder {
         sink: &mut S,
         decode: impl FnOnce(&[u8], &mut Workspace<'_, '_, S>),
     ) -> Result<(), DropReason> {
-        let domain: &mut Domain = self.domains.get(key).ok_or(DropReason::ExporterLimit)?;
+        let domain = self.domains.get(key, datagram.received);
+        let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
         domain.begin(datagram.received);
         let mut burst = Burst::new(&mut self.buffer, sink);

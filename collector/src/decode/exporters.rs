@@ -35,7 +35,13 @@ pub struct Domain {
     datagrams: u64,
     flows: u64,
     last_seen: UnixNanos,
+    /// The `last_seen` that the other workers know.
+    told: UnixNanos,
 }
+
+/// Nanoseconds between two times that a domain's presence is told: workers write to the same line
+/// of cache.
+const TELL_EVERY_NS: u64 = 1_000_000_000;
 
 impl Domain {
     fn new(key: DomainKey, knowledge: Knowledge, rate_default: u32) -> Self {
@@ -56,6 +62,7 @@ impl Domain {
             datagrams: 0,
             flows: 0,
             last_seen: UnixNanos::default(),
+            told: UnixNanos::default(),
         };
         domain.refresh();
         domain
@@ -75,10 +82,14 @@ impl Domain {
         &self.knowledge.learned
     }
 
-    /// Templates learned from the datagram in hand.
+    /// False when `max` templates are known of all exporters, even if one is evicted for it.
     #[must_use]
-    pub const fn templates_new(&self) -> usize {
-        self.templates_new
+    pub fn has_room_among_all(&self, max: usize, shared: &Shared) -> bool {
+        let has_room = || shared.templates() + self.templates_new < max;
+        if !has_room() {
+            shared.free_templates(&self.key, self.last_seen);
+        }
+        has_room()
     }
 
     /// A datagram arrived.
@@ -91,6 +102,13 @@ impl Domain {
     /// It is decoded: `flows` came out of it. What it taught goes to the other workers.
     #[inline]
     pub fn finish(&mut self, flows: u64, shared: &Shared) {
+        if flows > 0 && self.flows == 0 {
+            self.knowledge.presence.has_flows();
+        }
+        if self.last_seen.0.abs_diff(self.told.0) >= TELL_EVERY_NS {
+            self.told = self.last_seen;
+            self.knowledge.presence.seen(self.last_seen);
+        }
         self.datagrams += 1;
         self.flows += flows;
         if !self.changes.is_empty() {
@@ -118,7 +136,9 @@ impl Domain {
         if own > 0 {
             return (own, SamplingSource::Record);
         }
-        let Knowledge { learned, elsewhere } = &self.knowledge;
+        let Knowledge {
+            learned, elsewhere, ..
+        } = &self.knowledge;
         let of_sampler = extras
             .sampler
             .and_then(|id| learned.sampling.of(id).or_else(|| elsewhere.of(id)));
@@ -166,8 +186,7 @@ impl Domain {
     #[cold]
     fn publish(&mut self, shared: &Shared) {
         if let Some(before) = self.before.take() {
-            let mine = &self.knowledge.learned;
-            self.knowledge = shared.publish(self.key, &before, mine, &self.changes);
+            self.knowledge = shared.publish(self.key, &before, &self.knowledge, &self.changes);
         }
         self.changes = Vec::new();
         self.templates_new = 0;
@@ -176,7 +195,9 @@ impl Domain {
 
     /// Sets what follows from the knowledge.
     fn refresh(&mut self) {
-        let Knowledge { learned, elsewhere } = &self.knowledge;
+        let Knowledge {
+            learned, elsewhere, ..
+        } = &self.knowledge;
         let rate = learned.sampling.plain().or_else(|| elsewhere.plain());
         let (rate, source) = match (rate, self.rate_default) {
             (Some(rate), _) => (rate, SamplingSource::Options),
@@ -237,19 +258,20 @@ impl Domains {
         }
     }
 
-    /// The domain of `key`, made when it is new; `None` when there are too many others.
+    /// The domain of `key`, made when it is new; `None` when there are too many others. A datagram
+    /// of it arrived at `now`.
     #[inline]
-    pub fn get(&mut self, key: DomainKey) -> Option<&mut Domain> {
+    pub fn get(&mut self, key: DomainKey, now: UnixNanos) -> Option<&mut Domain> {
         let at = match self.index.get(&key) {
             Some(at) => *at,
-            None => self.add(key)?,
+            None => self.add(key, now)?,
         };
         self.list.get_mut(at)
     }
 
     #[cold]
-    fn add(&mut self, key: DomainKey) -> Option<usize> {
-        let knowledge = self.shared.register(key, self.exporters_max)?;
+    fn add(&mut self, key: DomainKey, now: UnixNanos) -> Option<usize> {
+        let knowledge = self.shared.register(key, now, self.exporters_max)?;
         let at = self.list.len();
         self.list
             .push(Domain::new(key, knowledge, self.rate_default));
@@ -258,15 +280,14 @@ impl Domains {
     }
 
     /// Takes over what other workers learned since the last time; one load when that is nothing.
+    /// True when a domain is gone.
     #[inline]
-    pub fn take_over(&mut self) {
-        if self.shared.epoch() != self.epoch {
-            self.take_over_changes();
-        }
+    pub fn take_over(&mut self) -> bool {
+        self.shared.epoch() != self.epoch && self.take_over_changes()
     }
 
     #[cold]
-    fn take_over_changes(&mut self) {
+    fn take_over_changes(&mut self) -> bool {
         let Self {
             index,
             list,
@@ -274,7 +295,7 @@ impl Domains {
             epoch,
             ..
         } = self;
-        let mut rates = None;
+        let (mut rates, mut someone_left) = (None, false);
         let mut changed = Vec::new();
         *epoch = shared.changes_since(
             *epoch,
@@ -283,6 +304,7 @@ impl Domains {
                 let all = list.iter().map(|domain| rates_of(&domain.key.source));
                 rates = Some(all.collect::<Vec<_>>());
             },
+            || someone_left = true,
         );
         for (key, learned) in changed {
             if let Some(domain) = index.get(&key).and_then(|at| list.get_mut(*at)) {
@@ -296,6 +318,20 @@ impl Domains {
                 domain.refresh();
             }
         }
+        someone_left && self.forget_evicted()
+    }
+
+    /// True when there was one.
+    fn forget_evicted(&mut self) -> bool {
+        let Self { index, list, .. } = self;
+        let before = list.len();
+        list.retain(|domain| !domain.knowledge.presence.is_evicted());
+        let is_any = list.len() < before;
+        if is_any {
+            index.clear();
+            index.extend(list.iter().enumerate().map(|(at, d)| (d.key, at)));
+        }
+        is_any
     }
 
     /// Shows the state to the status page; waits for nobody, and says whether it got through.

@@ -19,6 +19,7 @@ mod netflow9;
 pub mod packet;
 mod plan;
 mod record;
+mod registry;
 mod sampling;
 mod sets;
 pub mod sflow;

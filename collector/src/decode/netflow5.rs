@@ -11,6 +11,9 @@ pub const VERSION: u16 = 5;
 
 const RECORD: usize = 48;
 
+/// Records that a datagram may have: one of 1464 bytes. More are taken when they are there.
+const RECORDS_MAX: usize = 30;
+
 /// A header.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'a> {
@@ -53,7 +56,8 @@ fn fields(payload: &[u8]) -> Option<Header<'_>> {
 }
 
 /// Decodes the records. The header's count says how many there are: those that the datagram lacks
-/// are counted as truncated, bytes after the last one are not looked at.
+/// are counted as truncated, as far as a datagram may have them at all; bytes after the last one
+/// are not looked at.
 pub fn decode<S: FlowSink>(
     header: &Header<'_>,
     domain: &mut Domain,
@@ -67,8 +71,8 @@ pub fn decode<S: FlowSink>(
         records,
         ..
     } = header;
-    let announced = usize::from(*count);
     let present = records.len() / RECORD;
+    let announced = usize::from(*count).min(present.max(RECORDS_MAX));
     counts.records_present += announced as u64;
     if present < announced {
         let lacking = announced - present;

@@ -178,7 +178,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
 
     fn templates_full(&self) -> bool {
         self.domain.learned().templates() >= self.limits.per_domain
-            || self.shared.templates() + self.domain.templates_new() >= self.limits.all
+            || !self.domain.has_room_among_all(self.limits.all, self.shared)
     }
 
     /// The records of a data set; false when its template is not known.
@@ -330,13 +330,14 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
     }
 }
 
-/// Counts the records that the length of a set announces, and those of them that it lacks.
+/// Counts the records of a set, and the one that is cut short where the set runs past its message.
+/// How many more its length announces is nothing to go by: the message never held them.
 fn count_fixed(set: &Set, len: usize, counts: &mut WorkerCounts) {
-    let announced = (set.body.len() + set.missing) / len;
-    counts.records_present += announced as u64;
-    let lacking = announced - set.body.len() / len;
-    if lacking > 0 {
-        counts.drop_many(DropReason::RecordTruncated, lacking as u64);
+    let whole = set.body.len() / len;
+    counts.records_present += whole as u64;
+    if (set.body.len() + set.missing) / len > whole {
+        counts.records_present += 1;
+        counts.drop_one(DropReason::RecordTruncated);
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 
+use super::registry::{Presence, Registry};
 use super::sampling::Sampling;
 use super::template::{Kind, Template};
 use crate::flow::{Address, FlowType, SamplingSource};
@@ -95,7 +96,7 @@ impl Learned {
     }
 }
 
-/// What a worker holds of a domain: two snapshots that nobody changes any more.
+/// What a worker holds of a domain: two snapshots that nobody changes any more, and its place.
 #[derive(Clone, Debug, Default)]
 pub struct Knowledge {
     /// Of the domain itself.
@@ -103,6 +104,8 @@ pub struct Knowledge {
     /// Rates that any domain of the exporter has told: some send options under another source id
     /// than the flows.
     pub elsewhere: Arc<Sampling>,
+    /// Where the worker tells that the domain is alive, and hears that it was evicted.
+    pub presence: Arc<Presence>,
 }
 
 /// One exporter and domain, for the status page.
@@ -142,22 +145,6 @@ pub struct Shared {
     statuses: Mutex<Vec<StatusSlot>>,
 }
 
-#[derive(Debug, Default)]
-struct Registry {
-    domains: HashMap<DomainKey, Entry>,
-    /// Each domain once, by the epoch of its last change.
-    changed: BTreeMap<u64, DomainKey>,
-    sources: HashMap<IpAddr, Arc<Sampling>>,
-    /// Epoch of the last change of `sources`.
-    sources_epoch: u64,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    epoch: u64,
-    learned: Arc<Learned>,
-}
-
 impl Shared {
     /// Moves on whenever something is learned.
     #[must_use]
@@ -172,30 +159,52 @@ impl Shared {
         self.templates.load(Ordering::Relaxed)
     }
 
-    /// What is known of `key`, which counts as an exporter from now on; `None` when there are
-    /// `exporters_max` others.
-    pub fn register(&self, key: DomainKey, exporters_max: usize) -> Option<Knowledge> {
+    /// What is known of `key`, which has a place as an exporter from now on; `None` when there are
+    /// `exporters_max` others, or too many of its source, and none of them may be evicted.
+    pub fn register(
+        &self,
+        key: DomainKey,
+        now: UnixNanos,
+        exporters_max: usize,
+    ) -> Option<Knowledge> {
         let mut registry = lock(&self.registry);
-        let Registry {
-            domains, sources, ..
-        } = &mut *registry;
-        if domains.len() >= exporters_max && !domains.contains_key(&key) {
+        if let Some(knowledge) = registry.knowledge(&key) {
+            return Some(knowledge);
+        }
+        if !registry.has_place(&key.source, exporters_max) {
+            let other = registry.who_makes_place(&key.source, exporters_max, now)?;
+            self.evict(&mut registry, &other);
+        }
+        if !registry.has_place(&key.source, exporters_max) {
             return None;
         }
-        let entry = domains.entry(key).or_default();
-        Some(Knowledge {
-            learned: Arc::clone(&entry.learned),
-            elsewhere: sources.get(&key.source).cloned().unwrap_or_default(),
-        })
+        registry.admit(key, now);
+        registry.knowledge(&key)
+    }
+
+    /// Evicts an exporter, if one may be, so that `key` can have more templates.
+    pub fn free_templates(&self, key: &DomainKey, now: UnixNanos) {
+        let mut registry = lock(&self.registry);
+        if let Some(other) = registry.who_frees_templates(key, now) {
+            self.evict(&mut registry, &other);
+        }
+    }
+
+    fn evict(&self, registry: &mut Registry, key: &DomainKey) {
+        let epoch = self.epoch.load(Ordering::Relaxed) + 1;
+        let templates = self.templates() - registry.evict(key, epoch);
+        self.templates.store(templates, Ordering::Relaxed);
+        self.epoch.store(epoch, Ordering::Release);
     }
 
     /// Tells the other workers. `mine` is the domain with `changes` made to `before`; what comes
-    /// back has also what others changed meanwhile.
+    /// back has also what others changed meanwhile. Of an evicted domain nobody is told: it begins
+    /// anew with its next datagram after the turn.
     pub fn publish(
         &self,
         key: DomainKey,
         before: &Arc<Learned>,
-        mine: &Arc<Learned>,
+        mine: &Knowledge,
         changes: &[Change],
     ) -> Knowledge {
         let mut registry = lock(&self.registry);
@@ -204,12 +213,16 @@ impl Shared {
             changed,
             sources,
             sources_epoch,
+            ..
         } = &mut *registry;
+        let entry = domains.get_mut(&key);
+        let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.presence, &mine.presence)) else {
+            return mine.clone();
+        };
         let epoch = self.epoch.load(Ordering::Relaxed) + 1;
-        let entry = domains.entry(key).or_default();
         let templates_before = entry.learned.templates();
         if Arc::ptr_eq(&entry.learned, before) {
-            entry.learned = Arc::clone(mine);
+            entry.learned = Arc::clone(&mine.learned);
         } else {
             let learned = Arc::make_mut(&mut entry.learned);
             changes.iter().for_each(|change| learned.apply(change));
@@ -221,29 +234,27 @@ impl Shared {
         entry.epoch = epoch;
         for change in changes {
             if let Change::Rate(sampler, rate) = change {
-                let sampling = sources.entry(key.source).or_default();
+                let source = sources.entry(key.source).or_default();
+                let sampling = source.sampling.get_or_insert_default();
                 if !sampling.knows(*sampler, *rate) {
                     Arc::make_mut(sampling).set(*sampler, *rate);
                     *sources_epoch = epoch;
                 }
             }
         }
-        let knowledge = Knowledge {
-            learned: Arc::clone(&entry.learned),
-            elsewhere: sources.get(&key.source).cloned().unwrap_or_default(),
-        };
         self.epoch.store(epoch, Ordering::Release);
-        knowledge
+        registry.knowledge(&key).unwrap_or_else(|| mine.clone())
     }
 
     /// Hands every change since `epoch` to the worker and returns the epoch it then knows.
     /// `on_domain` gets the changed domains; `on_source`, when rates changed, the rates of any
-    /// exporter that it asks for.
+    /// exporter that it asks for; `on_evictions` is called when a domain was evicted.
     pub fn changes_since(
         &self,
         epoch: u64,
         mut on_domain: impl FnMut(&DomainKey, &Arc<Learned>),
         on_sources: impl FnOnce(&dyn Fn(&IpAddr) -> Option<Arc<Sampling>>),
+        on_evictions: impl FnOnce(),
     ) -> u64 {
         let registry = lock(&self.registry);
         for key in registry.changed.range(epoch + 1..).map(|(_, key)| key) {
@@ -252,7 +263,10 @@ impl Shared {
             }
         }
         if registry.sources_epoch > epoch {
-            on_sources(&|source| registry.sources.get(source).cloned());
+            on_sources(&|source| registry.sources.get(source)?.sampling.clone());
+        }
+        if registry.evicted_epoch > epoch {
+            on_evictions();
         }
         self.epoch.load(Ordering::Relaxed)
     }

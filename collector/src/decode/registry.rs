@@ -1,0 +1,219 @@
+//! The exporters and domains that have a place, and which of them gives it up.
+//!
+//! Anybody who can send a datagram can invent exporters, so a place is not for ever: when all are
+//! taken, one that never produced a flow makes room, or one that has been silent for long. A
+//! source has a share of the places only. The search for one to evict is bounded in time, whatever
+//! arrives.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+
+use super::sampling::Sampling;
+use super::shared::{DomainKey, Knowledge, Learned};
+use crate::units::UnixNanos;
+
+/// A domain that produced flows keeps its place for so long after its last datagram.
+const SILENCE_NS: u64 = 10 * 60 * 1_000_000_000;
+
+/// What workers tell of a domain while they decode: how much it deserves its place.
+#[derive(Debug, Default)]
+pub struct Presence {
+    last_seen_ns: AtomicU64,
+    has_flows: AtomicBool,
+    is_evicted: AtomicBool,
+}
+
+impl Presence {
+    /// A datagram arrived. Told once a second is often enough.
+    pub fn seen(&self, received: UnixNanos) {
+        self.last_seen_ns.fetch_max(received.0, Ordering::Relaxed);
+    }
+
+    /// A flow came out of it.
+    pub fn has_flows(&self) {
+        self.has_flows.store(true, Ordering::Relaxed);
+    }
+
+    /// Its place was given to another; who holds it must forget it.
+    #[must_use]
+    pub fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Ordering::Relaxed)
+    }
+}
+
+/// All domains, under one lock.
+#[derive(Debug, Default)]
+pub struct Registry {
+    /// Those that have a place.
+    pub domains: HashMap<DomainKey, Entry>,
+    /// Each domain that taught something once, by the epoch of its last change.
+    pub changed: BTreeMap<u64, DomainKey>,
+    /// The addresses that they send from.
+    pub sources: HashMap<IpAddr, Source>,
+    /// Epoch of the last change of a rate in `sources`.
+    pub sources_epoch: u64,
+    /// Epoch of the last eviction.
+    pub evicted_epoch: u64,
+    /// For an exporter, all places being taken.
+    place_search: Search,
+    /// For a template, as many as allowed being known.
+    template_search: Search,
+}
+
+/// One domain.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// Of its last change; 0 is none.
+    pub epoch: u64,
+    /// What it told of itself.
+    pub learned: Arc<Learned>,
+    /// How much it deserves its place.
+    pub presence: Arc<Presence>,
+}
+
+/// One UDP source address.
+#[derive(Debug, Default)]
+pub struct Source {
+    domains: Vec<DomainKey>,
+    /// Rates that any of its domains told.
+    pub sampling: Option<Arc<Sampling>>,
+    search: Search,
+}
+
+/// When domains were last looked through.
+#[derive(Debug, Default)]
+struct Search(Option<UnixNanos>);
+
+impl Search {
+    /// True when it is time to look through `count` domains. One takes some 60 to 90 nanoseconds
+    /// (measured), so a flood of inventions costs at most two percent of a core.
+    fn begins(&mut self, now: UnixNanos, count: usize) -> bool {
+        const PAUSE_NS: u64 = 10_000_000;
+        const PAUSE_OF_ONE_NS: u64 = 5_000;
+        let pause_ns = PAUSE_NS.saturating_add(PAUSE_OF_ONE_NS.saturating_mul(count as u64));
+        let is_due = self.0.is_none_or(|last| now.0.abs_diff(last.0) >= pause_ns);
+        if is_due {
+            self.0 = Some(now);
+        }
+        is_due
+    }
+}
+
+/// Domains that one source address may have of `exporters_max`.
+fn source_max(exporters_max: usize) -> usize {
+    const SHARE: usize = 16;
+    const AT_LEAST: usize = 8;
+    (exporters_max / SHARE).max(AT_LEAST)
+}
+
+impl Registry {
+    /// What is known of a domain that has a place.
+    #[must_use]
+    pub fn knowledge(&self, key: &DomainKey) -> Option<Knowledge> {
+        let entry = self.domains.get(key)?;
+        let source = self.sources.get(&key.source);
+        Some(Knowledge {
+            learned: Arc::clone(&entry.learned),
+            elsewhere: source
+                .and_then(|source| source.sampling.clone())
+                .unwrap_or_default(),
+            presence: Arc::clone(&entry.presence),
+        })
+    }
+
+    /// Gives `key` a place.
+    pub fn admit(&mut self, key: DomainKey, now: UnixNanos) {
+        let entry = self.domains.entry(key).or_default();
+        entry.presence.seen(now);
+        self.sources
+            .entry(key.source)
+            .or_default()
+            .domains
+            .push(key);
+    }
+
+    /// True when there is a place for another domain of `source`.
+    #[must_use]
+    pub fn has_place(&self, source: &IpAddr, exporters_max: usize) -> bool {
+        self.domains.len() < exporters_max && !self.is_share_taken(source, exporters_max)
+    }
+
+    fn is_share_taken(&self, source: &IpAddr, exporters_max: usize) -> bool {
+        let source = self.sources.get(source);
+        source.is_some_and(|source| source.domains.len() >= source_max(exporters_max))
+    }
+
+    /// Who should make room for a new domain of `source`: one of its own when it has its share.
+    pub fn who_makes_place(
+        &mut self,
+        source: &IpAddr,
+        exporters_max: usize,
+        now: UnixNanos,
+    ) -> Option<DomainKey> {
+        let count = self.domains.len();
+        if self.is_share_taken(source, exporters_max) {
+            let Self {
+                domains, sources, ..
+            } = self;
+            let source = sources.get_mut(source)?;
+            if !source.search.begins(now, count) {
+                return None;
+            }
+            let own = source.domains.iter();
+            return least_deserving(own.filter_map(|key| domains.get_key_value(key)), now);
+        }
+        let begins = self.place_search.begins(now, count);
+        begins.then(|| least_deserving(self.domains.iter(), now))?
+    }
+
+    /// Who should give its templates back for another one of `key`.
+    pub fn who_frees_templates(&mut self, key: &DomainKey, now: UnixNanos) -> Option<DomainKey> {
+        if !self.template_search.begins(now, self.domains.len()) {
+            return None;
+        }
+        let others = self.domains.iter();
+        let others = others.filter(|(k, entry)| *k != key && entry.learned.templates() > 0);
+        least_deserving(others, now)
+    }
+
+    /// Takes the place of `key` away and returns the templates that it had.
+    pub fn evict(&mut self, key: &DomainKey, epoch: u64) -> usize {
+        let Some(entry) = self.domains.remove(key) else {
+            return 0;
+        };
+        entry.presence.is_evicted.store(true, Ordering::Relaxed);
+        self.changed.remove(&entry.epoch);
+        self.evicted_epoch = epoch;
+        if let Some(source) = self.sources.get_mut(&key.source) {
+            source.domains.retain(|own| own != key);
+            if source.domains.is_empty() {
+                self.sources.remove(&key.source);
+            }
+        }
+        entry.learned.templates()
+    }
+}
+
+/// Of `domains`, the one whose place is worth least, if that may be taken: one that never produced
+/// a flow, before all others one that taught nothing either; else one that has been silent for
+/// [`SILENCE_NS`]. Among equals it is the one that has been silent longest.
+fn least_deserving<'a>(
+    domains: impl Iterator<Item = (&'a DomainKey, &'a Entry)>,
+    now: UnixNanos,
+) -> Option<DomainKey> {
+    let rank = |entry: &Entry| {
+        let presence = &entry.presence;
+        let has_flows = presence.has_flows.load(Ordering::Relaxed);
+        let has_templates = entry.learned.templates() > 0;
+        let last_seen_ns = presence.last_seen_ns.load(Ordering::Relaxed);
+        (has_flows, has_templates, last_seen_ns)
+    };
+    let ranked = domains.map(|(key, entry)| (rank(entry), *key));
+    let ((has_flows, _, last_seen_ns), key) = ranked.min_by_key(|(rank, _)| *rank)?;
+    let may_be_taken = !has_flows || now.0.saturating_sub(last_seen_ns) >= SILENCE_NS;
+    may_be_taken.then_some(key)
+}

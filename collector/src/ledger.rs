@@ -12,6 +12,7 @@
 //! flows_batched      = flows_open + flows_in_flight + flows_stored + sum(flows_lost)
 //! ```
 
+pub mod losses;
 mod published;
 
 use std::sync::Arc;

@@ -11,10 +11,11 @@ use flowsluice::batch::Batcher;
 use flowsluice::config::{self, Config};
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
-use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger};
+use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losses};
 use flowsluice::receive::{self, Receiver};
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::Worker;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,6 +40,7 @@ pub fn main(Args { config }: Args) -> anyhow::Result<()> {
         config = %file.map_or("built-in defaults".into(), |file| file.display().to_string()),
         "starting"
     );
+    raise_open_files();
     let cpus = receive::affinity::plan(&config.receive, &receive::affinity::available())?;
     let runtime = housekeeping_runtime(&cpus)?;
     // From here on a signal means an orderly stop, also while the rest is still starting.
@@ -139,6 +141,7 @@ impl Running {
         }
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
+        runtime.spawn(losses::tell(Arc::clone(&ledger)));
         Ok(Self {
             ledger,
             storage,
@@ -236,6 +239,19 @@ impl WorkerThread {
     }
 }
 
+/// Lets this process open as many files and sockets as it may: the usual first limit, 1024, is for
+/// programs that wait with select(2).
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, allowed = ?limit.current, "the limit of open files stays as it is");
+    }
+}
+
 /// Two threads for inserts, HTTP and signals, on the processors that no worker is pinned to.
 fn housekeeping_runtime(cpus: &[Option<usize>]) -> anyhow::Result<Runtime> {
     let free = receive::affinity::housekeeping(cpus, &receive::affinity::available());
@@ -273,4 +289,23 @@ fn log_ledger(snapshot: &LedgerSnapshot) {
         unaccounted = snapshot.unaccounted(),
         "stopped"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_files_are_limited_by_the_hard_limit_only() {
+        let before = getrlimit(Resource::Nofile);
+        let low = Rlimit {
+            current: Some(256),
+            ..before
+        };
+        setrlimit(Resource::Nofile, low).unwrap();
+        raise_open_files();
+        let after = getrlimit(Resource::Nofile);
+        assert_eq!(after.current, before.maximum);
+        assert_eq!(after.maximum, before.maximum);
+    }
 }

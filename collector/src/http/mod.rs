@@ -4,6 +4,7 @@
 //! (OpenMetrics), `/healthz`, `/readyz`, `/status` (JSON). Owner: the runtime beside the workers;
 //! nothing here makes a worker wait. A reading is taken when somebody asks.
 
+mod connections;
 mod health;
 mod metrics;
 mod process;
@@ -27,6 +28,7 @@ use crate::decode;
 use crate::ledger::Ledger;
 use crate::units::UnixNanos;
 
+use connections::{Bounded, Limits};
 use health::Readings;
 
 /// What does not change while the collector runs.
@@ -239,6 +241,15 @@ pub async fn serve_until(
     state: Arc<State>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    serve_bounded(listener, state, Limits::default(), stop).await
+}
+
+async fn serve_bounded(
+    listener: TcpListener,
+    state: Arc<State>,
+    limits: Limits,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let reader = Arc::clone(&state);
     let read = async move {
         let mut every = tokio::time::interval(READING_EVERY);
@@ -248,6 +259,7 @@ pub async fn serve_until(
             reader.read(Instant::now());
         }
     };
+    let listener = Bounded::new(listener, limits);
     let serve = axum::serve(listener, router(state)).with_graceful_shutdown(stop);
     tokio::select! {
         outcome = serve => outcome,

@@ -30,13 +30,13 @@ pub(super) fn exporter(number: u16, flows: u64) -> ExporterStatus {
     }
 }
 
-struct Collector {
-    state: Arc<State>,
+pub(super) struct Collector {
+    pub(super) state: Arc<State>,
     store_is_ready: Arc<AtomicBool>,
 }
 
 /// One worker, the embedded ClickHouse, and the exporters given.
-fn collector(exporters: &[ExporterStatus]) -> Collector {
+pub(super) fn collector(exporters: &[ExporterStatus]) -> Collector {
     let shared = Arc::new(decode::Shared::default());
     let slot = shared.status_slot();
     slot.lock().unwrap().extend_from_slice(exporters);

@@ -113,6 +113,9 @@ pub enum Direction {
 /// Label stack entries kept of one flow: IE 70 to 79 name ten.
 pub const MPLS_LABELS_MAX: usize = 10;
 
+/// A flow that ends further from its receive time than this has an exporter with a wrong clock.
+pub const CLOCK_OFFSET_MAX_MS: u64 = 24 * 3600 * 1000;
+
 /// One flow as decoded, before scaling. Unknown is zero throughout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
@@ -281,6 +284,19 @@ impl Flow {
     #[inline]
     pub fn scale(&self) -> u64 {
         u64::from(self.sampling_rate.max(1))
+    }
+
+    /// Moves a flow whose end is more than [`CLOCK_OFFSET_MAX_MS`] away from when it was received, because
+    /// its exporter's clock is wrong, to end then; true when it was moved. Its duration stays.
+    #[inline]
+    pub fn settle_clock(&mut self, received_ms: u64) -> bool {
+        let is_wrong = self.flow_end_ms.abs_diff(received_ms) > CLOCK_OFFSET_MAX_MS;
+        if is_wrong {
+            let duration_ms = u64::from(self.duration_ms());
+            self.flow_end_ms = received_ms;
+            self.flow_start_ms = received_ms.saturating_sub(duration_ms);
+        }
+        is_wrong
     }
 
     /// `flow_end_ms - flow_start_ms`, 0 when either is unknown or the clock ran backwards.

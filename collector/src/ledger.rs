@@ -198,6 +198,8 @@ worker_counters! {
     reverse_rows_added,
     /// Flows that the decoder handed on.
     flows_decoded,
+    /// Flows more than a day off by their exporter's clock, put to when they were received.
+    clocks_corrected,
     /// Flows that entered a batch.
     flows_batched,
     /// Flows in the batch that the worker is filling.

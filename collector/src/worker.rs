@@ -45,6 +45,10 @@ struct Rows {
 impl FlowSink for Rows {
     #[inline]
     fn flows(&mut self, flows: &mut [Flow]) {
+        let received_ms = self.received.millis();
+        for flow in &mut *flows {
+            self.counts.clocks_corrected += u64::from(flow.settle_clock(received_ms));
+        }
         self.batcher.add(flows, self.received, &mut self.counts);
     }
 }

@@ -8,68 +8,14 @@ use std::sync::Arc;
 use flowsluice::config::{self, Protocol};
 use flowsluice::decode::{Decoder, Shared};
 use flowsluice::flow::{Direction, Flow, FlowType, SamplingSource};
-use flowsluice::ledger::{DropReason, WorkerCounts};
+use flowsluice::ledger::DropReason;
 use flowsluice::receive::Datagram;
-use flowsluice::units::UnixNanos;
 use messages::{
-    EXPORT_S, RECEIVED, Rows, TWENTY_FIELDS, datagram, ipfix, netflow5, netflow9,
+    Bench, EXPORT_MS, RECEIVED, TWENTY_FIELDS, datagram, ipfix, netflow5, netflow9,
     options_template_ipfix, options_template_v9, set, sflow5, template, twenty_field_records,
     unaccounted,
 };
 use proptest::prelude::*;
-
-const EXPORT_MS: u64 = EXPORT_S as u64 * 1000;
-
-/// A decoder with its counters and what came out of it.
-struct Bench {
-    decoder: Decoder,
-    counts: WorkerCounts,
-    rows: Rows,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self::with(&config::Decode::default(), Arc::default())
-    }
-
-    fn with(config: &config::Decode, shared: Arc<Shared>) -> Self {
-        Self {
-            decoder: Decoder::new(config, &[], shared),
-            counts: WorkerCounts::default(),
-            rows: Rows::default(),
-        }
-    }
-
-    /// Decodes and returns the new rows; the ledger must agree.
-    fn decode(&mut self, payload: &[u8]) -> Vec<Flow> {
-        self.take(&datagram(payload))
-    }
-
-    /// The same for a datagram from `source` that arrives `after_ms` after the others.
-    fn decode_of(&mut self, source: Ipv4Addr, after_ms: u64, payload: &[u8]) -> Vec<Flow> {
-        self.take(&Datagram {
-            source: source.into(),
-            received: UnixNanos(RECEIVED.0 + after_ms * 1_000_000),
-            ..datagram(payload)
-        })
-    }
-
-    fn take(&mut self, datagram: &Datagram<'_>) -> Vec<Flow> {
-        let Self {
-            decoder,
-            counts,
-            rows,
-        } = self;
-        decoder.decode(datagram, counts, rows);
-        decoder.turn();
-        assert_eq!(unaccounted(counts), 0, "{counts:?}");
-        std::mem::take(&mut rows.0)
-    }
-
-    fn dropped(&self, reason: DropReason) -> u64 {
-        self.counts.dropped(reason)
-    }
-}
 
 fn twenty_field_template() -> Vec<u8> {
     set(0, &template(256, &TWENTY_FIELDS))

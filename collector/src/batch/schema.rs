@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use super::value::{Millis, Seconds, Value};
+use super::value::{MILLIS_MAX, Millis, Seconds, Value};
 use crate::flow::{Address, Direction, Flow, FlowType, MPLS_LABELS_MAX, SamplingSource};
 
 /// One column of `flows`.
@@ -164,11 +164,13 @@ pub static COLUMNS: &[Column] = &[
 /// ClickHouse computes from the end, is kept.
 #[inline]
 fn end_ms(flow: &Flow) -> u64 {
-    if flow.flow_end_ms == 0 {
+    let end_ms = if flow.flow_end_ms == 0 {
         flow.flow_start_ms
     } else {
         flow.flow_end_ms
-    }
+    };
+    // Here already, because ClickHouse computes the start from what is stored.
+    end_ms.min(MILLIS_MAX)
 }
 
 #[inline]

@@ -87,7 +87,7 @@ impl Value for Seconds {
 pub struct Millis(pub u64);
 
 /// The last millisecond of the year 2299: ClickHouse prints nothing later right.
-const MILLIS_MAX: u64 = 10_413_791_999_999;
+pub const MILLIS_MAX: u64 = 10_413_791_999_999;
 
 impl Value for Millis {
     const SQL_TYPE: &'static str = "DateTime64(3, 'UTC')";

@@ -169,8 +169,6 @@ impl Decoder {
         self.messages(key, datagram, counts, sink, |payload, work| {
             let mut message = first;
             loop {
-                let boot_ms = work.domain.learned().boot_ms;
-                message.clock = ipfix::with_boot(message.clock, boot_ms);
                 work.decode(&message);
                 let end = message.bytes.len();
                 if !ipfix::continues(payload, end) {
@@ -209,7 +207,9 @@ impl Decoder {
         burst.flush();
         let rate = header.sampling_rate_last;
         let rate = (rate > 0).then_some((rate, SamplingSource::Header));
-        domain.observe(Some(header.agent), rate);
+        let agent = header.agent;
+        let agent = (!agent.to_ip().is_unspecified()).then_some(agent);
+        domain.observe(agent, rate);
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         counts.datagrams_sflow5 += 1;
         Ok(())

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::record::Extras;
+use super::sampling::of_interface;
 use super::shared::{
     Change, DomainKey, ExporterStatus, Knowledge, Learned, Shared, StatusSlot, lock,
 };
 use super::template::Template;
-use crate::flow::{Address, Flow, SamplingSource};
+use crate::flow::{Address, Direction, Flow, SamplingSource};
 use crate::units::UnixNanos;
 
 /// A sampling rate and where it came from.
@@ -24,6 +25,8 @@ pub struct Domain {
     base: Flow,
     /// `decode.sampling_rate_default`.
     rate_default: u32,
+    /// Options told rates of single interfaces.
+    is_by_interface: bool,
     /// The rate of the latest flow.
     latest_rate: Rate,
     /// `learned` before the changes of this datagram.
@@ -55,6 +58,7 @@ impl Domain {
                 ..Flow::EMPTY
             },
             rate_default,
+            is_by_interface: false,
             latest_rate: Rate::default(),
             before: None,
             changes: Vec::new(),
@@ -127,11 +131,18 @@ impl Domain {
         }
     }
 
-    /// The rate for a record with these `extras`: its own, that of the sampler that it names,
-    /// that of the domain, of the exporter, the operator's default.
+    /// True when the rate of a flow depends on its interface.
     #[must_use]
     #[inline]
-    pub fn rate(&self, extras: &Extras) -> Rate {
+    pub const fn is_by_interface(&self) -> bool {
+        self.is_by_interface
+    }
+
+    /// The rate for `flow` with these `extras`: its own, that of the sampler that it names, of its
+    /// interface, of the domain, of the exporter, the operator's default.
+    #[must_use]
+    #[inline]
+    pub fn rate(&self, flow: &Flow, extras: &Extras) -> Rate {
         let own = extras.rate.rate();
         if own > 0 {
             return (own, SamplingSource::Record);
@@ -139,10 +150,16 @@ impl Domain {
         let Knowledge {
             learned, elsewhere, ..
         } = &self.knowledge;
-        let of_sampler = extras
-            .sampler
-            .and_then(|id| learned.sampling.of(id).or_else(|| elsewhere.of(id)));
-        match of_sampler {
+        let of = |id| learned.sampling.of(id).or_else(|| elsewhere.of(id));
+        let if_index = match flow.direction {
+            Direction::Egress => flow.out_if,
+            _ => flow.in_if,
+        };
+        let of_interface = || match self.is_by_interface {
+            true => of(of_interface(if_index)),
+            false => None,
+        };
+        match extras.sampler.and_then(of).or_else(of_interface) {
             Some(rate) => (rate, SamplingSource::Options),
             None => (self.base.sampling_rate, self.base.sampling_source),
         }
@@ -151,8 +168,10 @@ impl Domain {
     /// Takes note of the facts in an options record. `facts` is the flow that its fields filled.
     pub fn learn_options(&mut self, facts: &Flow, extras: &Extras) {
         let rate = extras.rate.rate();
-        if rate > 0 && !self.learned().sampling.knows(extras.sampler, rate) {
-            self.change(Change::Rate(extras.sampler, rate));
+        let interface = (facts.in_if != 0).then(|| of_interface(facts.in_if));
+        let sampler = extras.sampler.or(interface);
+        if rate > 0 && !self.learned().sampling.knows(sampler, rate) {
+            self.change(Change::Rate(sampler, rate));
         }
         let addr = facts.exporter_addr;
         let unspecified = addr.to_ip().is_unspecified();
@@ -199,6 +218,7 @@ impl Domain {
             learned, elsewhere, ..
         } = &self.knowledge;
         let rate = learned.sampling.plain().or_else(|| elsewhere.plain());
+        self.is_by_interface = learned.sampling.is_by_interface() || elsewhere.is_by_interface();
         let (rate, source) = match (rate, self.rate_default) {
             (Some(rate), _) => (rate, SamplingSource::Options),
             (None, 0) => Rate::default(),

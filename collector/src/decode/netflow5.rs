@@ -48,7 +48,8 @@ fn fields(payload: &[u8]) -> Option<Header<'_>> {
         count,
         clock: Clock {
             export_ms: u64::from(export_s) * 1000 + u64::from(export_ns / 1_000_000),
-            uptime_ms: Some(uptime_ms),
+            // 0 is what exporters send that do not know it.
+            uptime_ms: (uptime_ms != 0).then_some(uptime_ms),
         },
         rate: (interval > 0).then_some((interval, SamplingSource::Header)),
         records: cursor.rest(),
@@ -102,8 +103,10 @@ fn record(bytes: &[u8; RECORD], clock: &Clock, flow: &mut Flow) -> Option<()> {
     flow.out_if = u32::from(cursor.u16()?);
     flow.raw_packets = u64::from(cursor.u32()?);
     flow.raw_bytes = u64::from(cursor.u32()?);
-    flow.flow_start_ms = clock.at_uptime(cursor.u32()?);
-    flow.flow_end_ms = clock.at_uptime(cursor.u32()?);
+    let (first, last) = (cursor.u32()?, cursor.u32()?);
+    let clock = clock.or_uptime(last);
+    flow.flow_start_ms = clock.at_uptime(first);
+    flow.flow_end_ms = clock.at_uptime(last);
     flow.src_port = cursor.u16()?;
     flow.dst_port = cursor.u16()?;
     let [_pad, tcp_flags, protocol, tos] = cursor.array()?;

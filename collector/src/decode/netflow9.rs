@@ -33,7 +33,8 @@ fn fields(payload: &[u8], received_ms: u64) -> Option<(u32, Message<'_>)> {
         dialect: Dialect::Netflow9,
         clock: Clock {
             export_ms: u64::from(export_s) * 1000,
-            uptime_ms: Some(uptime_ms),
+            // 0 is what exporters send that do not know it.
+            uptime_ms: (uptime_ms != 0).then_some(uptime_ms),
         },
         received_ms,
     };

@@ -99,6 +99,8 @@ pub struct Plan {
     is_bidirectional: bool,
     /// LAST_SWITCHED, for exporters that do not say their uptime.
     last_switched: Option<Op>,
+    /// IE 160, for those that say in each record when they were started.
+    boot: Option<Op>,
 }
 
 impl Plan {
@@ -139,6 +141,7 @@ impl Plan {
                 && !has(Target::IcmpType),
             is_bidirectional: has(Target::ReverseBytes) || has(Target::ReversePackets),
             last_switched: all().find(|op| op.target == Target::EndUptime).copied(),
+            boot: all().find(|op| op.target == Target::BootMillis).copied(),
             packet: packet_at(fields, &layout),
             layout,
             ops: ops.into(),
@@ -157,7 +160,8 @@ impl Plan {
     /// become two flows.
     #[must_use]
     pub fn is_one_by_one(&self, clock: &Clock) -> bool {
-        self.is_bidirectional || (clock.uptime_ms.is_none() && self.last_switched.is_some())
+        self.is_bidirectional
+            || (clock.uptime_ms.is_none() && (self.last_switched.is_some() || self.boot.is_some()))
     }
 
     /// The fields of records of a fixed layout, one after the other from `windows` on, which
@@ -232,16 +236,17 @@ impl Plan {
         }
     }
 
-    /// A clock for exporters that send uptimes but not their own: the last packet is taken to be
-    /// as old as the message, so durations stay right.
+    /// The clock of a record whose message does not tell the exporter's uptime.
     #[inline]
     fn own_clock(&self, window: &[u8], spans: Option<&Spans>, clock: &Clock) -> Clock {
-        match (clock.uptime_ms, self.last_switched) {
-            (None, Some(op)) => Clock {
-                uptime_ms: Some(read(op, window, spans).0 as u32),
-                ..*clock
-            },
-            _ => *clock,
+        if clock.uptime_ms.is_some() {
+            return *clock;
+        }
+        let value = |op: Option<Op>| op.map(|op| read(op, window, spans).0);
+        let clock = super::ipfix::with_boot(*clock, value(self.boot).unwrap_or(0));
+        match value(self.last_switched) {
+            Some(last) => clock.or_uptime(last as u32),
+            None => clock,
         }
     }
 
@@ -330,13 +335,19 @@ impl Layout {
     }
 }
 
+const SCOPE_INTERFACE: u16 = 2;
+const INGRESS_INTERFACE: u16 = 10;
+
 /// Every field that fills something, with the operation for it.
 fn candidates(fields: &[FieldSpec], layout: &Layout) -> Vec<(Element, Op)> {
     let known = |(field, at): (&FieldSpec, u16)| {
-        if field.is_scope {
-            return None;
-        }
-        let element = fields::element(field.enterprise, field.id)?;
+        let id = match (field.is_scope, field.id) {
+            (false, id) => id,
+            // RFC 3954 section 6.1: the options are those of one interface.
+            (true, SCOPE_INTERFACE) => INGRESS_INTERFACE,
+            (true, _) => return None,
+        };
+        let element = fields::element(field.enterprise, id)?;
         let fits = match element.width {
             Width::Number => field.len > 0,
             Width::Exactly(len) => field.len == len,

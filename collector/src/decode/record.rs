@@ -16,17 +16,28 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A moment given as uptime, in milliseconds since the epoch. Uptimes wrap after 49.7 days, so
-    /// the difference is taken modulo 2^32; some exporters stamp a little ahead of their header.
+    /// A moment given as uptime, in milliseconds since the epoch; 0 when the exporter's own uptime
+    /// is unknown. Uptimes wrap after 49.7 days, so the difference is taken modulo 2^32; some
+    /// exporters stamp a little ahead of their header.
     #[inline]
     #[must_use]
     pub fn at_uptime(&self, value: u32) -> u64 {
-        let age = self
-            .uptime_ms
-            .unwrap_or(value)
-            .wrapping_sub(value)
-            .cast_signed();
+        let Some(uptime_ms) = self.uptime_ms else {
+            return 0;
+        };
+        let age = uptime_ms.wrapping_sub(value).cast_signed();
         self.export_ms.saturating_add_signed(-i64::from(age))
+    }
+
+    /// A clock for exporters that send uptimes but not their own: the last packet, at uptime
+    /// `last`, is taken to be as old as the message, so durations stay right.
+    #[inline]
+    #[must_use]
+    pub fn or_uptime(self, last: u32) -> Self {
+        Self {
+            uptime_ms: self.uptime_ms.or(Some(last)),
+            ..self
+        }
     }
 
     fn before_export(&self, micros: u64) -> u64 {
@@ -128,8 +139,8 @@ pub fn store(target: Target, index: u8, clock: &Clock, records: impl Records) {
         T::SrcAddrNatV6 => flow!(|f, flow| flow.src_addr_nat = f.address()),
         T::DstAddrNatV4 => flow!(|f, flow| flow.dst_addr_nat = v4(f.number())),
         T::DstAddrNatV6 => flow!(|f, flow| flow.dst_addr_nat = f.address()),
-        T::ExporterAddrV4 => flow!(|f, flow| flow.exporter_addr = v4(f.number())),
-        T::ExporterAddrV6 => flow!(|f, flow| flow.exporter_addr = f.address()),
+        T::ExporterAddrV4 => flow!(|f, flow| exporter_addr(flow, v4(f.number()))),
+        T::ExporterAddrV6 => flow!(|f, flow| exporter_addr(flow, f.address())),
         T::Bytes => flow!(|f, flow| flow.raw_bytes = f.number()),
         T::Packets => flow!(|f, flow| flow.raw_packets = f.number()),
         T::StartSeconds => flow!(|f, flow| flow.flow_start_ms = f.number().saturating_mul(1000)),
@@ -214,7 +225,8 @@ pub fn is_unknown(target: Target, index: u8, flow: &Flow, extras: &Extras) -> bo
         T::BgpNextHopV4 => flow.bgp_next_hop.is_unknown(),
         T::SrcAddrNatV4 => flow.src_addr_nat.is_unknown(),
         T::DstAddrNatV4 => flow.dst_addr_nat.is_unknown(),
-        T::ExporterAddrV4 => flow.exporter_addr.is_unknown(),
+        // Every flow begins with its source for the exporter.
+        T::ExporterAddrV4 => flow.exporter_addr == flow.exporter_source,
         T::ObservedSeconds => flow.flow_end_ms == 0,
         T::SrcMac => flow.src_mac == 0,
         T::DstMac => flow.dst_mac == 0,
@@ -296,7 +308,13 @@ pub fn reversed(flow: &Flow, extras: &Extras) -> Option<Flow> {
         bgp_next_hop: Address::UNKNOWN,
         raw_bytes: extras.reverse_bytes,
         raw_packets: extras.reverse_packets,
-        tcp_flags: extras.reverse_tcp_flags.unwrap_or(flow.tcp_flags),
+        // What was seen in packets of the way there says nothing of the way back.
+        tcp_flags: extras.reverse_tcp_flags.unwrap_or_default(),
+        ttl: 0,
+        flow_label: 0,
+        fragment_id: 0,
+        fragment_offset: 0,
+        mpls_count: 0,
         tos: extras.reverse_tos.unwrap_or(flow.tos),
         ..*flow
     })
@@ -317,6 +335,14 @@ pub fn packet(section: Section, bytes: &[u8], frame_len: u64, flow: &mut Flow) {
 #[inline]
 fn v4(value: u64) -> Address {
     Address::from_v4((value as u32).to_be_bytes())
+}
+
+/// 0.0.0.0 and :: are no address of an exporter: it stays the one that is known otherwise.
+#[inline]
+fn exporter_addr(flow: &mut Flow, addr: Address) {
+    if !addr.to_ip().is_unspecified() {
+        flow.exporter_addr = addr;
+    }
 }
 
 #[inline]

@@ -45,6 +45,16 @@ fn nearest(population: u64, size: u64) -> u64 {
     (population.saturating_add(size / 2) / size).max(1)
 }
 
+/// Sampler ids have 32 bits at most in practice; above them are rates of an interface.
+const OF_INTERFACE: u64 = 1 << 63;
+
+/// What a rate is remembered under that options announced for one interface, by its ifIndex.
+#[must_use]
+#[inline]
+pub const fn of_interface(if_index: u32) -> u64 {
+    OF_INTERFACE | if_index as u64
+}
+
 /// The rates that options records of one domain, or of one exporter, have announced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sampling {
@@ -98,10 +108,19 @@ impl Sampling {
     #[must_use]
     pub fn plain(&self) -> Option<u32> {
         match (self.plain, self.samplers.as_slice()) {
-            (0, [(_, rate)]) => Some(*rate),
+            (0, [(id, rate)]) if *id < OF_INTERFACE => Some(*rate),
             (0, _) => None,
             (rate, _) => Some(rate),
         }
+    }
+
+    /// True when some rate holds for one interface only.
+    #[must_use]
+    pub fn is_by_interface(&self) -> bool {
+        // They are in ascending order.
+        self.samplers
+            .last()
+            .is_some_and(|(id, _)| *id >= OF_INTERFACE)
     }
 }
 

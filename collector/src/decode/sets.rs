@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::exporters::{Domain, Rate};
+use super::ipfix;
 use super::plan::{Layout, Plan, Spans};
 use super::record::{
     Clock, Extras, ExtrasBuffer, NO_EXTRAS, complete_times, icmp_from_port, reversed,
@@ -76,6 +77,8 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         let mut waiting: [Set; WAITING_MAX] = Default::default();
         let mut waiting_len = 0;
         let mut at = message.sets_at;
+        let mut message = *message;
+        let message = &mut message;
         while let Some(set) = self.next_set(message, at) {
             at = set.body.end;
             match (message.dialect, set.id) {
@@ -85,7 +88,11 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                 (Dialect::Netflow9, 1) | (Dialect::Ipfix, 3) => {
                     self.templates(message, &set, Kind::Options);
                 }
-                (_, TEMPLATE_ID_MIN..) => {
+                (dialect, TEMPLATE_ID_MIN..) => {
+                    if dialect == Dialect::Ipfix {
+                        let boot_ms = self.domain.learned().boot_ms;
+                        message.clock = ipfix::with_boot(message.clock, boot_ms);
+                    }
                     if !self.records(message, &set) {
                         match waiting.get_mut(waiting_len) {
                             Some(free) => *free = set,
@@ -218,12 +225,19 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             return;
         };
         let plan = &template.plan;
-        count_fixed(set, len, counts);
+        count_fixed(message.bytes, set, len, counts);
         let at_once = match plan.is_one_by_one(&message.clock) {
             true => 1,
             false => BURST_FLOWS,
         };
         let mut left = set.body.len() / len;
+        // Zeros behind a record are padding, however long.
+        let body = message.bytes.get(set.body.clone()).unwrap_or_default();
+        while left > 1 && body.get((left - 1) * len..left * len).is_some_and(is_zero) {
+            left -= 1;
+            counts.records_decoded += 1;
+            counts.records_suppressed += 1;
+        }
         let mut windows = windows(message.bytes, set);
         let mut last = None;
         while left > 0 {
@@ -247,6 +261,9 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             } else {
                 for flow in flows {
                     finish(plan, &NO_EXTRAS, message, flow);
+                    if domain.is_by_interface() {
+                        last = Some(set_rate(domain, &NO_EXTRAS, flow));
+                    }
                 }
             }
             left -= count;
@@ -297,7 +314,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         let plan = &template.plan;
         match plan.layout() {
             Layout::Fixed { len } => {
-                count_fixed(set, *len, counts);
+                count_fixed(message.bytes, set, *len, counts);
                 for number in 0..set.body.len() / len {
                     let window = windows(message.bytes, set).get(number * len..);
                     let window = window.unwrap_or_default();
@@ -330,12 +347,21 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
     }
 }
 
-/// Counts the records of a set, and the one that is cut short where the set runs past its message.
-/// How many more its length announces is nothing to go by: the message never held them.
-fn count_fixed(set: &Set, len: usize, counts: &mut WorkerCounts) {
+/// Bytes that fill a set to a multiple of four.
+const PADDING_MAX: usize = 3;
+
+/// Counts the records of a set, and the one that is cut short: where the set runs past its message,
+/// and where more is left at its end than padding. How many more its length announces is nothing to
+/// go by: the message never held them.
+fn count_fixed(bytes: &[u8], set: &Set, len: usize, counts: &mut WorkerCounts) {
     let whole = set.body.len() / len;
     counts.records_present += whole as u64;
-    if (set.body.len() + set.missing) / len > whole {
+    let rest = bytes.get(set.body.start + whole * len..set.body.end);
+    let is_cut = match set.missing {
+        0 => !is_padding(rest.unwrap_or_default()),
+        missing => (set.body.len() + missing) / len > whole,
+    };
+    if is_cut {
         counts.records_present += 1;
         counts.drop_one(DropReason::RecordTruncated);
     }
@@ -356,10 +382,18 @@ fn each_variable(
     counts: &mut WorkerCounts,
     mut decode: impl FnMut(&[u8], usize, &mut WorkerCounts) -> Option<usize>,
 ) {
-    const PADDING_MAX: usize = 3;
     let mut at = set.body.start;
     while let Some(rest) = bytes.get(at..set.body.end) {
-        if rest.len() < len_min || (rest.len() <= PADDING_MAX && is_zero(rest)) {
+        // Zeros behind a record are padding, however long.
+        let is_first = at == set.body.start;
+        if is_zero(rest) && (rest.len() <= PADDING_MAX || !is_first) {
+            return;
+        }
+        if rest.len() < len_min {
+            if !is_padding(rest) {
+                counts.records_present += 1;
+                counts.drop_one(DropReason::RecordTruncated);
+            }
             return;
         }
         counts.records_present += 1;
@@ -384,7 +418,7 @@ fn finish(plan: &Plan, extras: &Extras, message: &Message<'_>, flow: &mut Flow) 
 /// Gives `flow` the rate that its record, its sampler or its exporter tells.
 #[inline]
 fn set_rate(domain: &Domain, extras: &Extras, flow: &mut Flow) -> Rate {
-    let rate = domain.rate(extras);
+    let rate = domain.rate(flow, extras);
     (flow.sampling_rate, flow.sampling_source) = rate;
     rate
 }
@@ -400,6 +434,12 @@ fn add_reverse<S: FlowSink>(
         burst.next(&reverse, counts);
         counts.reverse_rows_added += 1;
     }
+}
+
+/// True for what may stand behind the last record of a set: zeros (RFC 7011 section 3.3.1), or up
+/// to three bytes of anything.
+fn is_padding(rest: &[u8]) -> bool {
+    rest.len() <= PADDING_MAX || is_zero(rest)
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

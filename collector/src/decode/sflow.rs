@@ -140,8 +140,12 @@ fn base_of(base: &Flow, header: &Header) -> Flow {
         0 => u64::from(base.time_received_s) * 1000,
         known => known,
     };
+    let exporter_addr = match header.agent.to_ip().is_unspecified() {
+        true => base.exporter_source,
+        false => header.agent,
+    };
     Flow {
-        exporter_addr: header.agent,
+        exporter_addr,
         observation_domain: header.sub_agent,
         flow_start_ms: received_ms,
         flow_end_ms: received_ms,

@@ -2,10 +2,12 @@
 #![allow(dead_code, reason = "each test binary uses its part of them")]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use flowsluice::decode::FlowSink;
+use flowsluice::config;
+use flowsluice::decode::{Decoder, FlowSink, Shared};
 use flowsluice::flow::Flow;
-use flowsluice::ledger::{Ledger, WorkerCounts};
+use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
 use flowsluice::receive::Datagram;
 use flowsluice::units::UnixNanos;
 
@@ -186,4 +188,58 @@ pub fn sflow5(count: u32) -> Vec<u8> {
         bytes.extend(&sample);
     }
     bytes
+}
+
+/// When the messages were exported, milliseconds since the epoch.
+pub const EXPORT_MS: u64 = EXPORT_S as u64 * 1000;
+
+/// A decoder with its counters and what came out of it.
+pub struct Bench {
+    pub decoder: Decoder,
+    pub counts: WorkerCounts,
+    pub rows: Rows,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::with(&config::Decode::default(), Arc::default())
+    }
+
+    pub fn with(config: &config::Decode, shared: Arc<Shared>) -> Self {
+        Self {
+            decoder: Decoder::new(config, &[], shared),
+            counts: WorkerCounts::default(),
+            rows: Rows::default(),
+        }
+    }
+
+    /// Decodes and returns the new rows; the ledger must agree.
+    pub fn decode(&mut self, payload: &[u8]) -> Vec<Flow> {
+        self.take(&datagram(payload))
+    }
+
+    /// The same for a datagram from `source` that arrives `after_ms` after the others.
+    pub fn decode_of(&mut self, source: Ipv4Addr, after_ms: u64, payload: &[u8]) -> Vec<Flow> {
+        self.take(&Datagram {
+            source: source.into(),
+            received: UnixNanos(RECEIVED.0 + after_ms * 1_000_000),
+            ..datagram(payload)
+        })
+    }
+
+    pub fn take(&mut self, datagram: &Datagram<'_>) -> Vec<Flow> {
+        let Self {
+            decoder,
+            counts,
+            rows,
+        } = self;
+        decoder.decode(datagram, counts, rows);
+        decoder.turn();
+        assert_eq!(unaccounted(counts), 0, "{counts:?}");
+        std::mem::take(&mut rows.0)
+    }
+
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.counts.dropped(reason)
+    }
 }

@@ -20,8 +20,6 @@ use super::super::storage::Storage;
 const READY_MAX: Duration = Duration::from_secs(60);
 /// How long the last blocks may take: a replay may wait longer than a service that is stopped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(300);
-/// A flow whose own clock is further from its receive time is placed at the receive time.
-const CLOCK_OFFSET_MAX_MS: u64 = 24 * 3600 * 1000;
 
 /// Decodes `files` and stores their flows where `config` says.
 pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow::Result<()> {
@@ -128,18 +126,14 @@ impl Shift {
         if !self.moves {
             return;
         }
-        let duration_ms = u64::from(flow.duration_ms());
         let received_ms = self.moved(u64::from(flow.time_received_s) * 1000);
         flow.time_received_s = u32::try_from(received_ms / 1000).unwrap_or(u32::MAX);
-        if flow.flow_end_ms > 0 {
-            let end_ms = self.moved(flow.flow_end_ms);
-            flow.flow_end_ms = match end_ms.abs_diff(received_ms) > CLOCK_OFFSET_MAX_MS {
-                true => received_ms,
-                false => end_ms,
-            };
-        }
         if flow.flow_start_ms > 0 {
-            flow.flow_start_ms = flow.flow_end_ms.saturating_sub(duration_ms);
+            flow.flow_start_ms = self.moved(flow.flow_start_ms);
+        }
+        if flow.flow_end_ms > 0 {
+            flow.flow_end_ms = self.moved(flow.flow_end_ms);
+            flow.settle_clock(received_ms);
         }
     }
 

@@ -286,8 +286,9 @@ impl Flow {
         u64::from(self.sampling_rate.max(1))
     }
 
-    /// Moves a flow whose end is more than [`CLOCK_OFFSET_MAX_MS`] away from when it was received, because
-    /// its exporter's clock is wrong, to end then; true when it was moved. Its duration stays.
+    /// Moves a flow whose end is more than [`CLOCK_OFFSET_MAX_MS`] away from when it was received,
+    /// because its exporter's clock is wrong, to end then; true when it was moved. Its duration
+    /// stays.
     #[inline]
     pub fn settle_clock(&mut self, received_ms: u64) -> bool {
         let is_wrong = self.flow_end_ms.abs_diff(received_ms) > CLOCK_OFFSET_MAX_MS;

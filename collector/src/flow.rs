@@ -4,6 +4,7 @@
 //! the burst into columns. Names and meanings are those of the `flows` table.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::{Deref, DerefMut};
 
 /// An IPv6 address in network byte order; an IPv4 address is held v4-mapped (RFC 4291 §2.5.5.2).
 /// All zero (`::`) means unknown.
@@ -117,7 +118,11 @@ pub const MPLS_LABELS_MAX: usize = 10;
 pub const CLOCK_OFFSET_MAX_MS: u64 = 24 * 3600 * 1000;
 
 /// One flow as decoded, before scaling. Unknown is zero throughout.
+///
+/// What most records tell comes first and is set anew for every flow; the [`Detail`] is left alone
+/// until a record has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Flow {
     /// Source of the flow, IE 8 / 27.
     pub src_addr: Address,
@@ -125,12 +130,6 @@ pub struct Flow {
     pub dst_addr: Address,
     /// Next hop, IE 15 / 62.
     pub next_hop: Address,
-    /// BGP next hop, IE 18 / 63.
-    pub bgp_next_hop: Address,
-    /// Source after translation, IE 225 / 281.
-    pub src_addr_nat: Address,
-    /// Destination after translation, IE 226 / 282.
-    pub dst_addr_nat: Address,
     /// The exporter's own address: the UDP source, or what its options or the sFlow agent say.
     pub exporter_addr: Address,
     /// The UDP source address, always.
@@ -143,10 +142,6 @@ pub struct Flow {
     pub flow_start_ms: u64,
     /// Last packet, milliseconds since the epoch; 0 is unknown.
     pub flow_end_ms: u64,
-    /// Source MAC address in the low 48 bits.
-    pub src_mac: u64,
-    /// Destination MAC address in the low 48 bits.
-    pub dst_mac: u64,
     /// When the datagram arrived, seconds since the epoch (the collector's clock).
     pub time_received_s: u32,
     /// Source id (v9), domain id (IPFIX), sub-agent (sFlow) or engine type and id (v5).
@@ -161,38 +156,16 @@ pub struct Flow {
     pub src_as: u32,
     /// Destination autonomous system.
     pub dst_as: u32,
-    /// Ingress VRF, IE 234.
-    pub ingress_vrf: u32,
-    /// Egress VRF, IE 235.
-    pub egress_vrf: u32,
-    /// IPv6 flow label, IE 31.
-    pub flow_label: u32,
-    /// IP identification, IE 54.
-    pub fragment_id: u32,
-    /// MPLS label values (20 bits each), top of stack first; `mpls_count` are valid.
-    pub mpls_labels: [u32; MPLS_LABELS_MAX],
     /// Source transport port.
     pub src_port: u16,
     /// Destination transport port.
     pub dst_port: u16,
     /// Union of the TCP control bits, IE 6.
     pub tcp_flags: u16,
-    /// Fragment offset in units of 8 octets, IE 88.
-    pub fragment_offset: u16,
-    /// EtherType of the frame, IE 256.
-    pub ethertype: u16,
     /// VLAN on the way in, IE 58 (or the frame's outer tag).
     pub src_vlan: u16,
     /// VLAN on the way out, IE 59.
     pub dst_vlan: u16,
-    /// Inner tag of QinQ, IE 245.
-    pub inner_vlan: u16,
-    /// Source port after translation, IE 227.
-    pub src_port_nat: u16,
-    /// Destination port after translation, IE 228.
-    pub dst_port_nat: u16,
-    /// Valid entries of `mpls_labels`.
-    pub mpls_count: u8,
     /// IP protocol number.
     pub protocol: u8,
     /// IPv4 type of service or IPv6 traffic class.
@@ -211,17 +184,141 @@ pub struct Flow {
     pub forwarding_status: u8,
     /// Flow end reason, IE 136.
     pub end_reason: u8,
-    /// Firewall event, IE 233.
-    pub firewall_event: u8,
-    /// NAT event, IE 230.
-    pub nat_event: u8,
     /// Export protocol.
     pub flow_type: FlowType,
     /// Where `sampling_rate` came from.
     pub sampling_source: SamplingSource,
     /// Direction at the observation point.
     pub direction: Direction,
+    /// What only some records tell.
+    pub detail: Detail,
 }
+
+/// The part of a flow that only some records tell. Knows whether it was written to, so that what
+/// has no detail costs nothing: a burst need not clear it and a batch need not store it.
+#[derive(Clone, Copy, Debug)]
+pub struct Detail {
+    is_written: bool,
+    fields: DetailFields,
+}
+
+/// The fields of [`Detail`]. Unknown is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DetailFields {
+    /// BGP next hop, IE 18 / 63.
+    pub bgp_next_hop: Address,
+    /// Source after translation, IE 225 / 281.
+    pub src_addr_nat: Address,
+    /// Destination after translation, IE 226 / 282.
+    pub dst_addr_nat: Address,
+    /// Source MAC address in the low 48 bits.
+    pub src_mac: u64,
+    /// Destination MAC address in the low 48 bits.
+    pub dst_mac: u64,
+    /// Ingress VRF, IE 234.
+    pub ingress_vrf: u32,
+    /// Egress VRF, IE 235.
+    pub egress_vrf: u32,
+    /// IPv6 flow label, IE 31.
+    pub flow_label: u32,
+    /// IP identification, IE 54.
+    pub fragment_id: u32,
+    /// MPLS label values (20 bits each), top of stack first; `mpls_count` are valid.
+    pub mpls_labels: [u32; MPLS_LABELS_MAX],
+    /// Fragment offset in units of 8 octets, IE 88.
+    pub fragment_offset: u16,
+    /// EtherType of the frame, IE 256.
+    pub ethertype: u16,
+    /// Inner tag of QinQ, IE 245.
+    pub inner_vlan: u16,
+    /// Source port after translation, IE 227.
+    pub src_port_nat: u16,
+    /// Destination port after translation, IE 228.
+    pub dst_port_nat: u16,
+    /// Valid entries of `mpls_labels`.
+    pub mpls_count: u8,
+    /// Firewall event, IE 233.
+    pub firewall_event: u8,
+    /// NAT event, IE 230.
+    pub nat_event: u8,
+}
+
+impl Detail {
+    /// Nothing is told.
+    pub const EMPTY: Self = Self {
+        is_written: false,
+        fields: DetailFields {
+            bgp_next_hop: Address::UNKNOWN,
+            src_addr_nat: Address::UNKNOWN,
+            dst_addr_nat: Address::UNKNOWN,
+            src_mac: 0,
+            dst_mac: 0,
+            ingress_vrf: 0,
+            egress_vrf: 0,
+            flow_label: 0,
+            fragment_id: 0,
+            mpls_labels: [0; MPLS_LABELS_MAX],
+            fragment_offset: 0,
+            ethertype: 0,
+            inner_vlan: 0,
+            src_port_nat: 0,
+            dst_port_nat: 0,
+            mpls_count: 0,
+            firewall_event: 0,
+            nat_event: 0,
+        },
+    };
+
+    /// False when all fields are certainly zero.
+    #[must_use]
+    #[inline]
+    pub const fn is_written(&self) -> bool {
+        self.is_written
+    }
+
+    /// All fields are zero again.
+    #[inline]
+    pub fn clear(&mut self) {
+        if self.is_written {
+            *self = Self::EMPTY;
+        }
+    }
+}
+
+impl From<DetailFields> for Detail {
+    fn from(fields: DetailFields) -> Self {
+        Self {
+            is_written: true,
+            fields,
+        }
+    }
+}
+
+impl Deref for Detail {
+    type Target = DetailFields;
+
+    #[inline]
+    fn deref(&self) -> &DetailFields {
+        &self.fields
+    }
+}
+
+impl DerefMut for Detail {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut DetailFields {
+        self.is_written = true;
+        &mut self.fields
+    }
+}
+
+/// By what is told, not by how it came to be.
+impl PartialEq for Detail {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields == other.fields
+    }
+}
+
+impl Eq for Detail {}
 
 impl Flow {
     /// A flow of which nothing is known.
@@ -229,17 +326,12 @@ impl Flow {
         src_addr: Address::UNKNOWN,
         dst_addr: Address::UNKNOWN,
         next_hop: Address::UNKNOWN,
-        bgp_next_hop: Address::UNKNOWN,
-        src_addr_nat: Address::UNKNOWN,
-        dst_addr_nat: Address::UNKNOWN,
         exporter_addr: Address::UNKNOWN,
         exporter_source: Address::UNKNOWN,
         raw_bytes: 0,
         raw_packets: 0,
         flow_start_ms: 0,
         flow_end_ms: 0,
-        src_mac: 0,
-        dst_mac: 0,
         time_received_s: 0,
         observation_domain: 0,
         sampling_rate: 0,
@@ -247,22 +339,11 @@ impl Flow {
         out_if: 0,
         src_as: 0,
         dst_as: 0,
-        ingress_vrf: 0,
-        egress_vrf: 0,
-        flow_label: 0,
-        fragment_id: 0,
-        mpls_labels: [0; MPLS_LABELS_MAX],
         src_port: 0,
         dst_port: 0,
         tcp_flags: 0,
-        fragment_offset: 0,
-        ethertype: 0,
         src_vlan: 0,
         dst_vlan: 0,
-        inner_vlan: 0,
-        src_port_nat: 0,
-        dst_port_nat: 0,
-        mpls_count: 0,
         protocol: 0,
         tos: 0,
         ttl: 0,
@@ -272,12 +353,63 @@ impl Flow {
         dst_mask: 0,
         forwarding_status: 0,
         end_reason: 0,
-        firewall_event: 0,
-        nat_event: 0,
         flow_type: FlowType::Unknown,
         sampling_source: SamplingSource::Unknown,
         direction: Direction::Undefined,
+        detail: Detail::EMPTY,
     };
+
+    /// Begins anew as `base`. Costs little when neither has a detail.
+    #[inline]
+    pub fn begin(&mut self, base: &Self) {
+        // Named one by one, so that no field can be forgotten and the detail is not copied too.
+        macro_rules! copy {
+            ($($field:ident),+) => {
+                let Self { $($field,)+ detail: _ } = *base;
+                $(self.$field = $field;)+
+            };
+        }
+        copy!(
+            src_addr,
+            dst_addr,
+            next_hop,
+            exporter_addr,
+            exporter_source,
+            raw_bytes,
+            raw_packets,
+            flow_start_ms,
+            flow_end_ms,
+            time_received_s,
+            observation_domain,
+            sampling_rate,
+            in_if,
+            out_if,
+            src_as,
+            dst_as,
+            src_port,
+            dst_port,
+            tcp_flags,
+            src_vlan,
+            dst_vlan,
+            protocol,
+            tos,
+            ttl,
+            icmp_type,
+            icmp_code,
+            src_mask,
+            dst_mask,
+            forwarding_status,
+            end_reason,
+            flow_type,
+            sampling_source,
+            direction
+        );
+        if base.detail.is_written() {
+            self.detail = base.detail;
+        } else {
+            self.detail.clear();
+        }
+    }
 
     /// What `raw_bytes` and `raw_packets` are multiplied with: unknown counts as 1.
     #[must_use]

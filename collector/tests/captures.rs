@@ -201,14 +201,14 @@ fn compare(
         "src_addr" if unset("src_addr6") => address(row.src_addr, value),
         "dst_addr" if unset("dst_addr6") => address(row.dst_addr, value),
         "next_hop" if unset("next_hop6") => address(row.next_hop, value),
-        "bgp_next_hop" if unset("bgp_next_hop6") => address(row.bgp_next_hop, value),
+        "bgp_next_hop" if unset("bgp_next_hop6") => address(row.detail.bgp_next_hop, value),
         "src_addr6" if !unset(name) => address(row.src_addr, value),
         "dst_addr6" if !unset(name) => address(row.dst_addr, value),
         "next_hop6" if !unset(name) => address(row.next_hop, value),
-        "bgp_next_hop6" if !unset(name) => address(row.bgp_next_hop, value),
+        "bgp_next_hop6" if !unset(name) => address(row.detail.bgp_next_hop, value),
         "agent" => address(row.exporter_addr, value),
-        "src_mac" => text(mac(row.src_mac)),
-        "dst_mac" => text(mac(row.dst_mac)),
+        "src_mac" => text(mac(row.detail.src_mac)),
+        "dst_mac" => text(mac(row.detail.dst_mac)),
         "bytes" | "ip_length" => number(row.raw_bytes),
         "bytes_total" if absent(&["bytes"]) => number(row.raw_bytes),
         "initiator_bytes" if absent(&["bytes", "bytes_total"]) => number(row.raw_bytes),
@@ -222,9 +222,9 @@ fn compare(
         "tcp_flags" => number(row.tcp_flags.into()),
         "ttl" => number(row.ttl.into()),
         "ttl_min" if absent(&["ttl"]) => number(row.ttl.into()),
-        "ip_id" => number(row.fragment_id.into()),
-        "flow_label" => number(row.flow_label.into()),
-        "ethertype" => number(row.ethertype.into()),
+        "ip_id" => number(row.detail.fragment_id.into()),
+        "flow_label" => number(row.detail.flow_label.into()),
+        "ethertype" => number(row.detail.ethertype.into()),
         // sFlow's output interface has a format in its upper bits; 0x3fffffff is the device itself.
         "in_if" | "out_if" if value.as_u64() >= Some(1 << 30) => None,
         "in_if" if unset("ingress_phys_if") || !unset(name) => number(row.in_if.into()),
@@ -240,12 +240,12 @@ fn compare(
         "src_vlan" if unset("dot1q_vlan") || !unset(name) => number(row.src_vlan.into()),
         "dst_vlan" => number(row.dst_vlan.into()),
         "dot1q_vlan" if unset("src_vlan") => number(row.src_vlan.into()),
-        "dot1q_customer_vlan" => number(row.inner_vlan.into()),
-        "ingress_vrf_id" => number(row.ingress_vrf.into()),
-        "egress_vrf_id" => number(row.egress_vrf.into()),
+        "dot1q_customer_vlan" => number(row.detail.inner_vlan.into()),
+        "ingress_vrf_id" => number(row.detail.ingress_vrf.into()),
+        "egress_vrf_id" => number(row.detail.egress_vrf.into()),
         "forwarding_status" => number(row.forwarding_status.into()),
         "flow_end_reason" => number(row.end_reason.into()),
-        "firewall_event" => number(row.firewall_event.into()),
+        "firewall_event" => number(row.detail.firewall_event.into()),
         "icmp_type" => number(row.icmp_type.into()),
         "icmp_code" => number(row.icmp_code.into()),
         "icmp_type_code" => {
@@ -286,6 +286,6 @@ fn mac(mac: u64) -> String {
 fn mpls_label(name: &str, value: &Value, row: &Flow) -> Option<(String, String)> {
     let number: usize = name.strip_prefix("mpls_label_")?.parse().ok()?;
     let entry = u32::from_str_radix(value.as_str()?.strip_prefix("0x")?, 16).ok()?;
-    let got = row.mpls_labels.get(number - 1)?;
+    let got = row.detail.mpls_labels.get(number - 1)?;
     Some((got.to_string(), (entry >> 4).to_string()))
 }

@@ -38,7 +38,7 @@ fn netflow9_template_and_data_of_one_datagram_become_flows() {
     assert_eq!((row.src_as, row.dst_as), (64_500, 64_501));
     assert_eq!((row.src_mask, row.dst_mask), (24, 16));
     assert_eq!(row.direction, Direction::Egress);
-    assert_eq!(row.ingress_vrf, 77);
+    assert_eq!(row.detail.ingress_vrf, 77);
     assert_eq!(row.flow_start_ms, EXPORT_MS - 2000);
     assert_eq!(row.flow_end_ms, EXPORT_MS - 1000);
     assert_eq!(row.flow_type, FlowType::Netflow9);
@@ -435,7 +435,7 @@ fn frame_in_an_ipfix_record_is_read_and_fields_of_the_record_stand() {
     assert_eq!(row.src_addr.to_string(), "10.0.0.1");
     assert_eq!((row.protocol, row.src_port, row.dst_port), (17, 1234, 53));
     assert_eq!((row.raw_packets, row.raw_bytes), (1, 512));
-    assert_eq!((row.src_mac, row.in_if), (0x0200_0000_0001, 3));
+    assert_eq!((row.detail.src_mac, row.in_if), (0x0200_0000_0001, 3));
     assert_eq!(row.tos, 0x20);
 }
 

@@ -11,7 +11,7 @@ use counting::allocations;
 use flowsluice::batch::Batcher;
 use flowsluice::config;
 use flowsluice::decode::{Decoder, FlowSink};
-use flowsluice::flow::Flow;
+use flowsluice::flow::{Detail, DetailFields, Flow};
 use flowsluice::ledger::WorkerCounts;
 use flowsluice::store::{Attempt, Block, Insert, Store};
 use flowsluice::units::UnixNanos;
@@ -114,8 +114,11 @@ fn batches_are_filled_sealed_and_taken_back_without_an_allocation() {
     let mut counts = WorkerCounts::default();
     let mut now = UnixNanos(1_800_000_000_000_000_000);
     let flow = Flow {
-        mpls_labels: [7; 10],
-        mpls_count: 10,
+        detail: Detail::from(DetailFields {
+            mpls_labels: [7; 10],
+            mpls_count: 10,
+            ..*Detail::EMPTY
+        }),
         ..Flow::EMPTY
     };
     let flows = [flow; 64];

@@ -89,9 +89,9 @@ impl Batcher {
     }
 
     fn seal(&mut self, counts: &mut WorkerCounts) {
-        if let Some(Open { batch, .. }) = self.open.take() {
+        if let Some(Open { batch, since }) = self.open.take() {
             counts.flows_open -= batch.rows() as u64;
-            self.queue.hand_over(batch);
+            self.queue.hand_over(batch, since);
         }
     }
 }

@@ -23,7 +23,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::flow::{Address, Direction, FlowType, SamplingSource};
+    use crate::flow::{Address, Detail, DetailFields, Direction, FlowType, SamplingSource};
 
     fn row(flow: &Flow) -> Value {
         let mut out = Vec::new();
@@ -39,15 +39,18 @@ mod tests {
             flow_start_ms: 1_767_323_040_100,
             flow_end_ms: 1_767_323_044_678,
             src_addr: Address::from_v4([192, 0, 2, 1]),
-            src_mac: 0x0011_2233_4455,
+            detail: Detail::from(DetailFields {
+                src_mac: 0x0011_2233_4455,
+                mpls_labels: [16, 17, 0, 0, 0, 0, 0, 0, 0, 0],
+                mpls_count: 2,
+                ..*Detail::EMPTY
+            }),
             raw_bytes: 1500,
             raw_packets: 2,
             sampling_rate: 100,
             sampling_source: SamplingSource::Options,
             flow_type: FlowType::Netflow9,
             direction: Direction::Egress,
-            mpls_labels: [16, 17, 0, 0, 0, 0, 0, 0, 0, 0],
-            mpls_count: 2,
             ..Flow::EMPTY
         };
         let row = row(&flow);

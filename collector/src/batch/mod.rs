@@ -12,17 +12,28 @@ pub mod native;
 pub mod schema;
 pub mod value;
 
+use std::ops::Range;
+
 use crate::flow::Flow;
 use schema::Source;
 
 pub use batcher::Batcher;
 
+/// Rows of a full batch. What a worker writes to it (some 180 bytes a row) stays in a second cache
+/// of a megabyte until the store has read it; an insert is made of many batches.
+pub const BATCH_ROWS: usize = 4096;
+
 /// Rows as columns, each already in the bytes that ClickHouse takes, behind its name and type:
-/// a block is the columns one after the other.
+/// a Native block is the columns one after the other.
 pub struct Batch {
     rows: usize,
     rows_max: usize,
     columns: Box<[Buffer]>,
+    /// The columns of [`crate::flow::Detail`].
+    details: Box<[Buffer]>,
+    /// Rows that `details` have. The rows that they lack are zero: nothing is written for flows
+    /// without detail until one with detail comes.
+    detail_rows: usize,
 }
 
 /// The bytes of one stored column.
@@ -39,10 +50,35 @@ enum Buffer {
         fill: fn(&[Flow], &mut [u8], &mut [u8], usize) -> usize,
         /// Name, type and end offsets.
         offsets: Box<[u8]>,
+        width: usize,
         values: Box<[u8]>,
         /// Bytes of `values` in use.
         used: usize,
     },
+}
+
+/// A column of a batch as it stands in a Native block.
+#[derive(Clone, Copy, Debug)]
+pub struct ColumnBytes<'a> {
+    /// Length of the name and type that `bytes` begins with.
+    pub head: usize,
+    /// Bytes of one value, of one offset where it is a list.
+    pub width: usize,
+    /// Name, type, and a value (or end offset) a row.
+    pub bytes: &'a [u8],
+    /// The values of a list; empty otherwise.
+    pub list: &'a [u8],
+}
+
+impl ColumnBytes<'_> {
+    /// True when every row has the value that ClickHouse assumes for a column that is left out.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        // The first is zero and each is as the one before: the fastest way to say it.
+        let values = &self.bytes[self.head..];
+        values.first().is_none_or(|first| *first == 0)
+            && values.get(1..) == values.split_last().map(|(_, before)| before)
+    }
 }
 
 const OFFSET_WIDTH: usize = size_of::<u64>();
@@ -51,12 +87,18 @@ impl Batch {
     /// An empty batch that takes `rows_max` rows and never more memory than now.
     #[must_use]
     pub fn new(rows_max: usize) -> Self {
+        let buffers = |details| {
+            schema::stored()
+                .filter(|column| column.source.is_detail() == details)
+                .map(|column| Buffer::new(column, rows_max))
+                .collect()
+        };
         Self {
             rows: 0,
             rows_max,
-            columns: schema::stored()
-                .map(|column| Buffer::new(column, rows_max))
-                .collect(),
+            columns: buffers(false),
+            details: buffers(true),
+            detail_rows: 0,
         }
     }
 
@@ -84,13 +126,35 @@ impl Batch {
         for column in &mut self.columns {
             column.append(self.rows, flows);
         }
+        if flows.iter().any(|flow| flow.detail.is_written()) {
+            self.append_details(flows);
+        }
         self.rows += flows.len();
+    }
+
+    fn append_details(&mut self, flows: &[Flow]) {
+        self.complete_details();
+        for column in &mut self.details {
+            column.append(self.rows, flows);
+        }
+        self.detail_rows = self.rows + flows.len();
+    }
+
+    /// Gives the columns of details the rows that they lack.
+    fn complete_details(&mut self) {
+        if self.detail_rows < self.rows {
+            for column in &mut self.details {
+                column.append_zeros(self.detail_rows..self.rows);
+            }
+            self.detail_rows = self.rows;
+        }
     }
 
     /// Forgets the rows, keeps the memory.
     pub fn clear(&mut self) {
         self.rows = 0;
-        for column in &mut self.columns {
+        self.detail_rows = 0;
+        for column in &mut self.details {
             if let Buffer::List { used, .. } = column {
                 *used = 0;
             }
@@ -100,7 +164,8 @@ impl Batch {
     /// Bytes of memory of all columns, used or not.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.columns.iter().map(Buffer::memory_bytes).sum()
+        let all = self.columns.iter().chain(&self.details);
+        all.map(Buffer::memory_bytes).sum()
     }
 
     /// What [`Batch::memory_bytes`] of a batch of `rows_max` rows is, without making one.
@@ -120,11 +185,22 @@ impl Batch {
             .sum()
     }
 
-    /// The bytes of the columns in the order of the table, names and types included.
-    fn columns(&self) -> impl Iterator<Item = &[u8]> {
-        self.columns
-            .iter()
-            .flat_map(|column| column.pieces(self.rows))
+    /// The columns that have anything but zeros, and always the first. ClickHouse fills those that
+    /// an insert leaves out with their defaults, which are zeros too.
+    pub fn columns(&mut self) -> impl Iterator<Item = ColumnBytes<'_>> {
+        let details = match self.detail_rows {
+            0 => &[],
+            _ => {
+                self.complete_details();
+                &*self.details
+            }
+        };
+        let rows = self.rows;
+        let all = self.columns.iter().chain(details);
+        all.map(move |column| column.bytes(rows))
+            .enumerate()
+            .filter(|(number, column)| *number == 0 || !column.is_default())
+            .map(|(_, column)| column)
     }
 }
 
@@ -139,7 +215,7 @@ impl Buffer {
             bytes
         };
         match column.source {
-            Source::Fixed { width, fill } => Self::Fixed {
+            Source::Fixed { width, fill, .. } => Self::Fixed {
                 head,
                 width,
                 fill,
@@ -152,6 +228,7 @@ impl Buffer {
             } => Self::List {
                 head,
                 fill,
+                width,
                 offsets: with_room(OFFSET_WIDTH),
                 values: vec![0; width * items_max * rows_max].into_boxed_slice(),
                 used: 0,
@@ -178,6 +255,7 @@ impl Buffer {
                 offsets,
                 values,
                 used,
+                ..
             } => {
                 let start = *head + rows * OFFSET_WIDTH;
                 let offsets = &mut offsets[start..start + flows.len() * OFFSET_WIDTH];
@@ -186,23 +264,50 @@ impl Buffer {
         }
     }
 
-    fn pieces(&self, rows: usize) -> impl Iterator<Item = &[u8]> {
-        let (first, second) = match self {
+    /// Rows that have the default: zero, or no items.
+    fn append_zeros(&mut self, rows: Range<usize>) {
+        match self {
             Self::Fixed {
                 head, width, bytes, ..
-            } => (&bytes[..*head + rows * *width], None),
+            } => bytes[*head + rows.start * *width..*head + rows.end * *width].fill(0),
+            Self::List {
+                head,
+                width,
+                offsets,
+                used,
+                ..
+            } => {
+                let items = (*used / *width) as u64;
+                let offsets = &mut offsets[*head..][rows.start * OFFSET_WIDTH..];
+                let offsets = offsets.chunks_exact_mut(OFFSET_WIDTH).take(rows.len());
+                offsets.for_each(|offset| offset.copy_from_slice(&items.to_le_bytes()));
+            }
+        }
+    }
+
+    fn bytes(&self, rows: usize) -> ColumnBytes<'_> {
+        match self {
+            Self::Fixed {
+                head, width, bytes, ..
+            } => ColumnBytes {
+                head: *head,
+                width: *width,
+                bytes: &bytes[..*head + rows * *width],
+                list: &[],
+            },
             Self::List {
                 head,
                 offsets,
                 values,
                 used,
                 ..
-            } => (
-                &offsets[..*head + rows * OFFSET_WIDTH],
-                Some(&values[..*used]),
-            ),
-        };
-        std::iter::once(first).chain(second)
+            } => ColumnBytes {
+                head: *head,
+                width: OFFSET_WIDTH,
+                bytes: &offsets[..*head + rows * OFFSET_WIDTH],
+                list: &values[..*used],
+            },
+        }
     }
 
     fn memory_bytes(&self) -> usize {

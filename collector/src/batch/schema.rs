@@ -6,7 +6,9 @@
 use std::io::{self, Write};
 
 use super::value::{MILLIS_MAX, Millis, Seconds, Value};
-use crate::flow::{Address, Direction, Flow, FlowType, MPLS_LABELS_MAX, SamplingSource};
+use crate::flow::{
+    Address, DetailFields, Direction, Flow, FlowType, MPLS_LABELS_MAX, SamplingSource,
+};
 
 /// One column of `flows`.
 pub struct Column {
@@ -26,10 +28,12 @@ pub enum Source {
     Fixed {
         /// Bytes of one value.
         width: usize,
+        /// Read from the flow's detail only: zero for flows without.
+        is_detail: bool,
         /// Writes the values of the flows into exactly as much room as they take.
         fill: fn(&[Flow], &mut [u8]),
     },
-    /// Stored, an array of values a row.
+    /// Stored, an array of values a row; read from the flow's detail only.
     List {
         /// Bytes of one value.
         width: usize,
@@ -40,6 +44,18 @@ pub enum Source {
     },
     /// Computed by ClickHouse when it is asked for.
     Alias(&'static str),
+}
+
+impl Source {
+    /// True when the values come out of the flow's detail alone.
+    #[must_use]
+    pub fn is_detail(&self) -> bool {
+        match self {
+            Self::Fixed { is_detail, .. } => *is_detail,
+            Self::List { .. } => true,
+            Self::Alias(_) => false,
+        }
+    }
 }
 
 impl Column {
@@ -63,9 +79,28 @@ macro_rules! stored {
             sql_type: <$value_type as Value>::SQL_TYPE,
             source: Source::Fixed {
                 width: <$value_type as Value>::WIDTH,
+                is_detail: false,
                 fill: |flows, out| fill::<$value_type>(flows, out, $value),
             },
-            json: |flow, out| of::<$value_type>(flow, $value).json(out),
+            json: |flow, out| of::<_, $value_type>(flow, $value).json(out),
+        }
+    };
+}
+
+/// `name: type = value of the detail`.
+macro_rules! detail {
+    ($name:ident: $value_type:ty = $value:expr) => {
+        Column {
+            name: stringify!($name),
+            sql_type: <$value_type as Value>::SQL_TYPE,
+            source: Source::Fixed {
+                width: <$value_type as Value>::WIDTH,
+                is_detail: true,
+                fill: |flows, out| {
+                    fill::<$value_type>(flows, out, |flow| of(&*flow.detail, $value));
+                },
+            },
+            json: |flow, out| of::<DetailFields, $value_type>(&flow.detail, $value).json(out),
         }
     };
 }
@@ -77,12 +112,12 @@ macro_rules! alias {
             name: stringify!($name),
             sql_type: <$value_type as Value>::SQL_TYPE,
             source: Source::Alias($expression),
-            json: |flow, out| of::<$value_type>(flow, $value).json(out),
+            json: |flow, out| of::<_, $value_type>(flow, $value).json(out),
         }
     };
 }
 
-/// `name: [type; max] = slice`.
+/// `name: [type; max] = slice of the detail`.
 macro_rules! list {
     ($name:ident: [$item:ty; $max:expr] = $sql_type:literal, $items:expr) => {
         Column {
@@ -95,7 +130,7 @@ macro_rules! list {
                     fill_list::<$item>(flows, offsets, values, used, $items)
                 },
             },
-            json: |flow, out| json_list::<$item>(flow, out, $items),
+            json: |flow, out| json_list::<$item>(&flow.detail, out, $items),
         }
     };
 }
@@ -123,11 +158,11 @@ pub static COLUMNS: &[Column] = &[
     stored!(tcp_flags: u16 = |f| f.tcp_flags),
     stored!(tos: u8 = |f| f.tos),
     stored!(ttl: u8 = |f| f.ttl),
-    stored!(flow_label: u32 = |f| f.flow_label),
+    detail!(flow_label: u32 = |d| d.flow_label),
     stored!(icmp_type: u8 = |f| f.icmp_type),
     stored!(icmp_code: u8 = |f| f.icmp_code),
-    stored!(fragment_id: u32 = |f| f.fragment_id),
-    stored!(fragment_offset: u16 = |f| f.fragment_offset),
+    detail!(fragment_id: u32 = |d| d.fragment_id),
+    detail!(fragment_offset: u16 = |d| d.fragment_offset),
     stored!(raw_bytes: u64 = |f| f.raw_bytes),
     stored!(raw_packets: u64 = |f| f.raw_packets),
     alias!(bytes: u64 = |f| f.raw_bytes.wrapping_mul(f.scale()),
@@ -139,25 +174,25 @@ pub static COLUMNS: &[Column] = &[
     stored!(src_mask: u8 = |f| f.src_mask),
     stored!(dst_mask: u8 = |f| f.dst_mask),
     stored!(next_hop: Address = |f| f.next_hop),
-    stored!(bgp_next_hop: Address = |f| f.bgp_next_hop),
-    stored!(ingress_vrf: u32 = |f| f.ingress_vrf),
-    stored!(egress_vrf: u32 = |f| f.egress_vrf),
-    stored!(ethertype: u16 = |f| f.ethertype),
-    stored!(src_mac: u64 = |f| f.src_mac),
-    stored!(dst_mac: u64 = |f| f.dst_mac),
+    detail!(bgp_next_hop: Address = |d| d.bgp_next_hop),
+    detail!(ingress_vrf: u32 = |d| d.ingress_vrf),
+    detail!(egress_vrf: u32 = |d| d.egress_vrf),
+    detail!(ethertype: u16 = |d| d.ethertype),
+    detail!(src_mac: u64 = |d| d.src_mac),
+    detail!(dst_mac: u64 = |d| d.dst_mac),
     stored!(src_vlan: u16 = |f| f.src_vlan),
     stored!(dst_vlan: u16 = |f| f.dst_vlan),
-    stored!(inner_vlan: u16 = |f| f.inner_vlan),
+    detail!(inner_vlan: u16 = |d| d.inner_vlan),
     list!(mpls_labels: [u32; MPLS_LABELS_MAX] = "Array(UInt32)", mpls_labels),
-    stored!(src_addr_nat: Address = |f| f.src_addr_nat),
-    stored!(dst_addr_nat: Address = |f| f.dst_addr_nat),
-    stored!(src_port_nat: u16 = |f| f.src_port_nat),
-    stored!(dst_port_nat: u16 = |f| f.dst_port_nat),
+    detail!(src_addr_nat: Address = |d| d.src_addr_nat),
+    detail!(dst_addr_nat: Address = |d| d.dst_addr_nat),
+    detail!(src_port_nat: u16 = |d| d.src_port_nat),
+    detail!(dst_port_nat: u16 = |d| d.dst_port_nat),
     stored!(direction: Direction = |f| f.direction),
     stored!(forwarding_status: u8 = |f| f.forwarding_status),
     stored!(end_reason: u8 = |f| f.end_reason),
-    stored!(firewall_event: u8 = |f| f.firewall_event),
-    stored!(nat_event: u8 = |f| f.nat_event),
+    detail!(firewall_event: u8 = |d| d.firewall_event),
+    detail!(nat_event: u8 = |d| d.nat_event),
 ];
 
 /// The end of a flow of which only the start is known is its start, so that the start, which
@@ -174,14 +209,14 @@ fn end_ms(flow: &Flow) -> u64 {
 }
 
 #[inline]
-fn mpls_labels(flow: &Flow) -> &[u32] {
-    let count = usize::from(flow.mpls_count).min(MPLS_LABELS_MAX);
-    &flow.mpls_labels[..count]
+fn mpls_labels(detail: &DetailFields) -> &[u32] {
+    let count = usize::from(detail.mpls_count).min(MPLS_LABELS_MAX);
+    &detail.mpls_labels[..count]
 }
 
-/// Fixes the type of a closure over a flow.
+/// Fixes the types of a closure over a flow or its detail.
 #[inline]
-fn of<T>(flow: &Flow, value: impl Fn(&Flow) -> T) -> T {
+fn of<F, T>(flow: &F, value: impl Fn(&F) -> T) -> T {
     value(flow)
 }
 
@@ -199,11 +234,11 @@ fn fill_list<T: Value>(
     offsets: &mut [u8],
     values: &mut [u8],
     used: usize,
-    items: impl Fn(&Flow) -> &[T],
+    items: impl Fn(&DetailFields) -> &[T],
 ) -> usize {
     let mut end = used;
     for (offset, flow) in offsets.chunks_exact_mut(size_of::<u64>()).zip(flows) {
-        let items = items(flow);
+        let items = items(&flow.detail);
         let place = &mut values[end..end + items.len() * T::WIDTH];
         for (place, item) in place.chunks_exact_mut(T::WIDTH).zip(items) {
             place.copy_from_slice(item.wire().as_ref());
@@ -215,12 +250,12 @@ fn fill_list<T: Value>(
 }
 
 fn json_list<T: Value>(
-    flow: &Flow,
+    detail: &DetailFields,
     out: &mut dyn Write,
-    items: impl Fn(&Flow) -> &[T],
+    items: impl Fn(&DetailFields) -> &[T],
 ) -> io::Result<()> {
     out.write_all(b"[")?;
-    for (i, item) in items(flow).iter().enumerate() {
+    for (i, item) in items(detail).iter().enumerate() {
         if i > 0 {
             out.write_all(b",")?;
         }

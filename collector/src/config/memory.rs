@@ -94,10 +94,11 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     } = config;
     let n = |count: usize| count as u64;
     let receiver = (n(receive::memory_bytes(receive)), "B");
-    // A block that compresses badly is as large as the batch it is made of.
-    let rows = (batch::Batch::memory_bytes_for(batch.rows_max) as u64, "B");
+    let rows = batch::BATCH_ROWS.min(batch.rows_max);
+    let rows = (n(batch::Batch::memory_bytes_for(rows)), "B");
     let batches = [workers, (n(batch.per_worker), "batches"), rows];
-    let blocks = [(n(store.inserts), "inserts"), rows];
+    // As if nothing in it could be compressed.
+    let block = (n(batch::Batch::memory_bytes_for(batch.rows_max)), "B");
     let exporters = [
         workers,
         (n(decode.exporters_max), "exporters"),
@@ -116,7 +117,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         },
         Line::product(Owner::Collector, "datagram buffers", &[workers, receiver]),
         Line::product(Owner::Collector, "batches", &batches),
-        Line::product(Owner::Collector, "blocks being encoded", &blocks),
+        Line::product(Owner::CollectorAtMost, "block being encoded", &[block]),
         Line::product(Owner::CollectorAtMost, "exporters", &exporters),
         Line::product(Owner::CollectorAtMost, "templates", &templates),
         Line {
@@ -208,9 +209,13 @@ mod tests {
         config.batch.rows_max *= 2;
         let after = sum(&config, 2);
         let grown = after.of(Owner::Collector) - before.of(Owner::Collector);
-        // Two workers with three batches each, and two inserts.
+        assert_eq!(grown, 0);
         let batch = |rows| batch::Batch::memory_bytes_for(rows) as u64;
-        assert_eq!(grown, (2 * 3 + 2) * (batch(131_072) - batch(65_536)));
+        let grown = after.of(Owner::CollectorAtMost) - before.of(Owner::CollectorAtMost);
+        assert_eq!(grown, batch(524_288) - batch(262_144));
+        config.batch.per_worker += 1;
+        let more = sum(&config, 2).of(Owner::Collector) - after.of(Owner::Collector);
+        assert_eq!(more, 2 * batch(4096));
         assert_eq!(after.of(Owner::Kernel), before.of(Owner::Kernel));
     }
 

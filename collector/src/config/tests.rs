@@ -190,7 +190,7 @@ fn values_without_meaning_are_all_told() {
          f.toml:4: receive.cpus: cpu 1 is named twice; give each worker its own\n\
          f.toml:6: batch.rows_max: found 2000000; allowed: 1 to 1048576\n\
          f.toml:7: batch.age_max: found 0s; allowed: 10ms to 1h\n\
-         f.toml:8: batch.per_worker: found 1; allowed: 2 to 64\n\
+         f.toml:8: batch.per_worker: found 1; allowed: 2 to 256\n\
          f.toml:10: decode.protocols: empty, so every datagram would be dropped; name at least \
          one protocol, or leave the key away for all of them\n\
          f.toml:12: store.retention: found 10m; allowed: 1h to 20000days\n\

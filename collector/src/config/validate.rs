@@ -195,7 +195,7 @@ impl Problems {
         let ages = Duration::from_millis(10)..=Duration::from_secs(3600);
         self.time("batch.age_max", batch.age_max, ages);
         // One is filled while another is stored; with one alone every insert would lose flows.
-        self.count("batch.per_worker", batch.per_worker, 2..=64);
+        self.count("batch.per_worker", batch.per_worker, 2..=256);
     }
 
     fn store(&mut self, store: &Store) {

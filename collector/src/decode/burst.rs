@@ -43,7 +43,7 @@ impl<'a, S: FlowSink> Burst<'a, S> {
             self.flush();
         }
         let flow = &mut self.flows[self.filled];
-        *flow = *base;
+        flow.begin(base);
         self.filled += 1;
         counts.flows_decoded += 1;
         flow
@@ -63,7 +63,7 @@ impl<'a, S: FlowSink> Burst<'a, S> {
         let start = self.filled;
         self.filled = BURST_FLOWS.min(start + max);
         let flows = &mut self.flows[start..self.filled];
-        flows.fill(*base);
+        flows.iter_mut().for_each(|flow| flow.begin(base));
         counts.flows_decoded += flows.len() as u64;
         flows
     }

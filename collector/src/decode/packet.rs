@@ -68,12 +68,12 @@ fn payload(carries: u16, cursor: &mut Cursor<'_>, flow: &mut Flow) {
 /// carries no EtherType.
 fn ethernet(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<u16> {
     let ethernet = Ethernet::parse(cursor.rest())?;
-    flow.dst_mac = mac(ethernet.dst_mac);
-    flow.src_mac = mac(ethernet.src_mac);
+    flow.detail.dst_mac = mac(ethernet.dst_mac);
+    flow.detail.src_mac = mac(ethernet.src_mac);
     cursor.bytes(ethernet.length)?;
     let mut tags = ethernet.tags;
     if tags.count > 0 {
-        [flow.src_vlan, flow.inner_vlan] = tags.vlans;
+        [flow.src_vlan, flow.detail.inner_vlan] = tags.vlans;
     }
     // The outer two have columns; as many more are stepped over, further ones end the walk.
     tags = Tags::parse(tags.ethertype, cursor.rest());
@@ -82,7 +82,7 @@ fn ethernet(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<u16> {
         length if length < ethertype::FIRST => snap(cursor)?,
         ethertype => ethertype,
     };
-    flow.ethertype = carries;
+    flow.detail.ethertype = carries;
     Some(carries)
 }
 
@@ -148,9 +148,10 @@ fn label_stack(cursor: &mut Cursor<'_>, flow: &mut Flow) -> bool {
 
 /// Keeps the label of a label stack entry while there is room.
 pub(super) fn push_label(entry: u32, flow: &mut Flow) {
-    if let Some(label) = flow.mpls_labels.get_mut(usize::from(flow.mpls_count)) {
+    let detail = &mut *flow.detail;
+    if let Some(label) = detail.mpls_labels.get_mut(usize::from(detail.mpls_count)) {
         *label = entry >> 12;
-        flow.mpls_count += 1;
+        detail.mpls_count += 1;
     }
 }
 
@@ -163,8 +164,8 @@ fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) {
     let Some(ip) = Ip::parse(packet) else {
         return;
     };
-    if flow.ethertype == 0 {
-        flow.ethertype = match ip.version {
+    if flow.detail.ethertype == 0 {
+        flow.detail.ethertype = match ip.version {
             4 => ethertype::IPV4,
             _ => ethertype::IPV6,
         };
@@ -174,9 +175,9 @@ fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) {
     flow.protocol = ip.protocol;
     flow.tos = ip.tos;
     flow.ttl = ip.ttl;
-    flow.flow_label = ip.flow_label;
-    flow.fragment_id = ip.fragment.id;
-    flow.fragment_offset = ip.fragment.offset;
+    flow.detail.flow_label = ip.flow_label;
+    flow.detail.fragment_id = ip.fragment.id;
+    flow.detail.fragment_offset = ip.fragment.offset;
     flow.raw_bytes = u64::from(ip.total_length);
     if ip.has_upper_layer() {
         let upper = packet.get(ip.header_length..).unwrap_or_default();
@@ -199,6 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::flow::{Detail, DetailFields};
 
     const ADDRESSES: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     const TCP_SYN: [u8; 20] = [
@@ -228,15 +230,18 @@ mod tests {
         let bytes = frame(&[&[0x08, 0x00], &ipv4(6, &TCP_SYN)]);
         let flow = parsed(Link::Ethernet, &bytes, 1514);
         let expected = Flow {
-            dst_mac: 0x0102_0304_0506,
-            src_mac: 0x0708_090a_0b0c,
-            ethertype: 0x0800,
+            detail: Detail::from(DetailFields {
+                dst_mac: 0x0102_0304_0506,
+                src_mac: 0x0708_090a_0b0c,
+                ethertype: 0x0800,
+                fragment_id: 0x1234,
+                ..*Detail::EMPTY
+            }),
             src_addr: Address::from_v4([192, 0, 2, 1]),
             dst_addr: Address::from_v4([192, 0, 2, 9]),
             protocol: 6,
             tos: 0x28,
             ttl: 63,
-            fragment_id: 0x1234,
             src_port: 443,
             dst_port: 56876,
             tcp_flags: 2,
@@ -250,15 +255,15 @@ mod tests {
     fn tags_give_outer_and_inner_vlan() {
         let one = frame(&[&[0x81, 0x00, 0x60, 0x07, 0x08, 0x00], &ipv4(17, &[])]);
         let flow = parsed(Link::Ethernet, &one, 0);
-        assert_eq!((flow.src_vlan, flow.inner_vlan), (7, 0));
-        assert_eq!((flow.ethertype, flow.protocol), (0x0800, 17));
+        assert_eq!((flow.src_vlan, flow.detail.inner_vlan), (7, 0));
+        assert_eq!((flow.detail.ethertype, flow.protocol), (0x0800, 17));
 
         let three = [
             0x88, 0xa8, 0, 100, 0x81, 0x00, 0, 7, 0x81, 0x00, 0, 8, 0x08, 0x00,
         ];
         let flow = parsed(Link::Ethernet, &frame(&[&three, &ipv4(17, &[])]), 0);
-        assert_eq!((flow.src_vlan, flow.inner_vlan), (100, 7));
-        assert_eq!((flow.ethertype, flow.protocol), (0x0800, 17));
+        assert_eq!((flow.src_vlan, flow.detail.inner_vlan), (100, 7));
+        assert_eq!((flow.detail.ethertype, flow.protocol), (0x0800, 17));
     }
 
     #[test]
@@ -266,9 +271,9 @@ mod tests {
         let stack = [0x00, 0x01, 0x00, 64, 0x05, 0xdc, 0x21, 64];
         let bytes = frame(&[&[0x88, 0x47], &stack, &ipv4(6, &TCP_SYN)]);
         let flow = parsed(Link::Ethernet, &bytes, 1522);
-        assert_eq!(flow.mpls_count, 2);
-        assert_eq!(flow.mpls_labels[..2], [16, 0x5dc2]);
-        assert_eq!((flow.ethertype, flow.dst_port), (0x8847, 56876));
+        assert_eq!(flow.detail.mpls_count, 2);
+        assert_eq!(flow.detail.mpls_labels[..2], [16, 0x5dc2]);
+        assert_eq!((flow.detail.ethertype, flow.dst_port), (0x8847, 56876));
         assert_eq!(flow.raw_bytes, 1500);
     }
 
@@ -276,7 +281,7 @@ mod tests {
     fn a_label_stack_without_a_bottom_ends_the_walk() {
         let bytes = frame(&[&[0x88, 0x47], &[0; 400]]);
         let flow = parsed(Link::Ethernet, &bytes, 414);
-        assert_eq!(usize::from(flow.mpls_count), MPLS_LABELS_MAX);
+        assert_eq!(usize::from(flow.detail.mpls_count), MPLS_LABELS_MAX);
         assert!(flow.src_addr.is_unknown());
     }
 
@@ -288,7 +293,7 @@ mod tests {
             &frame(&[&session, &ipv4(6, &TCP_SYN)]),
             1522,
         );
-        assert_eq!((flow.ethertype, flow.src_port), (0x8864, 443));
+        assert_eq!((flow.detail.ethertype, flow.src_port), (0x8864, 443));
         assert_eq!(flow.raw_bytes, 1500);
     }
 
@@ -304,21 +309,21 @@ mod tests {
     fn snap_carries_an_ethertype_and_other_llc_does_not() {
         let snap = [0x05, 0xde, 0xaa, 0xaa, 3, 0, 0, 0, 0x08, 0x00];
         let flow = parsed(Link::Ethernet, &frame(&[&snap, &ipv4(6, &TCP_SYN)]), 0);
-        assert_eq!((flow.ethertype, flow.src_port), (0x0800, 443));
+        assert_eq!((flow.detail.ethertype, flow.src_port), (0x0800, 443));
         let spanning_tree = [0, 38, 0x42, 0x42, 3, 0, 0, 0, 0, 0];
         let flow = parsed(Link::Ethernet, &frame(&[&spanning_tree]), 60);
-        assert_eq!((flow.ethertype, flow.raw_bytes), (0, 46));
+        assert_eq!((flow.detail.ethertype, flow.raw_bytes), (0, 46));
     }
 
     #[test]
     fn a_bare_ip_header_names_its_own_ethertype() {
         let flow = parsed(Link::Ip, &ipv4(17, &[0, 53, 1, 0]), 0);
-        assert_eq!((flow.ethertype, flow.src_port), (0x0800, 53));
+        assert_eq!((flow.detail.ethertype, flow.src_port), (0x0800, 53));
         let mut v6 = vec![0x60, 0, 0, 0, 0, 8, 58, 255];
         v6.resize(40, 1);
         v6.extend([135, 0, 0, 0]);
         let flow = parsed(Link::Ip, &v6, 0);
-        assert_eq!((flow.ethertype, flow.icmp_type), (0x86dd, 135));
+        assert_eq!((flow.detail.ethertype, flow.icmp_type), (0x86dd, 135));
         assert_eq!((flow.ttl, flow.raw_bytes), (255, 48));
     }
 
@@ -326,7 +331,7 @@ mod tests {
     fn without_an_ip_length_the_frame_less_its_layer_two_counts() {
         let arp = frame(&[&[0x81, 0x00, 0, 7, 0x08, 0x06], &[0; 28]]);
         let flow = parsed(Link::Ethernet, &arp, 64);
-        assert_eq!((flow.ethertype, flow.raw_bytes), (0x0806, 46));
+        assert_eq!((flow.detail.ethertype, flow.raw_bytes), (0x0806, 46));
         let mut offloaded = ipv4(6, &TCP_SYN);
         offloaded[2..4].fill(0);
         let flow = parsed(Link::Ethernet, &frame(&[&[0x08, 0x00], &offloaded]), 9014);
@@ -339,7 +344,10 @@ mod tests {
         packet[6..8].copy_from_slice(&[0x20, 0xb9]);
         let flow = parsed(Link::Ip, &packet, 0);
         assert_eq!((flow.src_port, flow.dst_port), (0, 0));
-        assert_eq!((flow.fragment_id, flow.fragment_offset), (0x1234, 185));
+        assert_eq!(
+            (flow.detail.fragment_id, flow.detail.fragment_offset),
+            (0x1234, 185)
+        );
     }
 
     #[test]
@@ -347,7 +355,7 @@ mod tests {
         let bytes = frame(&[&[0x81, 0x00, 0, 7, 0x08, 0x00], &ipv4(6, &TCP_SYN)]);
         for length in 0..bytes.len() {
             let flow = parsed(Link::Ethernet, &bytes[..length], 1518);
-            assert_eq!(flow.src_mac != 0, length >= 14, "{length}");
+            assert_eq!(flow.detail.src_mac != 0, length >= 14, "{length}");
             assert_eq!(flow.src_vlan != 0, length >= 18, "{length}");
             assert_eq!(!flow.src_addr.is_unknown(), length >= 38, "{length}");
             assert_eq!(flow.src_port != 0, length >= 42, "{length}");
@@ -369,7 +377,7 @@ mod tests {
             let bytes = frame(&[&head, &rest]);
             for link in [Link::Ethernet, Link::Ppp, Link::Mpls, Link::Ip] {
                 let flow = parsed(link, &bytes, frame_len);
-                prop_assert!(usize::from(flow.mpls_count) <= MPLS_LABELS_MAX);
+                prop_assert!(usize::from(flow.detail.mpls_count) <= MPLS_LABELS_MAX);
                 parsed(link, &rest, frame_len);
             }
         }

@@ -5,7 +5,9 @@
 
 use super::fields::{self, Element, Else, Section, Target, Width};
 use super::record::{Clock, Extras, is_unknown, store};
-use super::window::{FixedRecords, OneRecord, ReadField, WINDOW_LEAD, mask, number, shift_for};
+use super::window::{
+    CHUNK_MIN, FixedRecords, OneRecord, ReadField, WINDOW_LEAD, mask, number, shift_for,
+};
 use crate::flow::Flow;
 
 /// Fields of one template. A datagram of 1500 bytes has room for 366; real ones stay below 100.
@@ -186,14 +188,15 @@ impl Plan {
         }
         let clock = self.own_clock(windows, None, clock);
         for op in &self.ops {
-            let records = FixedRecords {
-                windows,
-                len,
-                end: usize::from(op.at),
-                mask: mask(op.shift),
-                flows,
-                extras,
-            };
+            let field = (op.at, mask(op.shift));
+            if len < CHUNK_MIN {
+                for (number, (flow, extras)) in flows.iter_mut().zip(&mut *extras).enumerate() {
+                    let window = record(number).unwrap_or_default();
+                    fill_one(*op, window, None, &clock, flow, extras);
+                }
+                continue;
+            }
+            let records = FixedRecords::new(windows, len, field, flows, extras);
             store(op.target, op.index, &clock, records);
         }
         if !self.fallbacks.is_empty() {

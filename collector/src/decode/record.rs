@@ -4,7 +4,7 @@ use super::BURST_FLOWS;
 use super::fields::{Section, Target};
 use super::packet::Link;
 use super::sampling::RateFields;
-use crate::flow::{Address, Direction, Flow, MPLS_LABELS_MAX};
+use crate::flow::{Address, Detail, DetailFields, Direction, Flow, MPLS_LABELS_MAX};
 
 /// The exporter's clocks as the message header tells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,17 +94,22 @@ impl Default for ExtrasBuffer {
 pub trait Field {
     /// As a number: the low 64 bits.
     fn number(&self) -> u64;
-    /// As an IPv6 address.
-    fn address(&self) -> Address;
+    /// Four bytes as an IPv4 address.
+    fn v4(&self) -> Address;
+    /// Sixteen bytes as an IPv6 address.
+    fn v6(&self) -> Address;
 }
 
 /// The records that one operation works on.
 pub trait Records {
     /// The field of each record.
-    type Field: Field;
+    type Field<'f>: Field;
 
-    /// Calls `store` with each record's field and what it fills.
-    fn each(self, store: impl FnMut(Self::Field, &mut Flow, &mut Extras));
+    /// Calls `store` with each record's field and the flow that it fills.
+    fn each_flow(self, store: impl FnMut(Self::Field<'_>, &mut Flow));
+
+    /// Calls `store` with each record's field and the extras that it fills.
+    fn each_extras(self, store: impl FnMut(Self::Field<'_>, &mut Extras));
 }
 
 /// Stores the fields of `records` where `target` says. The choice is made once for all of them.
@@ -114,33 +119,33 @@ pub fn store(target: Target, index: u8, clock: &Clock, records: impl Records) {
     use Target as T;
     macro_rules! flow {
         (|$field:ident, $flow:ident| $store:expr) => {
-            records.each(|$field, $flow, _| {
+            records.each_flow(|$field, $flow| {
                 $store;
             })
         };
     }
     macro_rules! extra {
         (|$field:ident, $extras:ident| $store:expr) => {
-            records.each(|$field, _, $extras| {
+            records.each_extras(|$field, $extras| {
                 $store;
             })
         };
     }
     match target {
-        T::SrcAddrV4 => flow!(|f, flow| flow.src_addr = v4(f.number())),
-        T::SrcAddrV6 => flow!(|f, flow| flow.src_addr = f.address()),
-        T::DstAddrV4 => flow!(|f, flow| flow.dst_addr = v4(f.number())),
-        T::DstAddrV6 => flow!(|f, flow| flow.dst_addr = f.address()),
-        T::NextHopV4 => flow!(|f, flow| flow.next_hop = v4(f.number())),
-        T::NextHopV6 => flow!(|f, flow| flow.next_hop = f.address()),
-        T::BgpNextHopV4 => flow!(|f, flow| flow.bgp_next_hop = v4(f.number())),
-        T::BgpNextHopV6 => flow!(|f, flow| flow.bgp_next_hop = f.address()),
-        T::SrcAddrNatV4 => flow!(|f, flow| flow.src_addr_nat = v4(f.number())),
-        T::SrcAddrNatV6 => flow!(|f, flow| flow.src_addr_nat = f.address()),
-        T::DstAddrNatV4 => flow!(|f, flow| flow.dst_addr_nat = v4(f.number())),
-        T::DstAddrNatV6 => flow!(|f, flow| flow.dst_addr_nat = f.address()),
-        T::ExporterAddrV4 => flow!(|f, flow| exporter_addr(flow, v4(f.number()))),
-        T::ExporterAddrV6 => flow!(|f, flow| exporter_addr(flow, f.address())),
+        T::SrcAddrV4 => flow!(|f, flow| flow.src_addr = f.v4()),
+        T::SrcAddrV6 => flow!(|f, flow| flow.src_addr = f.v6()),
+        T::DstAddrV4 => flow!(|f, flow| flow.dst_addr = f.v4()),
+        T::DstAddrV6 => flow!(|f, flow| flow.dst_addr = f.v6()),
+        T::NextHopV4 => flow!(|f, flow| flow.next_hop = f.v4()),
+        T::NextHopV6 => flow!(|f, flow| flow.next_hop = f.v6()),
+        T::BgpNextHopV4 => flow!(|f, flow| flow.detail.bgp_next_hop = f.v4()),
+        T::BgpNextHopV6 => flow!(|f, flow| flow.detail.bgp_next_hop = f.v6()),
+        T::SrcAddrNatV4 => flow!(|f, flow| flow.detail.src_addr_nat = f.v4()),
+        T::SrcAddrNatV6 => flow!(|f, flow| flow.detail.src_addr_nat = f.v6()),
+        T::DstAddrNatV4 => flow!(|f, flow| flow.detail.dst_addr_nat = f.v4()),
+        T::DstAddrNatV6 => flow!(|f, flow| flow.detail.dst_addr_nat = f.v6()),
+        T::ExporterAddrV4 => flow!(|f, flow| exporter_addr(flow, f.v4())),
+        T::ExporterAddrV6 => flow!(|f, flow| exporter_addr(flow, f.v6())),
         T::Bytes => flow!(|f, flow| flow.raw_bytes = f.number()),
         T::Packets => flow!(|f, flow| flow.raw_packets = f.number()),
         T::StartSeconds => flow!(|f, flow| flow.flow_start_ms = f.number().saturating_mul(1000)),
@@ -156,27 +161,27 @@ pub fn store(target: Target, index: u8, clock: &Clock, records: impl Records) {
         T::ObservedSeconds => flow!(|f, flow| observed(flow, f.number().saturating_mul(1000))),
         T::ObservedMillis => flow!(|f, flow| observed(flow, f.number())),
         T::ObservedNtp => flow!(|f, flow| observed(flow, ntp_to_ms(f.number()))),
-        T::SrcMac => flow!(|f, flow| flow.src_mac = f.number()),
-        T::DstMac => flow!(|f, flow| flow.dst_mac = f.number()),
+        T::SrcMac => flow!(|f, flow| flow.detail.src_mac = f.number()),
+        T::DstMac => flow!(|f, flow| flow.detail.dst_mac = f.number()),
         T::InIf => flow!(|f, flow| flow.in_if = f.number() as u32),
         T::OutIf => flow!(|f, flow| flow.out_if = f.number() as u32),
         T::SrcAs => flow!(|f, flow| flow.src_as = f.number() as u32),
         T::DstAs => flow!(|f, flow| flow.dst_as = f.number() as u32),
-        T::IngressVrf => flow!(|f, flow| flow.ingress_vrf = f.number() as u32),
-        T::EgressVrf => flow!(|f, flow| flow.egress_vrf = f.number() as u32),
-        T::FlowLabel => flow!(|f, flow| flow.flow_label = f.number() as u32),
-        T::FragmentId => flow!(|f, flow| flow.fragment_id = f.number() as u32),
+        T::IngressVrf => flow!(|f, flow| flow.detail.ingress_vrf = f.number() as u32),
+        T::EgressVrf => flow!(|f, flow| flow.detail.egress_vrf = f.number() as u32),
+        T::FlowLabel => flow!(|f, flow| flow.detail.flow_label = f.number() as u32),
+        T::FragmentId => flow!(|f, flow| flow.detail.fragment_id = f.number() as u32),
         T::MplsLabel => flow!(|f, flow| mpls_label(flow, index, f.number() as u32)),
         T::SrcPort => flow!(|f, flow| flow.src_port = f.number() as u16),
         T::DstPort => flow!(|f, flow| flow.dst_port = f.number() as u16),
         T::TcpFlags => flow!(|f, flow| flow.tcp_flags = f.number() as u16),
-        T::FragmentOffset => flow!(|f, flow| flow.fragment_offset = f.number() as u16),
-        T::Ethertype => flow!(|f, flow| flow.ethertype = f.number() as u16),
+        T::FragmentOffset => flow!(|f, flow| flow.detail.fragment_offset = f.number() as u16),
+        T::Ethertype => flow!(|f, flow| flow.detail.ethertype = f.number() as u16),
         T::SrcVlan => flow!(|f, flow| flow.src_vlan = f.number() as u16),
         T::DstVlan => flow!(|f, flow| flow.dst_vlan = f.number() as u16),
-        T::InnerVlan => flow!(|f, flow| flow.inner_vlan = f.number() as u16),
-        T::SrcPortNat => flow!(|f, flow| flow.src_port_nat = f.number() as u16),
-        T::DstPortNat => flow!(|f, flow| flow.dst_port_nat = f.number() as u16),
+        T::InnerVlan => flow!(|f, flow| flow.detail.inner_vlan = f.number() as u16),
+        T::SrcPortNat => flow!(|f, flow| flow.detail.src_port_nat = f.number() as u16),
+        T::DstPortNat => flow!(|f, flow| flow.detail.dst_port_nat = f.number() as u16),
         T::Protocol => flow!(|f, flow| flow.protocol = f.number() as u8),
         T::Tos => flow!(|f, flow| flow.tos = f.number() as u8),
         T::Dscp => flow!(|f, flow| flow.tos = (f.number() as u8) << 2),
@@ -188,8 +193,8 @@ pub fn store(target: Target, index: u8, clock: &Clock, records: impl Records) {
         T::DstMask => flow!(|f, flow| flow.dst_mask = f.number() as u8),
         T::ForwardingStatus => flow!(|f, flow| flow.forwarding_status = f.number() as u8),
         T::EndReason => flow!(|f, flow| flow.end_reason = f.number() as u8),
-        T::FirewallEvent => flow!(|f, flow| flow.firewall_event = f.number() as u8),
-        T::NatEvent => flow!(|f, flow| flow.nat_event = f.number() as u8),
+        T::FirewallEvent => flow!(|f, flow| flow.detail.firewall_event = f.number() as u8),
+        T::NatEvent => flow!(|f, flow| flow.detail.nat_event = f.number() as u8),
         T::Direction => flow!(|f, flow| flow.direction = match f.number() {
             0 => Direction::Ingress,
             1 => Direction::Egress,
@@ -222,27 +227,27 @@ pub fn is_unknown(target: Target, index: u8, flow: &Flow, extras: &Extras) -> bo
         T::SrcAddrV4 => flow.src_addr.is_unknown(),
         T::DstAddrV4 => flow.dst_addr.is_unknown(),
         T::NextHopV4 => flow.next_hop.is_unknown(),
-        T::BgpNextHopV4 => flow.bgp_next_hop.is_unknown(),
-        T::SrcAddrNatV4 => flow.src_addr_nat.is_unknown(),
-        T::DstAddrNatV4 => flow.dst_addr_nat.is_unknown(),
+        T::BgpNextHopV4 => flow.detail.bgp_next_hop.is_unknown(),
+        T::SrcAddrNatV4 => flow.detail.src_addr_nat.is_unknown(),
+        T::DstAddrNatV4 => flow.detail.dst_addr_nat.is_unknown(),
         // Every flow begins with its source for the exporter.
         T::ExporterAddrV4 => flow.exporter_addr == flow.exporter_source,
         T::ObservedSeconds => flow.flow_end_ms == 0,
-        T::SrcMac => flow.src_mac == 0,
-        T::DstMac => flow.dst_mac == 0,
+        T::SrcMac => flow.detail.src_mac == 0,
+        T::DstMac => flow.detail.dst_mac == 0,
         T::InIf => flow.in_if == 0,
         T::OutIf => flow.out_if == 0,
-        T::MplsLabel => usize::from(index) >= usize::from(flow.mpls_count),
+        T::MplsLabel => usize::from(index) >= usize::from(flow.detail.mpls_count),
         T::SrcVlan => flow.src_vlan == 0,
         T::DstVlan => flow.dst_vlan == 0,
-        T::SrcPortNat => flow.src_port_nat == 0,
-        T::DstPortNat => flow.dst_port_nat == 0,
+        T::SrcPortNat => flow.detail.src_port_nat == 0,
+        T::DstPortNat => flow.detail.dst_port_nat == 0,
         T::IcmpTypeCode => (flow.icmp_type, flow.icmp_code) == (0, 0),
         T::IcmpType => flow.icmp_type == 0,
         T::IcmpCode => flow.icmp_code == 0,
         T::SrcMask => flow.src_mask == 0,
         T::DstMask => flow.dst_mask == 0,
-        T::FirewallEvent => flow.firewall_event == 0,
+        T::FirewallEvent => flow.detail.firewall_event == 0,
         T::SamplerId => extras.sampler.is_none(),
         _ => false,
     }
@@ -291,32 +296,42 @@ pub fn reversed(flow: &Flow, extras: &Extras) -> Option<Flow> {
         dst_mask: flow.src_mask,
         src_as: flow.dst_as,
         dst_as: flow.src_as,
-        src_mac: flow.dst_mac,
-        dst_mac: flow.src_mac,
         src_vlan: flow.dst_vlan,
         dst_vlan: flow.src_vlan,
-        src_addr_nat: flow.dst_addr_nat,
-        dst_addr_nat: flow.src_addr_nat,
-        src_port_nat: flow.dst_port_nat,
-        dst_port_nat: flow.src_port_nat,
         in_if: flow.out_if,
         out_if: flow.in_if,
-        ingress_vrf: flow.egress_vrf,
-        egress_vrf: flow.ingress_vrf,
         // The way back has hops of its own, which the record does not tell.
         next_hop: Address::UNKNOWN,
-        bgp_next_hop: Address::UNKNOWN,
         raw_bytes: extras.reverse_bytes,
         raw_packets: extras.reverse_packets,
         // What was seen in packets of the way there says nothing of the way back.
         tcp_flags: extras.reverse_tcp_flags.unwrap_or_default(),
         ttl: 0,
+        tos: extras.reverse_tos.unwrap_or(flow.tos),
+        detail: reversed_detail(&flow.detail),
+        ..*flow
+    })
+}
+
+fn reversed_detail(detail: &Detail) -> Detail {
+    if !detail.is_written() {
+        return Detail::EMPTY;
+    }
+    Detail::from(DetailFields {
+        src_mac: detail.dst_mac,
+        dst_mac: detail.src_mac,
+        src_addr_nat: detail.dst_addr_nat,
+        dst_addr_nat: detail.src_addr_nat,
+        src_port_nat: detail.dst_port_nat,
+        dst_port_nat: detail.src_port_nat,
+        ingress_vrf: detail.egress_vrf,
+        egress_vrf: detail.ingress_vrf,
+        bgp_next_hop: Address::UNKNOWN,
         flow_label: 0,
         fragment_id: 0,
         fragment_offset: 0,
         mpls_count: 0,
-        tos: extras.reverse_tos.unwrap_or(flow.tos),
-        ..*flow
+        ..**detail
     })
 }
 
@@ -330,11 +345,6 @@ pub fn packet(section: Section, bytes: &[u8], frame_len: u64, flow: &mut Flow) {
     flow.raw_packets = 1;
     let frame_len = u32::try_from(frame_len).unwrap_or(u32::MAX);
     super::packet::parse(link, bytes, frame_len, flow);
-}
-
-#[inline]
-fn v4(value: u64) -> Address {
-    Address::from_v4((value as u32).to_be_bytes())
 }
 
 /// 0.0.0.0 and :: are no address of an exporter: it stays the one that is known otherwise.
@@ -356,9 +366,9 @@ fn mpls_label(flow: &mut Flow, index: u8, entry: u32) {
     if entry == 0 {
         return;
     }
-    if let Some(label) = flow.mpls_labels.get_mut(usize::from(index)) {
+    if let Some(label) = flow.detail.mpls_labels.get_mut(usize::from(index)) {
         *label = (entry >> 4) & 0xf_ffff;
-        flow.mpls_count = flow.mpls_count.max(index + 1);
+        flow.detail.mpls_count = flow.detail.mpls_count.max(index + 1);
     }
 }
 

@@ -12,59 +12,134 @@ use crate::flow::{Address, Flow};
 pub const WINDOW_LEAD: usize = 8;
 
 /// One field of records of a fixed layout, in a row.
+///
+/// Read through chunks as long as a record, so that whether the field lies within them is the same
+/// for all and is checked once: the records themselves when eight bytes of the record come before
+/// the field's end, else records that begin with the lead.
 #[derive(Debug)]
 pub struct FixedRecords<'a> {
-    /// The records, with the lead of the first.
-    pub windows: &'a [u8],
-    /// Bytes of a record.
-    pub len: usize,
-    /// One past the field's last byte in the first record.
-    pub end: usize,
+    /// A chunk a record, one after the other.
+    chunks: &'a [u8],
+    /// Bytes of a chunk.
+    len: usize,
+    /// Where the eight bytes that hold the number begin in each chunk.
+    at: u16,
     /// [`mask`] of the field.
-    pub mask: u64,
-    /// A flow for each record.
-    pub flows: &'a mut [Flow],
-    /// As many.
-    pub extras: &'a mut [Extras],
+    mask: u64,
+    flows: &'a mut [Flow],
+    extras: &'a mut [Extras],
 }
 
-impl<'a> Records for FixedRecords<'a> {
-    type Field = FixedField<'a>;
+/// Bytes of the shortest record that can be read in chunks.
+pub const CHUNK_MIN: usize = 2 * WINDOW_LEAD;
 
-    #[inline(always)]
-    fn each(self, mut store: impl FnMut(FixedField<'a>, &mut Flow, &mut Extras)) {
-        let Self {
-            windows,
+impl<'a> FixedRecords<'a> {
+    /// The field that ends `end` bytes into each of the records of `len` bytes that `windows`
+    /// holds, with the lead of the first. There are as many `flows` and `extras`.
+    #[inline]
+    pub fn new(
+        windows: &'a [u8],
+        len: usize,
+        (end, mask): (u16, u64),
+        flows: &'a mut [Flow],
+        extras: &'a mut [Extras],
+    ) -> Self {
+        debug_assert!(len >= CHUNK_MIN && usize::from(end) <= len);
+        let (skip, at) = match end.checked_sub(WINDOW_LEAD as u16) {
+            Some(at) => (WINDOW_LEAD, at),
+            None => (0, end),
+        };
+        Self {
+            chunks: windows.get(skip..).unwrap_or_default(),
             len,
-            mut end,
+            at,
             mask,
             flows,
             extras,
-        } = self;
-        for (flow, extras) in flows.iter_mut().zip(extras) {
-            store(FixedField { windows, end, mask }, flow, extras);
-            end += len;
         }
+    }
+
+    /// Calls `store` with the field of each record and its place in `into`.
+    ///
+    /// Not inlined: a loop of its own for each kind of field keeps all it needs in registers.
+    #[inline(never)]
+    fn each<T>(
+        chunks: &[u8],
+        len: usize,
+        at: u16,
+        mask: u64,
+        into: &mut [T],
+        mut store: impl FnMut(FixedField<'_>, &mut T),
+    ) {
+        debug_assert!(chunks.len() >= into.len() * len);
+        // What the loop would check for each record.
+        if usize::from(at) + WINDOW_LEAD > len {
+            return;
+        }
+        for (chunk, into) in chunks.chunks_exact(len).zip(into) {
+            store(FixedField { chunk, at, mask }, into);
+        }
+    }
+}
+
+impl Records for FixedRecords<'_> {
+    type Field<'f> = FixedField<'f>;
+
+    #[inline(always)]
+    fn each_flow(self, store: impl FnMut(FixedField<'_>, &mut Flow)) {
+        let Self {
+            chunks,
+            len,
+            at,
+            mask,
+            flows,
+            ..
+        } = self;
+        Self::each(chunks, len, at, mask, flows, store);
+    }
+
+    #[inline(always)]
+    fn each_extras(self, store: impl FnMut(FixedField<'_>, &mut Extras)) {
+        let Self {
+            chunks,
+            len,
+            at,
+            mask,
+            extras,
+            ..
+        } = self;
+        Self::each(chunks, len, at, mask, extras, store);
     }
 }
 
 /// One of them.
 #[derive(Debug)]
 pub struct FixedField<'a> {
-    windows: &'a [u8],
-    end: usize,
+    chunk: &'a [u8],
+    at: u16,
     mask: u64,
 }
 
 impl Field for FixedField<'_> {
     #[inline(always)]
     fn number(&self) -> u64 {
-        number(self.windows, self.end, self.mask)
+        let at = usize::from(self.at);
+        let bytes = self.chunk.get(at..at + WINDOW_LEAD);
+        let bytes = bytes.and_then(<[u8]>::first_chunk);
+        bytes.map_or(0, |b| u64::from_be_bytes(*b)) & self.mask
     }
 
     #[inline(always)]
-    fn address(&self) -> Address {
-        Address(sixteen(self.windows, self.end))
+    fn v4(&self) -> Address {
+        let at = usize::from(self.at);
+        let bytes = self.chunk.get(at + 4..at + WINDOW_LEAD);
+        let bytes = bytes.and_then(<[u8]>::first_chunk);
+        bytes.map_or(Address::UNKNOWN, |b| Address::from_v4(*b))
+    }
+
+    #[inline(always)]
+    fn v6(&self) -> Address {
+        sixteen(self.chunk, usize::from(self.at))
     }
 }
 
@@ -79,12 +154,17 @@ pub struct OneRecord<'a> {
     pub extras: &'a mut Extras,
 }
 
-impl<'a> Records for OneRecord<'a> {
-    type Field = ReadField<'a>;
+impl Records for OneRecord<'_> {
+    type Field<'f> = ReadField<'f>;
 
     #[inline(always)]
-    fn each(self, mut store: impl FnMut(ReadField<'a>, &mut Flow, &mut Extras)) {
-        store(self.field, self.flow, self.extras);
+    fn each_flow(self, mut store: impl FnMut(ReadField<'_>, &mut Flow)) {
+        store(self.field, self.flow);
+    }
+
+    #[inline(always)]
+    fn each_extras(self, mut store: impl FnMut(ReadField<'_>, &mut Extras)) {
+        store(self.field, self.extras);
     }
 }
 
@@ -106,8 +186,13 @@ impl Field for ReadField<'_> {
     }
 
     #[inline(always)]
-    fn address(&self) -> Address {
-        Address(sixteen(self.window, self.end))
+    fn v4(&self) -> Address {
+        Address::from_v4((self.value as u32).to_be_bytes())
+    }
+
+    #[inline(always)]
+    fn v6(&self) -> Address {
+        sixteen(self.window, self.end)
     }
 }
 
@@ -135,13 +220,13 @@ pub fn number(window: &[u8], end: usize, mask: u64) -> u64 {
     bytes.map_or(0, |b| u64::from_be_bytes(*b)) & mask
 }
 
-/// The sixteen bytes that end `end` bytes into the record.
+/// The address whose last eight bytes begin at `at`.
 #[inline(always)]
-fn sixteen(window: &[u8], end: usize) -> [u8; 16] {
-    let end = end + WINDOW_LEAD;
-    let bytes = end.checked_sub(16).and_then(|start| window.get(start..));
-    bytes
-        .and_then(<[u8]>::first_chunk::<16>)
-        .copied()
-        .unwrap_or_default()
+fn sixteen(bytes: &[u8], at: usize) -> Address {
+    let last = at + WINDOW_LEAD;
+    let bytes = last
+        .checked_sub(16)
+        .and_then(|first| bytes.get(first..last));
+    let bytes = bytes.and_then(<[u8]>::first_chunk);
+    bytes.map_or(Address::UNKNOWN, |b| Address(*b))
 }

@@ -1,10 +1,11 @@
-//! A batch as the bytes that an insert sends: Native, LZ4-compressed once, kept until stored.
+//! Batches as the bytes that an insert sends: Native, LZ4-compressed once, kept until stored.
 
 use bytes::Bytes;
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::batch::{Batch, native};
+use super::lz4::{self, Alike};
+use crate::batch::{Batch, ColumnBytes, native};
 
 /// What one insert sends. A retry sends the same bytes with the same token.
 #[derive(Debug)]
@@ -13,9 +14,9 @@ pub struct Block {
     pub token: String,
     /// Rows in it.
     pub rows: u64,
-    /// Bytes of the Native block.
+    /// Bytes of the Native blocks, one a batch.
     pub native_bytes: u64,
-    /// The Native block in ClickHouse's compressed frames.
+    /// The Native blocks in ClickHouse's compressed frames.
     pub compressed: Bytes,
     /// Its share of `store.queue_max`.
     pub(super) room: Option<OwnedSemaphorePermit>,
@@ -31,82 +32,164 @@ const CHECKSUM: usize = 16;
 /// ClickHouse's number of LZ4.
 const METHOD_LZ4: u8 = 0x82;
 
-/// Turns batches into compressed Native blocks; keeps its buffers.
+/// A shorter column is not worth a frame of its own.
+const OWN_FRAME_MIN: usize = 2048;
+
+/// Turns batches into compressed Native blocks, as many as make one insert; keeps its buffers.
 pub(super) struct Encoder {
+    /// Native bytes that are not compressed yet.
     frame: Vec<u8>,
-    compressed: Vec<u8>,
     table: CompressTable,
+    frames: Frames,
+    rows: u64,
 }
 
 impl Encoder {
     pub(super) fn new() -> Self {
         Self {
             frame: Vec::with_capacity(FRAME_BYTES),
-            compressed: Vec::new(),
             table: CompressTable::large(),
+            frames: Frames::default(),
+            rows: 0,
         }
     }
 
-    /// The block of `batch`.
-    pub(super) fn encode(&mut self, batch: &Batch, token: String) -> Block {
-        self.compressed.clear();
-        let mut native_bytes = 0;
-        native::pieces(batch, |mut piece| {
-            native_bytes += piece.len() as u64;
-            while !piece.is_empty() {
-                let room = FRAME_BYTES - self.frame.len();
-                let (now, later) = piece.split_at(piece.len().min(room));
-                self.frame.extend_from_slice(now);
-                piece = later;
-                if self.frame.len() == FRAME_BYTES {
-                    self.end_frame();
-                }
-            }
-        });
+    /// Rows of the batches since the last block.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Adds a Native block with the rows of `batch`.
+    pub(super) fn add(&mut self, batch: &mut Batch) {
+        let rows = batch.rows();
+        let columns: Vec<_> = batch.columns().collect();
+        native::block_head(columns.len(), rows, &mut self.frame);
+        // Columns may stand in any order: each says its name.
+        let general = columns.iter().filter(|column| alike(column).is_none());
+        for column in general {
+            self.native(column.bytes);
+            self.native(column.list);
+        }
         self.end_frame();
+        for column in &columns {
+            if let Some(alike) = alike(column) {
+                self.column_frame(column, alike);
+            }
+        }
+        self.rows += rows as u64;
+    }
+
+    /// The block of all batches that were added, and nothing left of them here.
+    pub(super) fn finish(&mut self, token: String) -> Block {
+        let Frames {
+            mut compressed,
+            native_bytes,
+            scratch,
+        } = std::mem::take(&mut self.frames);
+        self.frames.scratch = scratch;
+        compressed.shrink_to_fit();
         Block {
             token,
-            rows: batch.rows() as u64,
+            rows: std::mem::take(&mut self.rows),
             native_bytes,
-            compressed: Bytes::copy_from_slice(&self.compressed),
+            compressed: compressed.into(),
             room: None,
         }
     }
 
-    /// Compresses `frame` to the end of `compressed`.
-    ///
-    /// <https://clickhouse.com/docs/reference/interfaces/specs/NativeFormat#frame-format>
+    fn native(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = FRAME_BYTES.saturating_sub(self.frame.len());
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            self.frame.extend_from_slice(now);
+            bytes = later;
+            if self.frame.len() >= FRAME_BYTES {
+                self.end_frame();
+            }
+        }
+    }
+
+    /// Compresses `frame`.
     fn end_frame(&mut self) {
         let Self {
             frame,
-            compressed,
             table,
+            frames,
+            ..
         } = self;
         if frame.is_empty() {
             return;
         }
-        let start = compressed.len();
-        compressed.resize(start + FRAME_HEAD + get_maximum_output_size(frame.len()), 0);
-        let out = &mut compressed[start..];
-        let len = compress_into_with_table(frame, &mut out[FRAME_HEAD..], table)
-            .expect("the room is the most that LZ4 can need");
-        let (checksum, rest) = out[..FRAME_HEAD + len].split_at_mut(CHECKSUM);
+        frames.push(frame.len(), get_maximum_output_size(frame.len()), |out| {
+            compress_into_with_table(frame, out, table)
+                .expect("the room is the most that LZ4 can need")
+        });
+        frame.clear();
+    }
+
+    fn column_frame(&mut self, column: &ColumnBytes<'_>, alike: Alike) {
+        let ColumnBytes {
+            bytes, head, width, ..
+        } = *column;
+        let room = lz4::compressed_len_max(bytes.len());
+        self.frames.push(bytes.len(), room, |out| match width {
+            8 => lz4::compress::<8>(bytes, head, alike, out),
+            _ => lz4::compress::<16>(bytes, head, alike, out),
+        });
+    }
+}
+
+/// How the values of `column` resemble each other, where that is known beforehand.
+fn alike(column: &ColumnBytes<'_>) -> Option<Alike> {
+    match column.width {
+        _ if column.bytes.len() < OWN_FRAME_MIN || !column.list.is_empty() => None,
+        8 => Some(Alike::Ends),
+        16 => Some(Alike::Beginnings),
+        _ => None,
+    }
+}
+
+/// ClickHouse's compressed frames, one after the other.
+///
+/// <https://clickhouse.com/docs/reference/interfaces/specs/NativeFormat#frame-format>
+#[derive(Default)]
+struct Frames {
+    compressed: Vec<u8>,
+    native_bytes: u64,
+    /// Room for one frame.
+    scratch: Vec<u8>,
+}
+
+impl Frames {
+    /// Appends a frame of `native_len` bytes that `compress` turns into `len_max` at most.
+    fn push(
+        &mut self,
+        native_len: usize,
+        len_max: usize,
+        compress: impl FnOnce(&mut [u8]) -> usize,
+    ) {
+        if self.scratch.len() < FRAME_HEAD + len_max {
+            self.scratch.resize(FRAME_HEAD + len_max, 0);
+        }
+        let len = compress(&mut self.scratch[FRAME_HEAD..]);
+        let frame = &mut self.scratch[..FRAME_HEAD + len];
+        let (checksum, rest) = frame.split_at_mut(CHECKSUM);
         let size = |n: usize| u32::try_from(n).expect("a frame is small").to_le_bytes();
         rest[0] = METHOD_LZ4;
         rest[1..5].copy_from_slice(&size(FRAME_HEAD - CHECKSUM + len));
-        rest[5..9].copy_from_slice(&size(frame.len()));
+        rest[5..9].copy_from_slice(&size(native_len));
         // ClickHouse writes the two halves of CityHash128 (version 1.0.2) low half first.
         let hash = cityhash_rs::cityhash_102_128(rest).rotate_right(64);
         checksum.copy_from_slice(&hash.to_le_bytes());
-        compressed.truncate(start + FRAME_HEAD + len);
-        frame.clear();
+        self.compressed.extend_from_slice(frame);
+        self.native_bytes += native_len as u64;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Flow;
+    use crate::flow::{Address, Flow};
 
     fn decompress(mut frames: &[u8]) -> Vec<u8> {
         let mut native = Vec::new();
@@ -122,25 +205,49 @@ mod tests {
         native
     }
 
-    #[test]
-    fn the_frames_decompress_to_the_native_block() {
-        let mut batch = Batch::new(5000);
-        for n in 0..5000_u32 {
+    fn batch_of(rows: u32) -> Batch {
+        let mut batch = Batch::new(rows as usize);
+        for n in 0..rows {
+            let mixed = u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             batch.append(&[Flow {
+                src_addr: Address::from_v4(n.to_be_bytes()),
                 in_if: n,
-                raw_bytes: u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                sampling_rate: mixed as u32,
+                raw_bytes: mixed,
                 ..Flow::EMPTY
             }]);
         }
+        batch
+    }
+
+    /// The Native block of `batch`, the columns with frames of their own last.
+    fn native_of(batch: &mut Batch) -> Vec<u8> {
+        let rows = batch.rows();
+        let columns: Vec<_> = batch.columns().collect();
         let mut native = Vec::new();
-        native::encode(&batch, &mut native);
-        assert!(native.len() > 2 * FRAME_BYTES, "several frames are tried");
+        native::block_head(columns.len(), rows, &mut native);
+        for own_frame in [false, true] {
+            for column in columns.iter().filter(|c| alike(c).is_some() == own_frame) {
+                native.extend_from_slice(column.bytes);
+                native.extend_from_slice(column.list);
+            }
+        }
+        native
+    }
+
+    #[test]
+    fn a_block_is_the_frames_of_its_batches() {
+        // The first is all in one frame, the last has general columns for several.
+        let mut batches = [batch_of(3), batch_of(5000), batch_of(100_000)];
+        let expected = batches.each_mut().map(native_of).concat();
         let mut encoder = Encoder::new();
         for _ in 0..2 {
-            let block = encoder.encode(&batch, "token".into());
-            assert_eq!(block.rows, 5000);
-            assert_eq!(block.native_bytes, native.len() as u64);
-            assert_eq!(decompress(&block.compressed), native);
+            batches.iter_mut().for_each(|batch| encoder.add(batch));
+            assert_eq!(encoder.rows(), 105_003);
+            let block = encoder.finish("token".into());
+            assert_eq!((block.rows, encoder.rows()), (105_003, 0));
+            assert_eq!(block.native_bytes, expected.len() as u64);
+            assert!(decompress(&block.compressed) == expected);
         }
     }
 
@@ -159,6 +266,6 @@ mod tests {
         let mut encoder = Encoder::new();
         encoder.frame.extend_from_slice(&source);
         encoder.end_frame();
-        assert_eq!(encoder.compressed, expected);
+        assert_eq!(encoder.frames.compressed, expected);
     }
 }

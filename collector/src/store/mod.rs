@@ -8,7 +8,9 @@
 mod block;
 pub mod clickhouse;
 pub mod embedded;
+mod encode;
 mod insert;
+mod lz4;
 pub mod query;
 mod queue;
 pub mod schema;
@@ -23,10 +25,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::error;
 
+use crate::batch::BATCH_ROWS;
 use crate::config::{self, Secret};
 use crate::ledger::{DropReason, StoreCounts};
-use block::Encoder;
-use queue::{Exchange, Sealed};
+use encode::EncoderTask;
+use queue::Exchange;
 use send::Sender;
 
 pub use block::Block;
@@ -74,7 +77,7 @@ pub struct Store {
     counts: Arc<StoreCounts>,
     phase: watch::Sender<Phase>,
     ready: watch::Receiver<bool>,
-    encoders: Vec<JoinHandle<()>>,
+    encoder: JoinHandle<()>,
     sender: JoinHandle<()>,
     stop_timeout: Duration,
 }
@@ -129,31 +132,27 @@ impl Store {
     ) -> (Self, Vec<WorkerQueue>) {
         // With one batch alone its worker would stand still while the store encodes it.
         let per_worker = batch.per_worker.max(2);
-        let (exchange, queues) = Exchange::new(workers, per_worker, batch.rows_max, &counts);
-        let inserts = config.inserts.max(1);
+        let rows = BATCH_ROWS.min(batch.rows_max);
+        let (exchange, queues) = Exchange::new(workers, per_worker, rows, &counts);
         let (phase, _) = watch::channel(Phase::Running);
         let (set_ready, ready) = watch::channel(false);
         let (blocks_in, blocks) = mpsc::unbounded_channel();
         let room = Room::new(config.queue_max.as_u64());
-        let instance: u64 = rand::random();
-        let encoders = (0..inserts).map(|n| {
-            let task = EncoderTask {
-                exchange: Arc::clone(&exchange),
-                room: room.clone(),
-                token_prefix: format!("{instance:016x}-{n}"),
-                blocks: blocks_in.clone(),
-                phase: phase.subscribe(),
-            };
-            tokio::spawn(task.run())
-        });
-        let encoders = encoders.collect();
+        let encoder = EncoderTask {
+            exchange,
+            room,
+            blocks: blocks_in,
+            phase: phase.subscribe(),
+        };
+        let encoder = tokio::spawn(encoder.run(batch.clone()));
+        let inserts = config.inserts.max(1);
         let sender = Sender::new(target, Arc::clone(&counts), set_ready);
         let sender = tokio::spawn(sender.run(blocks, inserts, phase.subscribe()));
         let store = Self {
             counts,
             phase,
             ready,
-            encoders,
+            encoder,
             sender,
             stop_timeout: config.stop_timeout,
         };
@@ -182,10 +181,8 @@ impl Store {
             self.phase.send_replace(Phase::Over);
             let _ = (&mut self.sender).await;
         }
-        for encoder in self.encoders {
-            encoder.abort();
-            let _ = encoder.await;
-        }
+        self.encoder.abort();
+        let _ = self.encoder.await;
         // Nobody else counts any more.
         let flows_lost = self.counts.flows_in_flight.load(Ordering::Acquire);
         if flows_lost > 0 {
@@ -223,64 +220,6 @@ impl Room {
         let share = share.acquire_many_owned(kibibytes.min(self.kibibytes_max));
         block.room = Some(share.await.expect("the semaphore is never closed"));
         block
-    }
-}
-
-/// Turns batches into blocks. While the queue is full it holds one block back and takes no batch.
-struct EncoderTask {
-    exchange: Arc<Exchange>,
-    room: Room,
-    token_prefix: String,
-    blocks: mpsc::UnboundedSender<Block>,
-    phase: watch::Receiver<Phase>,
-}
-
-impl EncoderTask {
-    async fn run(mut self) {
-        let mut encoder = Encoder::new();
-        for number in 0_u64.. {
-            let Some(Sealed { worker, batch }) = self.next().await else {
-                return;
-            };
-            let token = format!("{}-{number}", self.token_prefix);
-            // Some ten milliseconds of work: too long for a thread that serves others.
-            let encoding = tokio::task::spawn_blocking(move || {
-                let block = encoder.encode(&batch, token);
-                (encoder, batch, block)
-            });
-            let Ok((back, batch, block)) = encoding.await else {
-                return; // the runtime ends
-            };
-            encoder = back;
-            assert_eq!(
-                block.rows,
-                batch.rows() as u64,
-                "no row is lost in the encoding"
-            );
-            self.exchange.give_back(worker, batch);
-            let block = self.room.enter(block).await;
-            if self.blocks.send(block).is_err() {
-                return; // time is up
-            }
-        }
-    }
-
-    /// The next batch; none when the workers have finished and all are taken.
-    async fn next(&mut self) -> Option<Sealed> {
-        loop {
-            // Looked at before the queue: whoever says that no more comes has handed over before.
-            let phase = *self.phase.borrow();
-            if let Some(sealed) = self.exchange.take_sealed() {
-                return Some(sealed);
-            }
-            if phase != Phase::Running {
-                return None;
-            }
-            tokio::select! {
-                () = self.exchange.sealed() => {}
-                changed = self.phase.changed() => changed.ok()?,
-            }
-        }
     }
 }
 

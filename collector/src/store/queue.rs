@@ -7,11 +7,15 @@ use tokio::sync::Notify;
 
 use crate::batch::Batch;
 use crate::ledger::StoreCounts;
+use crate::units::UnixNanos;
 
 /// A worker's end. Its batches are made at start; there are never more, so no queue can overflow.
 #[derive(Debug)]
 pub struct WorkerQueue {
     worker: usize,
+    /// Empty batches that were taken back, the latest last: what was used last is used next, as it
+    /// may still be in a cache.
+    empty: Vec<Batch>,
     exchange: Arc<Exchange>,
     counts: Arc<StoreCounts>,
 }
@@ -21,6 +25,8 @@ pub struct WorkerQueue {
 pub(super) struct Sealed {
     pub(super) worker: usize,
     pub(super) batch: Batch,
+    /// When its first row came.
+    pub(super) since: UnixNanos,
 }
 
 /// Both ways of all workers.
@@ -37,26 +43,33 @@ impl WorkerQueue {
     /// An empty batch, if the store has given one back.
     #[inline]
     pub fn take_empty(&mut self) -> Option<Batch> {
-        self.exchange.empty[self.worker].pop()
+        let given_back = &self.exchange.empty[self.worker];
+        while let Some(batch) = given_back.pop() {
+            // It has room for all there are.
+            self.empty.push(batch);
+        }
+        self.empty.pop()
     }
 
     /// Empty batches that [`WorkerQueue::take_empty`] would yield.
     #[must_use]
     #[inline]
     pub fn batches_empty(&self) -> usize {
-        self.exchange.empty[self.worker].len()
+        self.empty.len() + self.exchange.empty[self.worker].len()
     }
 
-    /// Gives a filled batch to the store. Its rows are in flight from here on.
+    /// Gives a filled batch, whose first row came at `since`, to the store. Its rows are in flight
+    /// from here on.
     ///
     /// # Panics
     /// When the batch is empty, or is one too many.
-    pub fn hand_over(&mut self, batch: Batch) {
+    pub fn hand_over(&mut self, batch: Batch, since: UnixNanos) {
         assert!(batch.rows() > 0, "a batch is sealed with rows in it");
         self.counts.handed_over(batch.rows() as u64);
         let sealed = Sealed {
             worker: self.worker,
             batch,
+            since,
         };
         self.exchange
             .sealed
@@ -89,6 +102,7 @@ impl Exchange {
         });
         let queues = (0..workers).map(|worker| WorkerQueue {
             worker,
+            empty: Vec::with_capacity(per_worker),
             exchange: Arc::clone(&exchange),
             counts: Arc::clone(counts),
         });
@@ -96,16 +110,17 @@ impl Exchange {
         (exchange, queues)
     }
 
-    /// The oldest sealed batch. Wakes the next taker when there are more.
+    /// The oldest sealed batch.
     pub(super) fn take_sealed(&self) -> Option<Sealed> {
-        let sealed = self.sealed.pop()?;
-        if !self.sealed.is_empty() {
-            self.wake.notify_one();
-        }
-        Some(sealed)
+        self.sealed.pop()
     }
 
-    /// Waits until a batch may have been sealed since [`Exchange::take_sealed`] found none.
+    /// True when [`Exchange::take_sealed`] would yield one.
+    pub(super) fn has_sealed(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
+    /// Waits until a batch may have been sealed since [`Exchange::has_sealed`] was false.
     pub(super) async fn sealed(&self) {
         self.wake.notified().await;
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use bytesize::ByteSize;
 
 use super::*;
-use crate::batch::{Batch, Batcher};
+use crate::batch::{BATCH_ROWS, Batch, Batcher};
 use crate::flow::Flow;
 use crate::ledger::{Ledger, WorkerCounts};
 use crate::units::UnixNanos;
@@ -380,8 +380,8 @@ impl Rig {
 #[test]
 fn the_memory_of_the_default_batches_is_what_the_configuration_says() {
     let config = config::Batch::default();
-    let bytes = Batch::memory_bytes_for(config.rows_max);
-    assert!(bytes < config.rows_max * 320, "{bytes}");
+    let bytes = Batch::memory_bytes_for(BATCH_ROWS);
+    assert!(config.rows_max > BATCH_ROWS && bytes < 1_258_291, "{bytes}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

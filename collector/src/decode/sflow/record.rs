@@ -216,13 +216,13 @@ fn sampled_ethernet(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     }
     let src_mac = mac(cursor)?;
     let dst_mac = mac(cursor)?;
-    if flow.src_mac == 0 && flow.dst_mac == 0 {
-        flow.src_mac = src_mac;
-        flow.dst_mac = dst_mac;
+    if flow.detail.src_mac == 0 && flow.detail.dst_mac == 0 {
+        flow.detail.src_mac = src_mac;
+        flow.detail.dst_mac = dst_mac;
     }
     let ethertype = cursor.u32()?;
-    if flow.ethertype == 0 {
-        flow.ethertype = half(ethertype);
+    if flow.detail.ethertype == 0 {
+        flow.detail.ethertype = half(ethertype);
     }
     Some(())
 }
@@ -266,7 +266,7 @@ fn prefix_length(value: u32) -> u8 {
 
 /// Extended gateway. The communities and the local preference behind the path have no column.
 fn gateway(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    flow.bgp_next_hop = address(cursor)?;
+    flow.detail.bgp_next_hop = address(cursor)?;
     let _router_as = cursor.u32()?;
     flow.src_as = cursor.u32()?;
     let _src_peer_as = cursor.u32()?;
@@ -288,25 +288,25 @@ fn mpls(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     if flow.next_hop.is_unknown() {
         flow.next_hop = next_hop;
     }
-    if flow.mpls_count > 0 {
+    if flow.detail.mpls_count > 0 {
         return Some(());
     }
     let entries = cursor.u32()? as usize;
-    for _ in 0..entries.min(flow.mpls_labels.len()) {
+    for _ in 0..entries.min(flow.detail.mpls_labels.len()) {
         packet::push_label(cursor.u32()?, flow);
     }
     Some(())
 }
 
 fn nat(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    flow.src_addr_nat = address(cursor)?;
-    flow.dst_addr_nat = address(cursor)?;
+    flow.detail.src_addr_nat = address(cursor)?;
+    flow.detail.dst_addr_nat = address(cursor)?;
     Some(())
 }
 
 fn nat_port(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    flow.src_port_nat = half(cursor.u32()?);
-    flow.dst_port_nat = half(cursor.u32()?);
+    flow.detail.src_port_nat = half(cursor.u32()?);
+    flow.detail.dst_port_nat = half(cursor.u32()?);
     Some(())
 }
 
@@ -318,7 +318,7 @@ fn vlan_tunnel(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
         return Some(());
     }
     let outer = (cursor.u32()? & VLAN_ID_MASK) as u16;
-    flow.inner_vlan = match tags {
+    flow.detail.inner_vlan = match tags {
         1 => flow.src_vlan,
         _ => (cursor.u32()? & VLAN_ID_MASK) as u16,
     };

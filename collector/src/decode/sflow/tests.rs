@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decode::BurstBuffer;
-use crate::flow::FlowType;
+use crate::flow::{Detail, DetailFields, FlowType};
 use crate::ledger::Ledger;
 
 struct Flows(Vec<Flow>);
@@ -143,17 +143,20 @@ fn a_flow_sample_becomes_one_flow_with_the_agents_view() {
         out_if: 12,
         raw_packets: 1,
         raw_bytes: 1500,
-        src_mac: 0x0200_0000_0001,
-        dst_mac: 0x0200_0000_0009,
+        detail: Detail::from(DetailFields {
+            src_mac: 0x0200_0000_0001,
+            dst_mac: 0x0200_0000_0009,
+            ethertype: 0x0800,
+            fragment_id: 1,
+            ..*Detail::EMPTY
+        }),
         src_vlan: 7,
-        ethertype: 0x0800,
         src_addr: Address::from_v4([192, 0, 2, 1]),
         dst_addr: Address::from_v4([192, 0, 2, 9]),
         src_port: 5353,
         dst_port: 53,
         protocol: 17,
         ttl: 64,
-        fragment_id: 1,
         ..Flow::EMPTY
     };
     assert_eq!(decoded.flows, [expected]);
@@ -209,19 +212,22 @@ fn the_packets_own_header_outranks_what_the_agent_read_of_it() {
     let both = [sampled_v4.clone(), ethernet.clone(), raw_header(&frame())];
     let flow = one_flow(&both);
     assert_eq!(
-        (flow.protocol, flow.raw_bytes, flow.ethertype),
+        (flow.protocol, flow.raw_bytes, flow.detail.ethertype),
         (17, 1500, 0x0800)
     );
-    assert_eq!(flow.src_mac, 0x0200_0000_0001);
+    assert_eq!(flow.detail.src_mac, 0x0200_0000_0001);
 
     let flow = one_flow(&[ethernet.clone(), sampled_v4]);
     assert_eq!(
-        (flow.protocol, flow.raw_bytes, flow.ethertype),
+        (flow.protocol, flow.raw_bytes, flow.detail.ethertype),
         (6, 40, 0x86dd)
     );
     assert_eq!((flow.src_port, flow.dst_port), (3, 4));
     assert_eq!((flow.tcp_flags, flow.tos), (0x12, 8));
-    assert_eq!((flow.src_mac, flow.dst_mac), (0x0a0b_0c0d_0e0f, 1));
+    assert_eq!(
+        (flow.detail.src_mac, flow.detail.dst_mac),
+        (0x0a0b_0c0d_0e0f, 1)
+    );
 
     let flow = one_flow(&[ethernet]);
     assert_eq!(flow.raw_bytes, 46);
@@ -275,7 +281,7 @@ fn the_last_system_of_the_path_is_the_destination() {
         100,
     ]);
     let flow = one_flow(&[framed(1003, &path)]);
-    assert_eq!(flow.bgp_next_hop, Address::from_v4([192, 0, 2, 8]));
+    assert_eq!(flow.detail.bgp_next_hop, Address::from_v4([192, 0, 2, 8]));
     assert_eq!((flow.src_as, flow.dst_as), (64_500, 174));
     // Four thousand million systems are announced and two are there.
     let endless = words(&[1, 0, 1, 2, 3, u32::MAX, 2, u32::MAX, 4, 5]);
@@ -294,12 +300,18 @@ fn translation_labels_and_tunnel_tags_are_read() {
         framed(1012, &words(&[1, 0x88a8_0064])),
         raw_header(&frame()),
     ]);
-    assert_eq!(flow.src_addr_nat, Address::from_v4([192, 0, 2, 3]));
-    assert_eq!(flow.dst_addr_nat, Address::from_v4([192, 0, 2, 4]));
-    assert_eq!((flow.src_port_nat, flow.dst_port_nat), (1024, 2048));
+    assert_eq!(flow.detail.src_addr_nat, Address::from_v4([192, 0, 2, 3]));
+    assert_eq!(flow.detail.dst_addr_nat, Address::from_v4([192, 0, 2, 4]));
+    assert_eq!(
+        (flow.detail.src_port_nat, flow.detail.dst_port_nat),
+        (1024, 2048)
+    );
     assert_eq!(flow.next_hop, Address::from_v4([192, 0, 2, 5]));
-    assert_eq!((flow.mpls_count, flow.mpls_labels[1]), (2, 17));
-    assert_eq!((flow.src_vlan, flow.inner_vlan), (100, 7));
+    assert_eq!(
+        (flow.detail.mpls_count, flow.detail.mpls_labels[1]),
+        (2, 17)
+    );
+    assert_eq!((flow.src_vlan, flow.detail.inner_vlan), (100, 7));
 }
 
 #[test]

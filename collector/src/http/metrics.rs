@@ -138,7 +138,7 @@ impl Out<'_> {
         )?;
         self.gauge(
             "flowsluice_ready",
-            "1 while flows go from the sockets to ClickHouse, as /readyz says",
+            "1 while flows go from the sockets to the store, as /readyz says",
             u64::from(state.unready().is_none()),
         )?;
         let turns = state.ledger.turns().into_iter().enumerate();
@@ -223,6 +223,21 @@ impl Out<'_> {
                 store.flows_stored,
             ),
             (
+                "blocks_encoded",
+                "Blocks made of batches, whatever became of them",
+                store.blocks_encoded,
+            ),
+            (
+                "encoded_bytes",
+                "Native bytes of the encoded blocks, before compression",
+                store.encoded_bytes,
+            ),
+            (
+                "compressed_bytes",
+                "Bytes of the encoded blocks, compressed",
+                store.compressed_bytes,
+            ),
+            (
                 "blocks_stored",
                 "Blocks that ClickHouse acknowledged",
                 store.blocks_stored,
@@ -251,9 +266,15 @@ impl Out<'_> {
             store.insert_nanos as f64 / 1e9,
         )?;
         let facts = (state.store)();
+        let labels: Labels = vec![("kind", facts.kind.name().to_owned())];
+        self.gauges(
+            "flowsluice_store_kind",
+            "Where rows go; null stores nothing",
+            [(labels, 1_u64)],
+        )?;
         self.gauge(
             "flowsluice_store_ready",
-            "1 once ClickHouse answered and has the schema",
+            "1 once ClickHouse answered and has the schema, or none is needed",
             u64::from(facts.ready),
         )?;
         self.counter(

@@ -1,4 +1,4 @@
-//! The store of `run` and `replay`: the configured server, the embedded engine or none, by one path.
+//! The store of `run` and `replay`, by one path: a server, the embedded engine, or none.
 
 use std::sync::{Arc, Weak};
 
@@ -20,8 +20,8 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Starts the engine when it is what rows go to, and the store on top. Returns before ClickHouse
-    /// answers: rows are queued until then.
+    /// Starts the engine when rows go there, and the store on top. Returns before ClickHouse answers:
+    /// rows are queued until then.
     ///
     /// # Errors
     /// When the engine cannot be started or the server's password not be read.

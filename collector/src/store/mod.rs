@@ -26,11 +26,10 @@ use tracing::error;
 
 use crate::config::{self, Secret};
 use crate::ledger::{DropReason, StoreCounts};
-use block::Encoder;
 use queue::{Exchange, Sealed};
 use send::Sender;
 
-pub use block::Block;
+pub use block::{Block, Encoder};
 pub use clickhouse::ClickHouse;
 pub use insert::{Attempt, Failure, Insert, InsertError, Taken, exception_code};
 pub use null::Null;
@@ -244,7 +243,7 @@ struct EncoderTask {
 
 impl EncoderTask {
     async fn run(mut self) {
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::default();
         for number in 0_u64.. {
             let Some(Sealed { worker, batch }) = self.next().await else {
                 return;

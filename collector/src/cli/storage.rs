@@ -20,8 +20,8 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Starts the engine when rows go there, and the store on top. Returns before ClickHouse answers:
-    /// rows are queued until then.
+    /// Starts the engine when rows go there, and the store on top. Returns before ClickHouse
+    /// answers: rows are queued until then.
     ///
     /// # Errors
     /// When the engine cannot be started or the server's password not be read.

@@ -49,7 +49,8 @@ impl Collector for Scrape {
         out.facts(state)?;
         out.worker_counters(&ledger)?;
         out.drops(&ledger)?;
-        out.store(state, &ledger)?;
+        out.store(&ledger)?;
+        out.store_facts(state)?;
         out.ledger(&ledger)?;
         out.exporters(&state.shared.exporters())?;
         out.process(state)
@@ -209,7 +210,7 @@ impl Out<'_> {
         self.counters("flowsluice_store_flows_lost", &help, series)
     }
 
-    fn store(&mut self, state: &State, ledger: &LedgerSnapshot) -> fmt::Result {
+    fn store(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {
         let store = &ledger.store;
         self.gauge(
             "flowsluice_store_flows_in_flight",
@@ -264,7 +265,10 @@ impl Out<'_> {
             "flowsluice_store_insert_seconds",
             "Time spent in acknowledged inserts; by blocks_stored it is the mean latency",
             store.insert_nanos as f64 / 1e9,
-        )?;
+        )
+    }
+
+    fn store_facts(&mut self, state: &State) -> fmt::Result {
         let facts = (state.store)();
         let labels: Labels = vec![("kind", facts.kind.name().to_owned())];
         self.gauges(

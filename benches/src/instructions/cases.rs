@@ -75,7 +75,7 @@ impl Case {
 }
 
 /// Export datagrams of a case, bytes: some thousand flows.
-const BYTES: usize = 192 << 10;
+const BYTES: usize = 256 << 10;
 /// When all of it happens: the same at every run.
 const START: UnixNanos = UnixNanos(1_750_000_000_000_000_000);
 

@@ -1,1 +1,25 @@
-//! Benchmarks.
+//! Benchmarks: each stage alone, then together, beside programs and crates that do the same.
+//!
+//! One module a subject; the others are what subjects share: [`streams`] makes the traffic,
+//! [`rounds`] alternates candidates, [`cpu`] and [`machine`] tell what was used and on what,
+//! [`report`] writes it down.
+
+pub mod decode;
+pub mod end_to_end;
+pub mod enrich;
+pub mod receive;
+pub mod store;
+
+pub mod streams;
+
+pub mod rounds;
+
+pub mod cpu;
+
+pub mod machine;
+
+pub mod report;
+
+pub mod options;
+
+pub mod instructions;

@@ -27,6 +27,8 @@ pub enum Store {
     Embedded(PathBuf),
     /// A ClickHouse that is already there, and a user who may make tables.
     Server(ClickHouse),
+    /// Nowhere: they are encoded, counted as lost and dropped.
+    Null,
 }
 
 /// What a test wants of its collector.
@@ -115,6 +117,7 @@ impl Settings {
                 password.display(),
                 server.database,
             ),
+            Store::Null => writeln!(text, "\n[store]\nkind = \"null\""),
         };
         text + &self.more
     }
@@ -143,7 +146,7 @@ impl Collector {
         let config = folder.path().join("flowsluice.toml");
         std::fs::write(&config, settings.toml(folder.path(), port, http))?;
         let server = match &settings.store {
-            Store::Embedded(_) => None,
+            Store::Embedded(_) | Store::Null => None,
             Store::Server(server) => {
                 std::fs::write(folder.path().join("password"), &server.password)?;
                 Some(server.clone())

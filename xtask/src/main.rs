@@ -4,10 +4,12 @@
 //! only when the task's claim holds. Everything that a task makes is under `target/`; the one file
 //! kept elsewhere is the ClickHouse library, verified by hash, in the user's cache folder.
 
+mod bench;
 mod ci;
 mod debian;
 mod demo;
 mod engine;
+mod instructions;
 mod load;
 mod progress;
 mod shell;
@@ -35,6 +37,10 @@ enum Task {
     Ci,
     /// Obtain the ClickHouse library and say where it is.
     Engine(engine::Args),
+    /// Measure the stages beside their peers, and write benches/RESULTS.md.
+    Bench(bench::Args),
+    /// Count instructions a flow and hold them against benches/instructions.toml.
+    Instructions(instructions::Args),
     /// Send at a fixed rate to the release build and report what became of it.
     Load(load::Args),
 }
@@ -45,6 +51,8 @@ fn main() -> ExitCode {
         Task::Test(args) => test::main(&args),
         Task::Ci => ci::main(),
         Task::Engine(args) => engine::main(&args),
+        Task::Bench(args) => bench::main(&args),
+        Task::Instructions(args) => instructions::main(&args),
         Task::Load(args) => load::main(&args),
     };
     match outcome {

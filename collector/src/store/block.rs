@@ -36,7 +36,7 @@ const METHOD_LZ4: u8 = 0x82;
 const OWN_FRAME_MIN: usize = 2048;
 
 /// Turns batches into compressed Native blocks, as many as make one insert; keeps its buffers.
-pub(super) struct Encoder {
+pub struct Encoder {
     /// Native bytes that are not compressed yet.
     frame: Vec<u8>,
     table: CompressTable,
@@ -44,8 +44,8 @@ pub(super) struct Encoder {
     rows: u64,
 }
 
-impl Encoder {
-    pub(super) fn new() -> Self {
+impl Default for Encoder {
+    fn default() -> Self {
         Self {
             frame: Vec::with_capacity(FRAME_BYTES),
             table: CompressTable::large(),
@@ -53,14 +53,17 @@ impl Encoder {
             rows: 0,
         }
     }
+}
 
+impl Encoder {
     /// Rows of the batches since the last block.
-    pub(super) fn rows(&self) -> u64 {
+    #[must_use]
+    pub fn rows(&self) -> u64 {
         self.rows
     }
 
     /// Adds a Native block with the rows of `batch`.
-    pub(super) fn add(&mut self, batch: &mut Batch) {
+    pub fn add(&mut self, batch: &mut Batch) {
         let rows = batch.rows();
         let columns: Vec<_> = batch.columns().collect();
         native::block_head(columns.len(), rows, &mut self.frame);
@@ -79,8 +82,9 @@ impl Encoder {
         self.rows += rows as u64;
     }
 
-    /// The block of all batches that were added, and nothing left of them here.
-    pub(super) fn finish(&mut self, token: String) -> Block {
+    /// The block of all batches that were added, with `token` to tell it from all others.
+    #[must_use]
+    pub fn finish(&mut self, token: String) -> Block {
         let Frames {
             mut compressed,
             native_bytes,
@@ -240,7 +244,7 @@ mod tests {
         // The first is all in one frame, the last has general columns for several.
         let mut batches = [batch_of(3), batch_of(5000), batch_of(100_000)];
         let expected = batches.each_mut().map(native_of).concat();
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::default();
         for _ in 0..2 {
             batches.iter_mut().for_each(|batch| encoder.add(batch));
             assert_eq!(encoder.rows(), 105_003);
@@ -263,7 +267,7 @@ mod tests {
             0, 0, 23, 0, 0, 0, 240, 8, 1, 0, 2, 255, 255, 255, 255, 0, 1, 1, 1, 115, 6, 83, 116,
             114, 105, 110, 103, 3, 97, 98, 99,
         ];
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::default();
         encoder.frame.extend_from_slice(&source);
         encoder.end_frame();
         assert_eq!(encoder.frames.compressed, expected);

@@ -11,12 +11,14 @@ use super::queue::{Exchange, Sealed};
 use super::{Phase, Room};
 use crate::batch::BATCH_ROWS;
 use crate::config;
+use crate::ledger::StoreCounts;
 use crate::units::UnixNanos;
 
 /// Encodes batches as they come and ends the block when it has enough rows or when the oldest is
 /// old. While the queue is full it holds one block back and takes no batch.
 pub(super) struct EncoderTask {
     pub(super) exchange: Arc<Exchange>,
+    pub(super) counts: Arc<StoreCounts>,
     pub(super) room: Room,
     pub(super) blocks: mpsc::UnboundedSender<Block>,
     pub(super) phase: watch::Receiver<Phase>,
@@ -49,6 +51,8 @@ impl EncoderTask {
             if open.is_ripe() || (is_last && open.encoder.rows() > 0) {
                 let block = open.end(format!("{instance:016x}-{number}"));
                 number += 1;
+                let compressed_bytes = block.compressed.len() as u64;
+                self.counts.encoded(block.native_bytes, compressed_bytes);
                 let block = self.room.enter(block).await;
                 if self.blocks.send(block).is_err() {
                     return; // time is up
@@ -88,7 +92,7 @@ struct Open {
 impl Open {
     fn new(batch: &config::Batch) -> Self {
         Self {
-            encoder: Encoder::new(),
+            encoder: Encoder::default(),
             rows_max: batch.rows_max as u64,
             age_max: batch.age_max,
             due: None,

@@ -3,7 +3,7 @@
 //! In: sealed batches of the workers. Out: rows in ClickHouse, each block exactly once as long as
 //! ClickHouse remembers its token. Owner: tasks of the tokio runtime; a batch goes back to its
 //! worker as soon as it is encoded, its compressed block waits in memory until it is stored.
-//! Losses: `insert_refused`, `store_stopped`.
+//! Losses: `insert_refused`, `store_stopped`, and with the null store everything, as `store_null`.
 
 mod block;
 pub mod clickhouse;
@@ -11,6 +11,7 @@ pub mod embedded;
 mod encode;
 mod insert;
 mod lz4;
+mod null;
 pub mod query;
 mod queue;
 pub mod schema;
@@ -32,9 +33,10 @@ use encode::EncoderTask;
 use queue::Exchange;
 use send::Sender;
 
-pub use block::Block;
+pub use block::{Block, Encoder};
 pub use clickhouse::ClickHouse;
-pub use insert::{Attempt, Failure, Insert, InsertError, exception_code};
+pub use insert::{Attempt, Failure, Insert, InsertError, Taken, exception_code};
+pub use null::Null;
 pub use queue::WorkerQueue;
 
 /// Where and as whom ClickHouse is spoken to; the same for a server and for the embedded engine.
@@ -101,20 +103,23 @@ pub struct StopReport {
 }
 
 impl Store {
-    /// Starts to store into ClickHouse at `endpoint`; returns at once. Rows are queued until
-    /// ClickHouse answers and has the schema.
+    /// Starts to store into ClickHouse at `endpoint`, or without one nowhere; returns at once.
+    /// Rows are queued until ClickHouse answers and has the schema.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn start(
         config: &config::Store,
-        endpoint: &Endpoint,
+        endpoint: Option<&Endpoint>,
         counts: Arc<StoreCounts>,
         workers: usize,
         batch: &config::Batch,
     ) -> (Self, Vec<WorkerQueue>) {
-        let target = Box::new(ClickHouse::new(endpoint, config));
+        let target: Box<dyn Insert> = match endpoint {
+            Some(endpoint) => Box::new(ClickHouse::new(endpoint, config)),
+            None => Box::new(Null),
+        };
         Self::start_with(target, config, counts, workers, batch)
     }
 
@@ -140,6 +145,7 @@ impl Store {
         let room = Room::new(config.queue_max.as_u64());
         let encoder = EncoderTask {
             exchange,
+            counts: Arc::clone(&counts),
             room,
             blocks: blocks_in,
             phase: phase.subscribe(),

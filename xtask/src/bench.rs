@@ -1,0 +1,94 @@
+//! `cargo xtask bench`: builds the benchmark and runs it with what it needs.
+//!
+//! The figures are the benchmark's own; see `benches/`. Exit status 0 only if everything that was
+//! asked for was measured.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+use crate::debian::{self, Program};
+use crate::{engine, shell};
+
+/// Collectors to stand beside.
+const PEERS: [Program; 2] = [
+    Program {
+        name: "nfcapd",
+        package: "nfdump",
+    },
+    Program {
+        name: "nfacctd",
+        package: "pmacct",
+    },
+];
+
+/// Arguments of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to measure; all of it by default.
+    #[arg(value_enum)]
+    subject: Option<Subject>,
+    /// Fewer and shorter rounds, to see that it works; prints and does not write the results.
+    #[arg(long)]
+    quick: bool,
+    /// Write `benches/RESULTS.md` although the rounds were few.
+    #[arg(long)]
+    write: bool,
+    /// A libchdb.so that is already here; its hash is not checked.
+    #[arg(long, value_name = "PATH")]
+    library: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Subject {
+    Decode,
+    Receive,
+    Enrich,
+    Store,
+    EndToEnd,
+}
+
+impl Subject {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Receive => "receive",
+            Self::Enrich => "enrich",
+            Self::Store => "store",
+            Self::EndToEnd => "end-to-end",
+        }
+    }
+}
+
+/// Builds, provides, launches.
+pub fn main(args: &Args) -> Result<()> {
+    let missing = debian::provide(&PEERS)?;
+    ensure!(missing.is_empty(), "{}", debian::remedy(&missing));
+    // Collectors under test are processes of their own.
+    let build = ["build", "--release", "-p", "flowsluice"];
+    shell::run(&mut shell::cargo(&build))?;
+    let mut bench = shell::cargo(&["run", "--release", "-p", "flowsluice-benches"]);
+    bench.args(["--features", "peers", "--bin", "flowsluice-bench", "--"]);
+    bench.args(args.subject.map(Subject::name));
+    if args.quick {
+        bench.arg("--quick");
+    }
+    if args.write {
+        bench.arg("--write");
+    }
+    if args.needs_engine() {
+        let library = engine::obtain(args.library.as_deref())?;
+        bench.arg("--library").arg(library);
+    }
+    shell::run(&mut bench)
+}
+
+impl Args {
+    /// Does any part of it store into ClickHouse?
+    fn needs_engine(&self) -> bool {
+        matches!(
+            self.subject,
+            None | Some(Subject::Store | Subject::EndToEnd)
+        )
+    }
+}

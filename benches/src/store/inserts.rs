@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clickhouse::{Client, Compression};
 use flowsluice::batch::Batcher;
+use flowsluice::batch::schema::stored;
 use flowsluice::config;
 use flowsluice::decode::{Decoder, FlowSink, Shared};
 use flowsluice::flow::Flow;
@@ -80,18 +81,23 @@ pub fn measure(options: &Options, section: &mut Section) -> Result<()> {
         "the rows are not the same in every way of inserting"
     );
     let version = bench.ask("SELECT version()")?;
-    section.table(&caption(flows.len(), &version), &table(&measured));
+    section.table(
+        &caption(flows.len(), &bench.batch, &version),
+        &table(&measured),
+    );
     Ok(())
 }
 
-fn caption(rows: usize, version: &str) -> String {
+fn caption(rows: usize, batch: &config::Batch, version: &str) -> String {
     let of_crate = crate_version("clickhouse").unwrap_or("?");
+    let columns = stored().count();
+    let rows_max = batch.rows_max;
     format!(
         "The same {rows} flows (NetFlow v9, 25 % IPv6) into an empty `flows` of the embedded \
-         ClickHouse {version}, 65,536 rows an insert, one insert at a time, LZ4, alternating \
+         ClickHouse {version}, {rows_max} rows an insert, one insert at a time, LZ4, alternating \
          rounds. Native is Batcher and Store as in the collector (its next block is filled and \
          encoded while one is sent); RowBinary is `Insert` of the crate clickhouse {of_crate} with \
-         a derived row of the same 51 columns, with and without its validation. Client is the CPU \
+         a derived row of the same {columns} columns, with and without its validation. Client is the CPU \
          of this process, from the decoded flow to the acknowledgement; ClickHouse is that of the \
          engine until then, later merges not included. Bytes are what ClickHouse received by its \
          own count, HTTP included. In every round `SELECT count()` was the number of flows and the \

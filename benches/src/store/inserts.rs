@@ -96,12 +96,12 @@ fn caption(rows: usize, batch: &config::Batch, version: &str) -> String {
         "The same {rows} flows (NetFlow v9, 25 % IPv6) into an empty `flows` of the embedded \
          ClickHouse {version}, {rows_max} rows an insert, one insert at a time, LZ4, alternating \
          rounds. Native is Batcher and Store as in the collector (its next block is filled and \
-         encoded while one is sent); RowBinary is `Insert` of the crate clickhouse {of_crate} with \
-         a derived row of the same {columns} columns, with and without its validation. Client is the CPU \
-         of this process, from the decoded flow to the acknowledgement; ClickHouse is that of the \
-         engine until then, later merges not included. Bytes are what ClickHouse received by its \
-         own count, HTTP included. In every round `SELECT count()` was the number of flows and the \
-         checksum over all columns the same."
+         encoded while one is sent); RowBinary is `Insert` of the crate clickhouse {of_crate} \
+         with a derived row of the same {columns} columns, with and without its validation. \
+         Client is the CPU of this process, from the decoded flow to the acknowledgement; \
+         ClickHouse is that of the engine until then, later merges not included. Bytes are what \
+         ClickHouse received by its own count, HTTP included. In every round `SELECT count()` was \
+         the number of flows and the checksum over all columns the same."
     )
 }
 

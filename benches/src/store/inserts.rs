@@ -100,7 +100,7 @@ fn caption(rows: usize, batch: &config::Batch, version: &str) -> String {
          with a derived row of the same {columns} columns, with and without its validation. \
          Client is the CPU of this process, from the decoded flow to the acknowledgement; \
          ClickHouse is that of the engine until then, later merges not included. Bytes are what \
-         ClickHouse received by its own count, HTTP included. In every round `SELECT count()` was \
+         ClickHouse received by its own count. In every round `SELECT count()` was \
          the number of flows and the checksum over all columns the same."
     )
 }

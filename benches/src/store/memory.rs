@@ -259,7 +259,8 @@ mod tests {
             let stream = Stream::new(&recipe, UnixNanos::now()).unwrap();
             let sample = round(&stream, 500_000).unwrap();
             let row = sample.native_bytes;
-            assert!((240.0..320.0).contains(&row), "{name}: {row} bytes a row");
+            // Columns of zeros are left out: what a row takes depends on what its record tells.
+            assert!((120.0..320.0).contains(&row), "{name}: {row} bytes a row");
             assert!(sample.compressed_bytes < row / 2.0);
         }
     }

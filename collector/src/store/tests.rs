@@ -179,8 +179,9 @@ async fn the_null_store_is_ready_and_counts_every_flow_as_lost_and_every_block()
     let counts = snapshot.store;
     assert_eq!((counts.flows_stored, counts.flows_in_flight), (0, 0));
     assert_eq!((counts.blocks_encoded, counts.blocks_stored), (2, 0));
-    assert!(counts.encoded_bytes > counts.compressed_bytes);
-    assert!(counts.compressed_bytes > 0 && counts.block_bytes == 0);
+    // Blocks of a few rows are mostly names and types, and their frames larger than they are.
+    assert!(counts.encoded_bytes > 0 && counts.compressed_bytes > 0);
+    assert_eq!(counts.block_bytes, 0);
 }
 
 #[tokio::test]

@@ -26,7 +26,9 @@ impl Clock {
             return 0;
         };
         let age = uptime_ms.wrapping_sub(value).cast_signed();
-        self.export_ms.saturating_add_signed(-i64::from(age))
+        // Export times have at most 42 bits.
+        let at_ms = self.export_ms.cast_signed() - i64::from(age);
+        at_ms.max(0).cast_unsigned()
     }
 
     /// A clock for exporters that send uptimes but not their own: the last packet, at uptime

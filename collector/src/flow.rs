@@ -22,6 +22,13 @@ impl Address {
         Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
     }
 
+    /// Makes one IPv4 address another.
+    #[inline]
+    pub const fn set_v4(&mut self, [a, b, c, d]: [u8; 4]) {
+        let [.., w, x, y, z] = &mut self.0;
+        (*w, *x, *y, *z) = (a, b, c, d);
+    }
+
     /// True for `::`.
     #[must_use]
     #[inline]

@@ -203,7 +203,7 @@ impl Decoder {
             ..*domain.base()
         };
         let mut burst = Burst::new(&mut self.buffer, sink);
-        let header = sflow::decode(datagram.payload, &base, counts, &mut burst)?;
+        let header = sflow::decode(datagram.payload, base, counts, &mut burst)?;
         burst.flush();
         let rate = header.sampling_rate_last;
         let rate = (rate > 0).then_some((rate, SamplingSource::Header));

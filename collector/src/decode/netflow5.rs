@@ -80,7 +80,14 @@ pub fn decode<S: FlowSink>(
         counts.drop_many(DropReason::RecordTruncated, lacking as u64);
     }
     domain.observe(None, *rate);
-    let mut base = *domain.base();
+    // The records write the rest of the addresses.
+    let addr = Address::from_v4([0; 4]);
+    let mut base = Flow {
+        src_addr: addr,
+        dst_addr: addr,
+        next_hop: addr,
+        ..*domain.base()
+    };
     if let Some(rate) = rate {
         (base.sampling_rate, base.sampling_source) = *rate;
     }
@@ -103,9 +110,9 @@ pub fn decode<S: FlowSink>(
 #[inline(always)]
 fn record(bytes: &[u8; RECORD], clock: &Clock, flow: &mut Flow) -> Option<()> {
     let mut cursor = Cursor::new(bytes);
-    flow.src_addr = Address::from_v4(cursor.array()?);
-    flow.dst_addr = Address::from_v4(cursor.array()?);
-    flow.next_hop = Address::from_v4(cursor.array()?);
+    flow.src_addr.set_v4(cursor.array()?);
+    flow.dst_addr.set_v4(cursor.array()?);
+    flow.next_hop.set_v4(cursor.array()?);
     flow.in_if = u32::from(cursor.u16()?);
     flow.out_if = u32::from(cursor.u16()?);
     flow.raw_packets = u64::from(cursor.u32()?);

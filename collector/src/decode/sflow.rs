@@ -61,13 +61,13 @@ pub struct Header {
 /// counted or handed on.
 pub fn decode<S: FlowSink>(
     payload: &[u8],
-    base: &Flow,
+    mut base: Flow,
     counts: &mut WorkerCounts,
     burst: &mut Burst<'_, S>,
 ) -> Result<Header, DropReason> {
     let mut cursor = Cursor::new(payload);
     let mut header = header(&mut cursor)?;
-    let base = base_of(base, &header);
+    complete_base(&mut base, &header);
     for seen in 0..header.samples {
         let (Some(kind), Some(length)) = (cursor.u32(), cursor.u32()) else {
             // What kind they are is not known, so they are no records that are missing.
@@ -133,25 +133,21 @@ fn header(cursor: &mut Cursor<'_>) -> Result<Header, DropReason> {
     })
 }
 
-/// What all flows of the datagram have in common.
-fn base_of(base: &Flow, header: &Header) -> Flow {
+/// Adds to `base` what all flows of the datagram have in common.
+fn complete_base(base: &mut Flow, header: &Header) {
     // A sampled packet passed when it was sampled, and agents send within a second of that.
     let received_ms = match base.flow_end_ms {
         0 => u64::from(base.time_received_s) * 1000,
         known => known,
     };
-    let exporter_addr = match header.agent.to_ip().is_unspecified() {
+    base.exporter_addr = match header.agent.to_ip().is_unspecified() {
         true => base.exporter_source,
         false => header.agent,
     };
-    Flow {
-        exporter_addr,
-        observation_domain: header.sub_agent,
-        flow_start_ms: received_ms,
-        flow_end_ms: received_ms,
-        raw_packets: 1,
-        ..*base
-    }
+    base.observation_domain = header.sub_agent;
+    base.flow_start_ms = received_ms;
+    base.flow_end_ms = received_ms;
+    base.raw_packets = 1;
 }
 
 /// A flow sample: its fixed fields, and the records behind them.

@@ -30,7 +30,7 @@ fn decode_bytes(payload: &[u8]) -> Decoded {
     let mut flows = Flows(Vec::new());
     let mut buffer = BurstBuffer::default();
     let mut burst = Burst::new(&mut buffer, &mut flows);
-    let outcome = decode(payload, &base, &mut counts, &mut burst);
+    let outcome = decode(payload, base, &mut counts, &mut burst);
     burst.flush();
     Decoded {
         outcome,

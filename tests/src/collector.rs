@@ -27,6 +27,8 @@ pub enum Store {
     Embedded(PathBuf),
     /// A ClickHouse that is already there, and a user who may make tables.
     Server(ClickHouse),
+    /// Nowhere: blocks are made, counted and dropped.
+    Null,
 }
 
 /// What a test wants of its collector.
@@ -36,6 +38,8 @@ pub struct Settings {
     pub binary: PathBuf,
     /// `auto`, `io_uring` or `recvmmsg`.
     pub receive_mode: &'static str,
+    /// Receive buffer of a socket in bytes; `None` leaves the default.
+    pub socket_buffer: Option<u64>,
     /// Worker threads.
     pub workers: usize,
     /// Pin the workers: not where tests share the processors.
@@ -72,6 +76,7 @@ impl Settings {
         Self {
             binary: place::binary().unwrap_or_else(|error| panic!("{error:#}")),
             receive_mode: "auto",
+            socket_buffer: None,
             workers: 1,
             pin: false,
             batch_age: "200ms",
@@ -87,8 +92,11 @@ impl Settings {
     }
 
     fn toml(&self, folder: &Path, port: u16, http: SocketAddr) -> String {
+        let buffer = self.socket_buffer.map_or_else(String::new, |bytes| {
+            format!("socket_buffer = \"{bytes}B\"\n")
+        });
         let mut text = format!(
-            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\n\n\
+            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\n{buffer}\n\
              [[receive.listeners]]\nport = {port}\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [batch]\nage_max = \"{}\"\n",
@@ -115,6 +123,7 @@ impl Settings {
                 password.display(),
                 server.database,
             ),
+            Store::Null => write!(text, "\n[store]\nkind = \"null\"\n"),
         };
         text + &self.more
     }
@@ -143,7 +152,7 @@ impl Collector {
         let config = folder.path().join("flowsluice.toml");
         std::fs::write(&config, settings.toml(folder.path(), port, http))?;
         let server = match &settings.store {
-            Store::Embedded(_) => None,
+            Store::Embedded(_) | Store::Null => None,
             Store::Server(server) => {
                 std::fs::write(folder.path().join("password"), &server.password)?;
                 Some(server.clone())

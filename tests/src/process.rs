@@ -157,6 +157,29 @@ pub fn is_alive(pid: u32) -> bool {
     state.is_some_and(|state| state != 'Z' && state != 'X')
 }
 
+/// `pid` and every process below it, by the parents that /proc tells.
+#[must_use]
+pub fn tree(pid: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let parents: Vec<(u32, u32)> = entries
+        .filter_map(|entry| {
+            let child: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // Field 4 of proc(5) stat; the name before may hold spaces and brackets.
+            let (_, after_name) = stat.rsplit_once(") ")?;
+            Some((child, after_name.split(' ').nth(1)?.parse().ok()?))
+        })
+        .collect();
+    let mut tree = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = tree.get(next) {
+        let children = parents.iter().filter(|(_, of)| *of == parent);
+        tree.extend(children.map(|(child, _)| *child));
+        next += 1;
+    }
+    tree
+}
+
 /// What a process has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
@@ -206,6 +229,25 @@ mod tests {
         assert!(usage(pid).rss_bytes > 0);
         drop(process);
         assert!(!is_alive(pid));
+    }
+
+    #[test]
+    fn children_of_children_are_in_the_tree() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new("sh");
+        command.args(["-c", "(sleep 60; :) & echo $!; wait"]);
+        let mut process =
+            Process::spawn("sh", &mut command, &folder.path().join("log")).expect("sh starts");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while tree(process.pid()).len() < 3 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let tree = tree(process.pid());
+        assert_eq!(tree.len(), 3, "sh, the subshell, sleep: {tree:?}");
+        for pid in tree.into_iter().skip(1) {
+            signal_pid(pid, Signal::KILL).expect("it is ours");
+        }
+        process.wait(Duration::from_secs(10)).expect("it ends");
     }
 
     #[test]

@@ -23,3 +23,5 @@ pub mod machine;
 pub mod report;
 
 pub mod options;
+
+pub mod instructions;

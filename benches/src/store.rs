@@ -1,13 +1,19 @@
-//! `store`: not built yet.
+//! `store`: from datagrams in memory to compressed blocks, and blocks beside rows into ClickHouse.
 
-use anyhow::{Result, bail};
+mod memory;
+mod replay;
+
+use anyhow::Result;
 
 use crate::options::Options;
+use crate::report::{self, Section};
 
-/// Measures nothing.
+/// Measures and reports.
 ///
 /// # Errors
-/// Always.
-pub fn main(_: &Options) -> Result<()> {
-    bail!("not built yet")
+/// When flows are lost on the way, or ClickHouse does not take them.
+pub fn main(options: &Options) -> Result<()> {
+    let mut section = Section::new("store", "From datagrams to blocks");
+    memory::measure(options, &mut section)?;
+    report::publish(options, &section)
 }

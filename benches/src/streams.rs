@@ -231,6 +231,22 @@ impl<'a> Data<'a> {
     }
 }
 
+/// The bytes of the header that tell domains of one exporter apart: source id (RFC 3954 §5.1),
+/// observation domain (RFC 7011 §3.1), sub-agent (sFlow v5, behind an IPv4 agent), or engine type
+/// and id (NetFlow v5).
+///
+/// # Panics
+/// When the datagram is shorter than its header.
+#[must_use]
+pub fn domain(payload: &[u8]) -> [u8; 4] {
+    let at = match payload {
+        [0, 5, ..] => return [payload[20], payload[21], 0, 0],
+        [0, 9, ..] => 16,
+        _ => 12,
+    };
+    [at, at + 1, at + 2, at + 3].map(|index| payload[index])
+}
+
 /// Datagrams a domain until each must have spoken; the least of 50 exporters has a share of 0.1 %.
 const DOMAIN_SILENCE_MAX: usize = 1000;
 
@@ -259,18 +275,6 @@ impl Silent {
             self.left -= 1;
         }
     }
-}
-
-/// The bytes of the header that tell domains of one exporter apart: source id (RFC 3954 §5.1),
-/// observation domain (RFC 7011 §3.1), sub-agent (sFlow v5, behind an IPv4 agent), or engine type
-/// and id (NetFlow v5).
-pub(crate) fn domain(payload: &[u8]) -> [u8; 4] {
-    let at = match payload {
-        [0, 5, ..] => return [payload[20], payload[21], 0, 0],
-        [0, 9, ..] => 16,
-        _ => 12,
-    };
-    [at, at + 1, at + 2, at + 3].map(|index| payload[index])
 }
 
 #[cfg(test)]

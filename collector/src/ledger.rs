@@ -107,6 +107,8 @@ drop_reasons! {
     InsertRefused = (Lost, "insert_refused"),
     /// The collector stopped before ClickHouse acknowledged the block.
     StoreStopped = (Lost, "store_stopped"),
+    /// store.kind is null: discarded on purpose.
+    StoreNull = (Lost, "store_null"),
 }
 
 /// Number of drop reasons.
@@ -253,6 +255,12 @@ pub struct StoreCounts {
     pub flows_in_flight: AtomicU64,
     /// Flows in blocks that ClickHouse acknowledged.
     pub flows_stored: AtomicU64,
+    /// Blocks made of batches, whatever became of them.
+    pub blocks_encoded: AtomicU64,
+    /// Native bytes of the encoded blocks, before compression.
+    pub encoded_bytes: AtomicU64,
+    /// Bytes of the encoded blocks, compressed.
+    pub compressed_bytes: AtomicU64,
     /// Blocks that ClickHouse acknowledged.
     pub blocks_stored: AtomicU64,
     /// Native bytes of the acknowledged blocks, before compression.
@@ -283,6 +291,15 @@ impl StoreCounts {
         self.flows_in_flight.fetch_add(rows, Ordering::AcqRel);
     }
 
+    /// A block was made: so many bytes of Native, and so many compressed.
+    pub fn encoded(&self, native_bytes: u64, compressed_bytes: u64) {
+        self.blocks_encoded.fetch_add(1, Ordering::Relaxed);
+        self.encoded_bytes
+            .fetch_add(native_bytes, Ordering::Relaxed);
+        self.compressed_bytes
+            .fetch_add(compressed_bytes, Ordering::Relaxed);
+    }
+
     /// ClickHouse acknowledged `rows`.
     pub fn stored(&self, rows: u64) {
         self.flows_stored.fetch_add(rows, Ordering::AcqRel);
@@ -303,6 +320,9 @@ impl StoreCounts {
         StoreSnapshot {
             flows_in_flight: self.flows_in_flight.load(Ordering::Acquire),
             flows_stored: self.flows_stored.load(Ordering::Acquire),
+            blocks_encoded: self.blocks_encoded.load(Ordering::Acquire),
+            encoded_bytes: self.encoded_bytes.load(Ordering::Acquire),
+            compressed_bytes: self.compressed_bytes.load(Ordering::Acquire),
             blocks_stored: self.blocks_stored.load(Ordering::Acquire),
             block_bytes: self.block_bytes.load(Ordering::Acquire),
             block_bytes_sent: self.block_bytes_sent.load(Ordering::Acquire),
@@ -319,6 +339,9 @@ impl StoreCounts {
 pub struct StoreSnapshot {
     pub flows_in_flight: u64,
     pub flows_stored: u64,
+    pub blocks_encoded: u64,
+    pub encoded_bytes: u64,
+    pub compressed_bytes: u64,
     pub blocks_stored: u64,
     pub block_bytes: u64,
     pub block_bytes_sent: u64,

@@ -27,7 +27,7 @@ pub enum Store {
     Embedded(PathBuf),
     /// A ClickHouse that is already there, and a user who may make tables.
     Server(ClickHouse),
-    /// Nowhere: blocks are made, counted and dropped.
+    /// Nowhere: they are encoded, counted as lost and dropped.
     Null,
 }
 
@@ -123,7 +123,7 @@ impl Settings {
                 password.display(),
                 server.database,
             ),
-            Store::Null => write!(text, "\n[store]\nkind = \"null\"\n"),
+            Store::Null => writeln!(text, "\n[store]\nkind = \"null\""),
         };
         text + &self.more
     }

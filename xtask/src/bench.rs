@@ -10,8 +10,8 @@ use anyhow::{Result, ensure};
 use crate::debian::{self, Program};
 use crate::{engine, shell};
 
-/// Collectors to stand beside, and what counts instructions.
-const PEERS: [Program; 3] = [
+/// Collectors to stand beside.
+const PEERS: [Program; 2] = [
     Program {
         name: "nfcapd",
         package: "nfdump",
@@ -19,10 +19,6 @@ const PEERS: [Program; 3] = [
     Program {
         name: "nfacctd",
         package: "pmacct",
-    },
-    Program {
-        name: "valgrind",
-        package: "valgrind",
     },
 ];
 

@@ -9,6 +9,7 @@ mod ci;
 mod debian;
 mod demo;
 mod engine;
+mod instructions;
 mod load;
 mod progress;
 mod shell;
@@ -38,6 +39,8 @@ enum Task {
     Engine(engine::Args),
     /// Measure the stages beside their peers, and write benches/RESULTS.md.
     Bench(bench::Args),
+    /// Count instructions a flow and hold them against benches/instructions.toml.
+    Instructions(instructions::Args),
     /// Send at a fixed rate to the release build and report what became of it.
     Load(load::Args),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Ci => ci::main(),
         Task::Engine(args) => engine::main(&args),
         Task::Bench(args) => bench::main(&args),
+        Task::Instructions(args) => instructions::main(&args),
         Task::Load(args) => load::main(&args),
     };
     match outcome {

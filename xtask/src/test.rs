@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test, with what the tests need.
+//! `cargo xtask test`: every test, with what the tests need, then instructions a flow.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail};
 use flowsluice_tests::place;
 
 use crate::debian::{self, Program};
-use crate::{engine, shell};
+use crate::{engine, instructions, shell};
 
-/// Real exporters.
-const EXPORTERS: [Program; 2] = [
+/// Real exporters, and what counts instructions.
+const PROGRAMS: [Program; 3] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -21,6 +21,7 @@ const EXPORTERS: [Program; 2] = [
         name: "pmacctd",
         package: "pmacct",
     },
+    instructions::VALGRIND,
 ];
 
 /// Arguments of `cargo xtask test`.
@@ -45,11 +46,10 @@ pub fn main(args: &Args) -> Result<()> {
 pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> {
     let started = Instant::now();
     let mut cannot_run = Vec::new();
-    let missing = debian::provide(&EXPORTERS);
-    match missing {
+    match debian::provide(&PROGRAMS) {
         Ok(missing) if missing.is_empty() => {}
-        Ok(missing) => cannot_run.push(format!("real exporters: {}", debian::remedy(&missing))),
-        Err(error) => cannot_run.push(format!("real exporters: {error:#}")),
+        Ok(missing) => cannot_run.push(format!("other programs: {}", debian::remedy(&missing))),
+        Err(error) => cannot_run.push(format!("other programs: {error:#}")),
     }
     let library = match engine::obtain(library) {
         Ok(library) => Some(library),
@@ -101,6 +101,10 @@ pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> 
     }
     if !success {
         bail!("tests failed");
+    }
+    // Whoever asks for some tests alone does not wait for a release build.
+    if cargo.is_empty() && place::program(instructions::VALGRIND.name).is_some() {
+        instructions::check(is_ci)?;
     }
     Ok(())
 }

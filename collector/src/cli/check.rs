@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use flowsluice::config::{self, Config, PASSWORD_VARIABLE, ReceiveMode, display, memory};
+use flowsluice::config::{
+    self, Config, PASSWORD_VARIABLE, ReceiveMode, StoreTarget, display, memory,
+};
 use flowsluice::receive::{self, affinity};
 
 /// Arguments of `flowsluice check`.
@@ -75,9 +77,10 @@ impl Report {
         let sum = memory::sum(config, cpus.len());
         writeln!(report.text, "{sum}\n").expect("a String takes everything");
         report.receive_buffer(config);
-        match &config.store.url {
-            Some(url) => report.server(config, url, file),
-            None => report.embedded(config),
+        match config.store.target() {
+            StoreTarget::Server(url) => report.server(config, url, file),
+            StoreTarget::Embedded => report.embedded(config),
+            StoreTarget::Null => report.null(),
         }
         report.reach(config);
         report
@@ -141,8 +144,9 @@ impl Report {
         }
         let http = config.http.listen.to_string();
         self.line("tcp", &http, "/metrics /healthz /readyz /status");
-        match &config.store.url {
-            Some(url) => {
+        match config.store.target() {
+            StoreTarget::Null => self.line("store", "null", "nothing is stored"),
+            StoreTarget::Server(url) => {
                 let user = &config.store.user;
                 let note = match config.store.server_password_place() {
                     Some(place) => format!("as user {user}, password from {place}"),
@@ -150,7 +154,7 @@ impl Report {
                 };
                 self.line("store", url, &note);
             }
-            None => {
+            StoreTarget::Embedded => {
                 let embedded = &config.store.embedded;
                 self.line(
                     "tcp",
@@ -205,6 +209,14 @@ impl Report {
         }
     }
 
+    fn null(&mut self) {
+        self.warnings.push(
+            "store.kind: null stores nothing, every flow is counted as store_null; remove the key \
+             to store"
+                .into(),
+        );
+    }
+
     fn embedded(&mut self, config: &Config) {
         let embedded = &config.store.embedded;
         if let Some(library) = &embedded.library {
@@ -247,7 +259,7 @@ impl Report {
             ("store.embedded.tcp", embedded.tcp),
         ] {
             let open = address.filter(|address| !address.ip().is_loopback());
-            if let (Some(address), None) = (open, &config.store.url) {
+            if let (Some(address), StoreTarget::Embedded) = (open, config.store.target()) {
                 self.warnings.push(format!(
                     "{key}: everybody who can connect to {address} may try passwords, and those \
                      go in clear"
@@ -346,6 +358,20 @@ mod tests {
             .iter()
             .any(|warning| warning.contains("in clear"));
         assert!(clear, "{:?}", report.warnings);
+    }
+
+    #[test]
+    fn a_null_store_is_warned_of_and_needs_neither_engine_nor_folder() {
+        let config = parse(
+            "[store]\nkind = \"null\"\n\
+             [store.embedded]\nlibrary = \"/nonexistent/libchdb.so\"\ndata_dir = \"/proc/x\"\n",
+        );
+        let report = Report::of(&config, None);
+        let line = "store       null                        nothing is stored";
+        assert!(report.text.contains(line), "{}", report.text);
+        let said = [report.errors, report.warnings].concat().join("\n");
+        assert!(said.contains("store.kind: null stores nothing"), "{said}");
+        assert!(!said.contains("store.embedded"), "{said}");
     }
 
     #[test]

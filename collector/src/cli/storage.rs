@@ -1,26 +1,27 @@
-//! The store of `run` and `replay`: the configured server or the embedded engine, by one path.
+//! The store of `run` and `replay`, by one path: a server, the embedded engine, or none.
 
 use std::sync::{Arc, Weak};
 
-use flowsluice::config::Config;
-use flowsluice::http::{self, StoreFacts, StoreKind};
+use flowsluice::config::{Config, StoreTarget};
+use flowsluice::http::{self, AskedAt, StoreFacts, StoreKind};
 use flowsluice::ledger::StoreCounts;
 use flowsluice::store::embedded::{self, Engine};
 use flowsluice::store::{self, Endpoint, StopReport, Store, WorkerQueue};
 use tokio::runtime::Runtime;
+use tracing::warn;
 
 /// Where rows go while a command runs.
 pub struct Storage {
     store: Store,
     /// The child process, when it is this command's own.
     engine: Option<Arc<Engine>>,
-    /// Where ClickHouse listens, and as whom rows are written.
-    pub endpoint: Endpoint,
+    /// Where ClickHouse listens, and as whom rows are written; none for the null store.
+    pub endpoint: Option<Endpoint>,
 }
 
 impl Storage {
-    /// Starts the engine when no server is configured, and the store on top. Returns before
-    /// ClickHouse answers: rows are queued until then.
+    /// Starts the engine when rows go there, and the store on top. Returns before ClickHouse
+    /// answers: rows are queued until then.
     ///
     /// # Errors
     /// When the engine cannot be started or the server's password not be read.
@@ -30,11 +31,18 @@ impl Storage {
         counts: Arc<StoreCounts>,
         workers: usize,
     ) -> anyhow::Result<(Self, Vec<WorkerQueue>)> {
-        let (endpoint, engine) = match config.store.url {
-            Some(_) => (store::endpoint(&config.store)?, None),
-            None => {
+        let (endpoint, engine) = match config.store.target() {
+            StoreTarget::Server(_) => (Some(store::endpoint(&config.store)?), None),
+            StoreTarget::Embedded => {
                 let engine = Arc::new(Engine::start(&config.store)?);
-                (engine.endpoint(), Some(engine))
+                (Some(engine.endpoint()), Some(engine))
+            }
+            StoreTarget::Null => {
+                warn!(
+                    remedy = "remove the key to store",
+                    "store.kind is null: nothing is stored, every flow is counted as store_null"
+                );
+                (None, None)
             }
         };
         Ok(Self::on(config, runtime, counts, workers, endpoint, engine))
@@ -49,13 +57,13 @@ impl Storage {
         runtime: &Runtime,
         counts: Arc<StoreCounts>,
     ) -> anyhow::Result<(Self, Vec<WorkerQueue>)> {
-        let running = match config.store.url {
-            Some(_) => None,
-            None => embedded::running_for_writing(&config.store)?,
+        let running = match config.store.target() {
+            StoreTarget::Embedded => embedded::running_for_writing(&config.store)?,
+            StoreTarget::Server(_) | StoreTarget::Null => None,
         };
         match running {
-            Some(endpoint) => Ok(Self::on(config, runtime, counts, 1, endpoint, None)),
             None => Self::start(config, runtime, counts, 1),
+            endpoint => Ok(Self::on(config, runtime, counts, 1, endpoint, None)),
         }
     }
 
@@ -64,12 +72,17 @@ impl Storage {
         runtime: &Runtime,
         counts: Arc<StoreCounts>,
         workers: usize,
-        endpoint: Endpoint,
+        endpoint: Option<Endpoint>,
         engine: Option<Arc<Engine>>,
     ) -> (Self, Vec<WorkerQueue>) {
         let _inside = runtime.enter();
-        let (store, queues) =
-            Store::start(&config.store, &endpoint, counts, workers, &config.batch);
+        let (store, queues) = Store::start(
+            &config.store,
+            endpoint.as_ref(),
+            counts,
+            workers,
+            &config.batch,
+        );
         let storage = Self {
             store,
             engine,
@@ -78,7 +91,7 @@ impl Storage {
         (storage, queues)
     }
 
-    /// True once ClickHouse answered and has the schema.
+    /// True once ClickHouse answered and has the schema, or none is needed.
     pub fn is_ready(&self) -> bool {
         self.store.is_ready()
     }
@@ -89,25 +102,29 @@ impl Storage {
         // The status page must not keep the engine from ending.
         let engine = self.engine.as_ref().map(Arc::downgrade);
         let asked = match &self.engine {
-            Some(engine) => engine.reader(),
+            Some(engine) => Some(engine.reader()),
             None => self.endpoint.clone(),
         };
-        let kind = match self.engine {
-            Some(_) => StoreKind::Embedded,
-            None => StoreKind::Server,
+        let asked_at = asked.map(|asked| AskedAt {
+            url: asked.url,
+            database: asked.database,
+            user: asked.user,
+        });
+        let kind = match (&self.engine, &self.endpoint) {
+            (Some(_), _) => StoreKind::Embedded,
+            (None, Some(_)) => StoreKind::Server,
+            (None, None) => StoreKind::Null,
         };
         Box::new(move || {
             let engine = engine.as_ref().and_then(Weak::upgrade);
             StoreFacts {
                 kind,
-                url: asked.url.clone(),
-                database: asked.database.clone(),
-                user: asked.user.clone(),
+                asked_at: asked_at.clone(),
                 engine_pid: engine.as_ref().and_then(|engine| engine.pid()),
                 engine_restarts: engine.as_ref().map_or(0, |engine| engine.restarts()),
                 // A child that hangs refuses nothing, and an idle collector inserts nothing.
                 ready: *ready.borrow()
-                    && (kind == StoreKind::Server
+                    && (kind != StoreKind::Embedded
                         || engine.as_ref().is_some_and(|engine| engine.is_ready())),
             }
         })

@@ -60,6 +60,7 @@ const fn key(path: &'static str, kind: Kind) -> Key {
 
 const MODES: &[&str] = &["auto", "io_uring", "recvmmsg"];
 const PROTOCOLS: &[&str] = &["netflow5", "netflow9", "ipfix", "sflow5"];
+const STORES: &[&str] = &["auto", "embedded", "server", "null"];
 const FORMATS: &[&str] = &["text", "json"];
 
 /// All keys, in the order of the file.
@@ -87,6 +88,7 @@ pub(super) const KEYS: &[Key] = &[
     key("batch.age_max", Kind::Duration),
     key("batch.per_worker", Kind::Count),
     key("store", Kind::Table),
+    key("store.kind", Kind::Word(STORES)),
     key("store.url", Kind::Text),
     key("store.database", Kind::Text),
     key("store.user", Kind::Text),

@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytesize::ByteSize;
 
-use super::{Config, display};
+use super::{Config, StoreTarget, display};
 use crate::{batch, receive};
 
 /// Bytes of an exporter's state in a worker with its line of the status and its place among all,
@@ -72,7 +72,7 @@ pub fn sum(config: &Config, workers: usize) -> MemorySum {
         (receive.socket_buffer.as_u64(), "B"),
     ];
     lines.push(Line::product(Owner::Kernel, "socket buffers", &sockets));
-    if store.url.is_none() {
+    if store.target() == StoreTarget::Embedded {
         lines.push(Line {
             owner: Owner::ClickHouse,
             what: "embedded ClickHouse",
@@ -200,6 +200,7 @@ fn rounded(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::StoreKind;
 
     #[test]
     fn the_sum_grows_with_what_it_says_it_is_made_of() {
@@ -215,10 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn a_server_leaves_the_embedded_clickhouse_out() {
+    fn another_store_leaves_the_embedded_clickhouse_out() {
         let mut config = Config::default();
         assert_eq!(sum(&config, 1).of(Owner::ClickHouse), 2 << 30);
         config.store.url = Some("http://db:8123".into());
+        assert_eq!(sum(&config, 1).of(Owner::ClickHouse), 0);
+        config.store.url = None;
+        config.store.kind = StoreKind::Null;
         assert_eq!(sum(&config, 1).of(Owner::ClickHouse), 0);
     }
 }

@@ -207,10 +207,38 @@ impl Default for Batch {
     }
 }
 
+/// Where rows go, as the file says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreKind {
+    /// A server when `store.url` is set, else the embedded ClickHouse.
+    #[default]
+    Auto,
+    /// The embedded ClickHouse.
+    Embedded,
+    /// The server at `store.url`.
+    Server,
+    /// Nowhere: rows are encoded, compressed, counted as `store_null` and dropped.
+    Null,
+}
+
+/// Where rows go, as [`Store::target`] decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTarget<'a> {
+    /// The embedded ClickHouse.
+    Embedded,
+    /// The server at this address.
+    Server(&'a str),
+    /// Nowhere.
+    Null,
+}
+
 /// `[store]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
+    /// `auto`, `embedded`, `server` or `null`.
+    pub kind: StoreKind,
     /// A ClickHouse server, `http://host:8123` or `https://host:8443`; without it the embedded one.
     pub url: Option<String>,
     /// Database; made when it does not exist.
@@ -242,9 +270,24 @@ pub struct Store {
     pub embedded: Embedded,
 }
 
+impl Store {
+    /// Where rows go. A `kind` that [`Config::validate`] refuses is taken as far as it can be: a
+    /// server without an address has an empty one.
+    #[must_use]
+    pub fn target(&self) -> StoreTarget<'_> {
+        match (self.kind, self.url.as_deref()) {
+            (StoreKind::Auto, Some(url)) => StoreTarget::Server(url),
+            (StoreKind::Auto, None) | (StoreKind::Embedded, _) => StoreTarget::Embedded,
+            (StoreKind::Server, url) => StoreTarget::Server(url.unwrap_or_default()),
+            (StoreKind::Null, _) => StoreTarget::Null,
+        }
+    }
+}
+
 impl Default for Store {
     fn default() -> Self {
         Self {
+            kind: StoreKind::Auto,
             url: None,
             database: "flowsluice".into(),
             user: "default".into(),

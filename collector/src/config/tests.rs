@@ -111,9 +111,9 @@ fn an_unknown_key_is_told_with_its_line_its_neighbours_and_the_likely_one() {
 fn a_key_in_the_wrong_table_is_told_its_place() {
     assert_eq!(
         errors("[store]\ndata_dir = \"/srv\"\n"),
-        "f.toml:2: store.data_dir: unknown key; it belongs under [store.embedded]; allowed: url, \
-         database, user, password, password_file, retention, queue_max, inserts, insert_timeout, \
-         stop_timeout, embedded"
+        "f.toml:2: store.data_dir: unknown key; it belongs under [store.embedded]; allowed: \
+         kind, url, database, user, password, password_file, retention, queue_max, inserts, \
+         insert_timeout, stop_timeout, embedded"
     );
 }
 
@@ -249,6 +249,44 @@ fn a_server_and_the_embedded_clickhouse_exclude_each_other() {
         "f.toml:2: store.user: set, but there is no store.url: the embedded ClickHouse makes its \
          own users; add store.url or remove this key"
     );
+}
+
+#[test]
+fn a_kind_of_store_that_contradicts_the_other_keys_is_told() {
+    assert_eq!(
+        errors("[store]\nretention = \"1days\"\nkind = \"server\"\n"),
+        "f.toml:3: store.kind: \"server\" needs store.url; add it, or take \"embedded\""
+    );
+    assert_eq!(
+        errors("[store]\nkind = \"embedded\"\nurl = \"http://db\"\n"),
+        "f.toml:2: store.kind: \"embedded\" and store.url are both set; remove store.url to use \
+         the embedded ClickHouse, or store.kind to use the server"
+    );
+    assert_eq!(
+        errors("[store]\nkind = \"none\"\n"),
+        "f.toml:2: store.kind: found \"none\"; allowed: \"auto\" or \"embedded\" or \"server\" \
+         or \"null\""
+    );
+}
+
+#[test]
+fn the_kind_and_the_address_decide_where_rows_go() {
+    let target = |keys: &str| {
+        let config = parse("f.toml", &format!("[store]\n{keys}")).unwrap();
+        format!("{:?}", config.store.target())
+    };
+    assert_eq!(target(""), "Embedded");
+    assert_eq!(target("kind = \"embedded\"\n"), "Embedded");
+    let url = "url = \"http://db\"\n";
+    assert_eq!(target(url), "Server(\"http://db\")");
+    let server = format!("kind = \"server\"\n{url}");
+    assert_eq!(target(&server), "Server(\"http://db\")");
+    // Switched on in a configuration of either store, the null store takes its keys along.
+    let null = "kind = \"null\"\n";
+    assert_eq!(target(null), "Null");
+    assert_eq!(target(&format!("{null}{url}password = \"a\"\n")), "Null");
+    let embedded = "[store.embedded]\nhttp = \"127.0.0.1:9190\"\n";
+    assert_eq!(target(&format!("{null}{embedded}")), "Null");
 }
 
 #[test]

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::{Batch, Config, Decode, Embedded, Problem, Protocol, Receive, Store, display};
+use super::{
+    Batch, Config, Decode, Embedded, Problem, Protocol, Receive, Store, StoreKind, StoreTarget,
+    display,
+};
 
 /// Most workers; more than this on one host share processors and gain nothing.
 pub const WORKERS_MAX: usize = 256;
@@ -199,21 +202,10 @@ impl Problems {
     }
 
     fn store(&mut self, store: &Store) {
-        match &store.url {
-            Some(url) => {
-                if let Err(text) = server_url(url) {
-                    self.add("store.url", text);
-                }
-                if store.embedded != Embedded::default() {
-                    let text = "a server is named and [store.embedded] is set; remove \
-                                [store.embedded] to use the server, or store.url to use the \
-                                embedded ClickHouse";
-                    self.0
-                        .push(Problem::new("store.url", text).with("store.embedded"));
-                }
-            }
-            None => self.without_url(store),
+        if let Some(Err(text)) = store.url.as_deref().map(server_url) {
+            self.add("store.url", text);
         }
+        self.kind(store);
         if !is_identifier(&store.database) {
             let text = format!(
                 "found {:?}; allowed: letters, digits and '_', not beginning with a digit",
@@ -238,6 +230,32 @@ impl Problems {
         self.time("store.insert_timeout", store.insert_timeout, timeout);
         let timeout = Duration::from_millis(100)..=hour;
         self.time("store.stop_timeout", store.stop_timeout, timeout);
+    }
+
+    /// Keys of two stores at once. A null store takes them all: it is switched on in the
+    /// configuration whose cost without ClickHouse is to be measured.
+    fn kind(&mut self, store: &Store) {
+        match (store.kind, &store.url) {
+            (StoreKind::Null, _) => {}
+            (StoreKind::Server, None) => {
+                let text = "\"server\" needs store.url; add it, or take \"embedded\"";
+                self.add("store.kind", text);
+            }
+            (StoreKind::Embedded, Some(_)) => {
+                let text = "\"embedded\" and store.url are both set; remove store.url to use the \
+                            embedded ClickHouse, or store.kind to use the server";
+                self.add("store.kind", text);
+            }
+            (_, Some(_)) if store.embedded != Embedded::default() => {
+                let text = "a server is named and [store.embedded] is set; remove \
+                            [store.embedded] to use the server, or store.url to use the \
+                            embedded ClickHouse";
+                self.0
+                    .push(Problem::new("store.url", text).with("store.embedded"));
+            }
+            (_, Some(_)) => {}
+            (_, None) => self.without_url(store),
+        }
     }
 
     /// The embedded ClickHouse makes its own users and passwords.
@@ -276,7 +294,7 @@ impl Problems {
     }
 
     fn http(&mut self, config: &Config) {
-        if config.store.url.is_some() {
+        if config.store.target() != StoreTarget::Embedded {
             return;
         }
         let listen = config.http.listen;

@@ -49,7 +49,8 @@ impl Collector for Scrape {
         out.facts(state)?;
         out.worker_counters(&ledger)?;
         out.drops(&ledger)?;
-        out.store(state, &ledger)?;
+        out.store(&ledger)?;
+        out.store_facts(state)?;
         out.ledger(&ledger)?;
         out.exporters(&state.shared.exporters())?;
         out.process(state)
@@ -138,7 +139,7 @@ impl Out<'_> {
         )?;
         self.gauge(
             "flowsluice_ready",
-            "1 while flows go from the sockets to ClickHouse, as /readyz says",
+            "1 while flows go from the sockets to the store, as /readyz says",
             u64::from(state.unready().is_none()),
         )?;
         let turns = state.ledger.turns().into_iter().enumerate();
@@ -209,7 +210,7 @@ impl Out<'_> {
         self.counters("flowsluice_store_flows_lost", &help, series)
     }
 
-    fn store(&mut self, state: &State, ledger: &LedgerSnapshot) -> fmt::Result {
+    fn store(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {
         let store = &ledger.store;
         self.gauge(
             "flowsluice_store_flows_in_flight",
@@ -221,6 +222,21 @@ impl Out<'_> {
                 "flows_stored",
                 "Flows that ClickHouse acknowledged",
                 store.flows_stored,
+            ),
+            (
+                "blocks_encoded",
+                "Blocks made of batches, whatever became of them",
+                store.blocks_encoded,
+            ),
+            (
+                "encoded_bytes",
+                "Native bytes of the encoded blocks, before compression",
+                store.encoded_bytes,
+            ),
+            (
+                "compressed_bytes",
+                "Bytes of the encoded blocks, compressed",
+                store.compressed_bytes,
             ),
             (
                 "blocks_stored",
@@ -249,11 +265,20 @@ impl Out<'_> {
             "flowsluice_store_insert_seconds",
             "Time spent in acknowledged inserts; by blocks_stored it is the mean latency",
             store.insert_nanos as f64 / 1e9,
-        )?;
+        )
+    }
+
+    fn store_facts(&mut self, state: &State) -> fmt::Result {
         let facts = (state.store)();
+        let labels: Labels = vec![("kind", facts.kind.name().to_owned())];
+        self.gauges(
+            "flowsluice_store_kind",
+            "Where rows go; null stores nothing",
+            [(labels, 1_u64)],
+        )?;
         self.gauge(
             "flowsluice_store_ready",
-            "1 once ClickHouse answered and has the schema",
+            "1 once ClickHouse answered and has the schema, or none is needed",
             u64::from(facts.ready),
         )?;
         self.counter(

@@ -46,13 +46,15 @@ pub struct Facts {
     pub listeners: Vec<SocketAddr>,
 }
 
-/// Which ClickHouse rows go to.
+/// Where rows go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     /// The child process.
     Embedded,
     /// A configured server.
     Server,
+    /// Nowhere: they are encoded, counted and dropped.
+    Null,
 }
 
 impl StoreKind {
@@ -60,26 +62,34 @@ impl StoreKind {
         match self {
             Self::Embedded => "embedded",
             Self::Server => "server",
+            Self::Null => "null",
         }
     }
 }
 
-/// What the store says of itself at this moment.
+/// Where people and dashboards ask for rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreFacts {
-    /// Which ClickHouse.
-    pub kind: StoreKind,
-    /// Where people and dashboards ask it.
+pub struct AskedAt {
+    /// `http://host:port` or `https://host:port`.
     pub url: String,
     /// Database of the tables.
     pub database: String,
     /// The user to ask as: the read-only one of the embedded ClickHouse.
     pub user: String,
+}
+
+/// What the store says of itself at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// Which store.
+    pub kind: StoreKind,
+    /// Its ClickHouse; none for the null store.
+    pub asked_at: Option<AskedAt>,
     /// Process of the embedded ClickHouse, while there is one.
     pub engine_pid: Option<u32>,
     /// How often it was started again.
     pub engine_restarts: u64,
-    /// True once ClickHouse answered and has the schema.
+    /// True once ClickHouse answered and has the schema, or none is needed.
     pub ready: bool,
 }
 
@@ -174,10 +184,12 @@ impl State {
                 (StoreKind::Server, _) => "ClickHouse does not answer or has no schema yet at",
                 (StoreKind::Embedded, Some(_)) => "the embedded ClickHouse is not ready yet at",
                 (StoreKind::Embedded, None) => "the embedded ClickHouse is not running at",
+                (StoreKind::Null, _) => "the null store is starting",
             };
-            let url = store.url;
+            let url = store.asked_at.map(|at| format!(" {}", at.url));
+            let url = url.unwrap_or_default();
             return Some(format!(
-                "store: {what} {url}; flows wait in memory, the log tells why"
+                "store: {what}{url}; flows wait in memory, the log tells why"
             ));
         }
         self.unhealthy()
@@ -282,7 +294,7 @@ const INDEX: &str = "\
 Flowsluice
 /metrics  counters and gauges, OpenMetrics
 /healthz  200 while the workers turn
-/readyz   200 while flows go from the sockets to ClickHouse
+/readyz   200 while flows go from the sockets to the store
 /status   workers, exporters, store and ledger, JSON
 ";
 

@@ -28,9 +28,9 @@ pub(super) fn json(state: &State) -> Value {
         },
         "store": {
             "kind": store.kind.name(),
-            "url": store.url,
-            "database": store.database,
-            "user": store.user,
+            "url": store.asked_at.as_ref().map(|at| &at.url),
+            "database": store.asked_at.as_ref().map(|at| &at.database),
+            "user": store.asked_at.as_ref().map(|at| &at.user),
             "engine_pid": store.engine_pid,
             "engine_restarts": store.engine_restarts,
             "ready": store.ready,
@@ -94,6 +94,9 @@ fn stored(store: &StoreSnapshot) -> Value {
     let StoreSnapshot {
         flows_in_flight,
         flows_stored,
+        blocks_encoded,
+        encoded_bytes,
+        compressed_bytes,
         blocks_stored,
         block_bytes,
         block_bytes_sent,
@@ -104,6 +107,9 @@ fn stored(store: &StoreSnapshot) -> Value {
     json!({
         "flows_in_flight": flows_in_flight,
         "flows_stored": flows_stored,
+        "blocks_encoded": blocks_encoded,
+        "encoded_bytes": encoded_bytes,
+        "compressed_bytes": compressed_bytes,
         "blocks_stored": blocks_stored,
         "block_bytes": block_bytes,
         "block_bytes_sent": block_bytes_sent,

@@ -51,9 +51,11 @@ pub(super) fn collector(exporters: &[ExporterStatus]) -> Collector {
     };
     let store = Box::new(move || StoreFacts {
         kind: StoreKind::Embedded,
-        url: "http://127.0.0.1:8123".into(),
-        database: "flowsluice".into(),
-        user: "reader".into(),
+        asked_at: Some(AskedAt {
+            url: "http://127.0.0.1:8123".into(),
+            database: "flowsluice".into(),
+            user: "reader".into(),
+        }),
         engine_pid: Some(99),
         engine_restarts: 1,
         ready: ready.load(Ordering::Relaxed),
@@ -156,6 +158,7 @@ async fn the_status_is_one_json_object_with_the_ledger_in_it() {
     state.ledger.store.handed_over(50);
     state.ledger.store.stored(40);
     state.ledger.store.lost(DropReason::InsertRefused, 3);
+    state.ledger.store.encoded(9000, 1000);
     let (code, kind, body) = ask(&state, "/status").await;
     assert_eq!((code, &*kind), (200, "application/json"));
     let status: Value = serde_json::from_str(&body).unwrap();
@@ -177,6 +180,7 @@ async fn the_status_is_one_json_object_with_the_ledger_in_it() {
     assert_eq!(status["receive"]["listeners"][0], "[::]:2055");
     assert_eq!(status["store"]["kind"], "embedded");
     assert_eq!(status["store"]["engine_pid"], 99);
+    assert_eq!(status["store"]["user"], "reader");
     assert_eq!(status["workers"][0]["cpu"], 1);
     assert_eq!(status["workers"][0]["counters"]["datagrams_received"], 5);
     let exporter = &status["exporters"][0];
@@ -206,6 +210,9 @@ async fn the_status_is_one_json_object_with_the_ledger_in_it() {
     assert_eq!(ledger["dropped"]["version_unknown"], 2);
     assert_eq!(ledger["dropped"]["insert_refused"], 3);
     assert_eq!(ledger["store"]["flows_in_flight"], 7);
+    assert_eq!(ledger["store"]["blocks_encoded"], 1);
+    assert_eq!(ledger["store"]["encoded_bytes"], 9000);
+    assert_eq!(ledger["store"]["compressed_bytes"], 1000);
     assert_eq!(ledger["equations"][4]["name"], "rows");
     assert_eq!(ledger["unaccounted"], 0);
 }
@@ -218,6 +225,7 @@ async fn metrics_are_strict_openmetrics_and_hold_the_ledger() {
     state.ledger.worker(0).publish(&some_counts());
     state.ledger.store.handed_over(50);
     state.ledger.store.stored(40);
+    state.ledger.store.encoded(9000, 1000);
     let (code, kind, body) = ask(&state, "/metrics").await;
     assert_eq!(code, 200);
     assert_eq!(
@@ -253,6 +261,10 @@ async fn metrics_are_strict_openmetrics_and_hold_the_ledger() {
             48.0,
         ),
         ("flowsluice_receive_mode{mode=\"recvmmsg\"}", 1.0),
+        ("flowsluice_store_kind{kind=\"embedded\"}", 1.0),
+        ("flowsluice_store_blocks_encoded_total{}", 1.0),
+        ("flowsluice_store_encoded_bytes_total{}", 9000.0),
+        ("flowsluice_store_compressed_bytes_total{}", 1000.0),
         ("flowsluice_store_engine_restarts_total{}", 1.0),
     ] {
         assert_eq!(series.get(name), Some(&value), "{name}\n{body}");

@@ -5,8 +5,9 @@
 //! runtime beside the workers.
 //!
 //! Only what an operator can mend here is told. What ClickHouse refused and what a stop left over
-//! is told by the store, where it happens; datagrams and sets that cannot be understood, or not
-//! yet, are for whoever sends them, and everybody could fill the log with them: they are counted.
+//! is told by the store, where it happens; that the null store discards everything is told once, at
+//! the start; datagrams and sets that cannot be understood, or not yet, are for whoever sends them,
+//! and everybody could fill the log with them: they are counted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -284,6 +285,7 @@ mod tests {
             DropReason::VersionUnknown,
             DropReason::HeaderMalformed,
             DropReason::InsertRefused,
+            DropReason::StoreNull,
         ] {
             assert_eq!(counts.dropped(reason), 9, "{reason:?}");
         }

@@ -32,23 +32,26 @@ const CHECKSUM: usize = 16;
 const METHOD_LZ4: u8 = 0x82;
 
 /// Turns batches into compressed Native blocks; keeps its buffers.
-pub(super) struct Encoder {
+pub struct Encoder {
     frame: Vec<u8>,
     compressed: Vec<u8>,
     table: CompressTable,
 }
 
-impl Encoder {
-    pub(super) fn new() -> Self {
+impl Default for Encoder {
+    fn default() -> Self {
         Self {
             frame: Vec::with_capacity(FRAME_BYTES),
             compressed: Vec::new(),
             table: CompressTable::large(),
         }
     }
+}
 
-    /// The block of `batch`.
-    pub(super) fn encode(&mut self, batch: &Batch, token: String) -> Block {
+impl Encoder {
+    /// The block of `batch`, with `token` to tell it from all others.
+    #[must_use]
+    pub fn encode(&mut self, batch: &Batch, token: String) -> Block {
         self.compressed.clear();
         let mut native_bytes = 0;
         native::pieces(batch, |mut piece| {
@@ -135,7 +138,7 @@ mod tests {
         let mut native = Vec::new();
         native::encode(&batch, &mut native);
         assert!(native.len() > 2 * FRAME_BYTES, "several frames are tried");
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::default();
         for _ in 0..2 {
             let block = encoder.encode(&batch, "token".into());
             assert_eq!(block.rows, 5000);
@@ -156,7 +159,7 @@ mod tests {
             0, 0, 23, 0, 0, 0, 240, 8, 1, 0, 2, 255, 255, 255, 255, 0, 1, 1, 1, 115, 6, 83, 116,
             114, 105, 110, 103, 3, 97, 98, 99,
         ];
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::default();
         encoder.frame.extend_from_slice(&source);
         encoder.end_frame();
         assert_eq!(encoder.compressed, expected);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clickhouse::{Client, Compression};
 
-use super::insert::{Attempt, Insert, InsertError};
+use super::insert::{Attempt, Insert, InsertError, Taken};
 use super::{Block, Endpoint, schema};
 use crate::batch::schema::stored;
 use crate::config;
@@ -77,11 +77,12 @@ impl Insert for ClickHouse {
         })
     }
 
-    fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a> {
+    fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a, Taken> {
         Box::pin(async move {
             tokio::time::timeout(self.insert_timeout, self.send(block))
                 .await
                 .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))
+                .map(|()| Taken::Stored)
         })
     }
 }

@@ -6,15 +6,24 @@ use std::pin::Pin;
 use super::block::Block;
 
 /// The answer to come.
-pub type Attempt<'a> = Pin<Box<dyn Future<Output = Result<(), InsertError>> + Send + 'a>>;
+pub type Attempt<'a, T = ()> = Pin<Box<dyn Future<Output = Result<T, InsertError>> + Send + 'a>>;
 
-/// Where blocks go: ClickHouse, or in tests a store that fails on command.
+/// What became of a block that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Its rows are in ClickHouse.
+    Stored,
+    /// Its rows were dropped on purpose.
+    Discarded,
+}
+
+/// Where blocks go: ClickHouse, nowhere, or in tests a store that fails on command.
 pub trait Insert: Send + Sync {
     /// Sees to it that the other side answers and that its tables are as this version wants them.
     fn prepare(&self) -> Attempt<'_>;
 
     /// Sends one block and waits for the acknowledgement.
-    fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a>;
+    fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a, Taken>;
 }
 
 /// What to do about a failure.

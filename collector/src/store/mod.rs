@@ -3,12 +3,13 @@
 //! In: sealed batches of the workers. Out: rows in ClickHouse, each block exactly once as long as
 //! ClickHouse remembers its token. Owner: tasks of the tokio runtime; a batch goes back to its
 //! worker as soon as it is encoded, its compressed block waits in memory until it is stored.
-//! Losses: `insert_refused`, `store_stopped`.
+//! Losses: `insert_refused`, `store_stopped`, and with the null store everything, as `store_null`.
 
 mod block;
 pub mod clickhouse;
 pub mod embedded;
 mod insert;
+mod null;
 pub mod query;
 mod queue;
 pub mod schema;
@@ -25,13 +26,13 @@ use tracing::error;
 
 use crate::config::{self, Secret};
 use crate::ledger::{DropReason, StoreCounts};
-use block::Encoder;
 use queue::{Exchange, Sealed};
 use send::Sender;
 
-pub use block::Block;
+pub use block::{Block, Encoder};
 pub use clickhouse::ClickHouse;
-pub use insert::{Attempt, Failure, Insert, InsertError, exception_code};
+pub use insert::{Attempt, Failure, Insert, InsertError, Taken, exception_code};
+pub use null::Null;
 pub use queue::WorkerQueue;
 
 /// Where and as whom ClickHouse is spoken to; the same for a server and for the embedded engine.
@@ -98,20 +99,23 @@ pub struct StopReport {
 }
 
 impl Store {
-    /// Starts to store into ClickHouse at `endpoint`; returns at once. Rows are queued until
-    /// ClickHouse answers and has the schema.
+    /// Starts to store into ClickHouse at `endpoint`, or without one nowhere; returns at once.
+    /// Rows are queued until ClickHouse answers and has the schema.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn start(
         config: &config::Store,
-        endpoint: &Endpoint,
+        endpoint: Option<&Endpoint>,
         counts: Arc<StoreCounts>,
         workers: usize,
         batch: &config::Batch,
     ) -> (Self, Vec<WorkerQueue>) {
-        let target = Box::new(ClickHouse::new(endpoint, config));
+        let target: Box<dyn Insert> = match endpoint {
+            Some(endpoint) => Box::new(ClickHouse::new(endpoint, config)),
+            None => Box::new(Null),
+        };
         Self::start_with(target, config, counts, workers, batch)
     }
 
@@ -139,6 +143,7 @@ impl Store {
         let encoders = (0..inserts).map(|n| {
             let task = EncoderTask {
                 exchange: Arc::clone(&exchange),
+                counts: Arc::clone(&counts),
                 room: room.clone(),
                 token_prefix: format!("{instance:016x}-{n}"),
                 blocks: blocks_in.clone(),
@@ -229,6 +234,7 @@ impl Room {
 /// Turns batches into blocks. While the queue is full it holds one block back and takes no batch.
 struct EncoderTask {
     exchange: Arc<Exchange>,
+    counts: Arc<StoreCounts>,
     room: Room,
     token_prefix: String,
     blocks: mpsc::UnboundedSender<Block>,
@@ -237,7 +243,7 @@ struct EncoderTask {
 
 impl EncoderTask {
     async fn run(mut self) {
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::default();
         for number in 0_u64.. {
             let Some(Sealed { worker, batch }) = self.next().await else {
                 return;
@@ -258,6 +264,8 @@ impl EncoderTask {
                 "no row is lost in the encoding"
             );
             self.exchange.give_back(worker, batch);
+            self.counts
+                .encoded(block.native_bytes, block.compressed.len() as u64);
             let block = self.room.enter(block).await;
             if self.blocks.send(block).is_err() {
                 return; // time is up

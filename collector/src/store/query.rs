@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Endpoint, InsertError, clickhouse};
-use crate::config;
+use crate::config::{self, StoreTarget};
 
 /// How an answer is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -34,11 +34,15 @@ impl Format {
 /// Whom to ask: the server that is configured, else the embedded engine that runs on this host.
 ///
 /// # Errors
-/// When there is neither, or its password cannot be read.
+/// When there is neither or rows go nowhere, or its password cannot be read.
 pub fn endpoint(config: &config::Store) -> anyhow::Result<Endpoint> {
-    match config.url {
-        Some(_) => super::endpoint(config),
-        None => super::embedded::running(config),
+    match config.target() {
+        StoreTarget::Server(_) => super::endpoint(config),
+        StoreTarget::Embedded => super::embedded::running(config),
+        StoreTarget::Null => anyhow::bail!(
+            "store.kind: null stores nothing, so there is nothing to ask; remove the key to ask \
+             the server of store.url or the embedded ClickHouse"
+        ),
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use super::insert::{Failure, Insert, InsertError};
+use super::insert::{Failure, Insert, InsertError, Taken};
 use super::{Block, Phase};
 use crate::ledger::{DropReason, StoreCounts};
 
@@ -118,7 +118,10 @@ impl Sender {
         loop {
             let began = Instant::now();
             let error = match self.target.insert(&block).await {
-                Ok(()) => return self.acknowledged(&block, began.elapsed()),
+                Ok(Taken::Stored) => return self.acknowledged(&block, began.elapsed()),
+                Ok(Taken::Discarded) => {
+                    return self.counts.lost(DropReason::StoreNull, block.rows);
+                }
                 Err(error) => error,
             };
             match error.failure {

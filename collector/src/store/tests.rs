@@ -36,7 +36,7 @@ impl Insert for Arc<Scripted> {
         Box::pin(async { Ok(()) })
     }
 
-    fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a> {
+    fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a, Taken> {
         let call = (block.token.clone(), block.compressed.clone(), block.rows);
         self.calls.lock().unwrap().push(call);
         Box::pin(async {
@@ -48,7 +48,7 @@ impl Insert for Arc<Scripted> {
             }
             match self.answers.lock().unwrap().pop_front() {
                 Some(error) => Err(error),
-                None => Ok(()),
+                None => Ok(Taken::Stored),
             }
         })
     }
@@ -157,6 +157,30 @@ async fn every_flow_is_stored_and_the_batches_go_round() {
     tokens.dedup();
     assert_eq!(tokens.len(), 20, "each block has a token of its own");
     assert_eq!(rig.end().await, (20 * ROWS_MAX as u64, 0));
+}
+
+#[tokio::test]
+async fn the_null_store_is_ready_and_counts_every_flow_as_lost_and_every_block() {
+    let ledger = Ledger::new(1);
+    let batch = batch_of(2);
+    let config = config::Store::default();
+    let counts = Arc::clone(&ledger.store);
+    let (store, mut queues) = Store::start(&config, None, counts, 1, &batch);
+    let mut ready = store.ready();
+    ready.wait_for(|ready| *ready).await.unwrap();
+    let mut batcher = Batcher::new(&batch, queues.remove(0));
+    let mut worker = WorkerCounts::default();
+    batcher.add(&[Flow::EMPTY; ROWS_MAX + 3], UnixNanos(1), &mut worker);
+    batcher.finish(&mut worker);
+    assert_eq!(worker.flows_batched, ROWS_MAX as u64 + 3);
+    assert_eq!(store.stop().await, StopReport { flows_lost: 0 });
+    let snapshot = ledger.snapshot();
+    assert_eq!(snapshot.dropped(DropReason::StoreNull), ROWS_MAX as u64 + 3);
+    let counts = snapshot.store;
+    assert_eq!((counts.flows_stored, counts.flows_in_flight), (0, 0));
+    assert_eq!((counts.blocks_encoded, counts.blocks_stored), (2, 0));
+    assert!(counts.encoded_bytes > counts.compressed_bytes);
+    assert!(counts.compressed_bytes > 0 && counts.block_bytes == 0);
 }
 
 #[tokio::test]

@@ -191,15 +191,28 @@ pub struct Usage {
     pub rss_peak_bytes: u64,
 }
 
+/// Processor time, user and system, of all children of this process that were waited for, with
+/// those that they waited for; seconds.
+#[must_use]
+pub fn ended_children_cpu_s() -> f64 {
+    // Fields 16 and 17 of proc(5) stat.
+    ticks_s("self", 13)
+}
+
+/// The sum of two fields of ticks in /proc/PID/stat, counted from the state, field 3; seconds.
+fn ticks_s(pid: &str, first: usize) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks: f64 = (after_name.split(' ').skip(first).take(2))
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum();
+    // USER_HZ is 100 on every Linux that the appliance runs on.
+    ticks / 100.0
+}
+
 /// Reads what a process has used from /proc; zero when it is gone.
 #[must_use]
 pub fn usage(pid: u32) -> Usage {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    // Fields 14 and 15 of proc(5) stat; the state, field 3, is the first of `after_name`.
-    let ticks: f64 = (after_name.split(' ').skip(11).take(2))
-        .filter_map(|ticks| ticks.parse::<f64>().ok())
-        .sum();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let kib = |key: &str| -> u64 {
         let line = status.lines().find(|line| line.starts_with(key));
@@ -207,8 +220,8 @@ pub fn usage(pid: u32) -> Usage {
         digits.and_then(|n| n.parse().ok()).unwrap_or(0)
     };
     Usage {
-        // USER_HZ is 100 on every Linux that the appliance runs on.
-        cpu_s: ticks / 100.0,
+        // Fields 14 and 15 of proc(5) stat.
+        cpu_s: ticks_s(&pid.to_string(), 11),
         rss_bytes: kib("VmRSS:") * 1024,
         rss_peak_bytes: kib("VmHWM:") * 1024,
     }

@@ -37,8 +37,6 @@ pub struct Outcome {
     pub process_s: f64,
     /// CPU time of the whole machine in the same time, the sender's included, seconds.
     pub machine_s: f64,
-    /// That time, seconds.
-    pub window_s: f64,
     /// Highest resident memory of its processes, bytes.
     pub rss_bytes: u64,
 }
@@ -89,12 +87,11 @@ pub fn run(candidate: Candidate, stream: &Stream, load: Load) -> Result<Outcome>
     sender.announce()?;
     thread::sleep(ANNOUNCED);
     let pids = process::tree(running.pid());
-    let (started, machine, process) = (Instant::now(), MachineTimes::now()?, cpu_s(&pids)?);
+    let (machine, process) = (MachineTimes::now()?, cpu_s(&pids)?);
     let sent = sender.send(load.rate, load.duration)?;
     settle(&pids)?;
     let process_s = cpu_s(&pids)? - process;
     let machine_s = MachineTimes::now()?.since(&machine).busy_s();
-    let window_s = started.elapsed().as_secs_f64();
     ensure!(
         process::tree(running.pid()) == pids,
         "{candidate} started or ended processes; their CPU time would be missed"
@@ -122,7 +119,6 @@ pub fn run(candidate: Candidate, stream: &Stream, load: Load) -> Result<Outcome>
         kernel_drops,
         process_s,
         machine_s,
-        window_s,
         rss_bytes,
     })
 }

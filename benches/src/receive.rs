@@ -100,6 +100,9 @@ fn beside_peers(extent: &Extent, section: &mut Section) -> Result<()> {
             eprintln!("receive: {name}, {rate} flows/s");
             for (candidate, outcomes) in compare(extent.rounds, &stream, load)? {
                 let mut cells = vec![name.to_owned(), rate.to_string(), candidate.to_string()];
+                if outcomes.iter().any(|outcome| !outcome.is_settled) {
+                    cells[2].push_str(" (did not become quiet)");
+                }
                 cells.extend(figures(&outcomes));
                 table.row(cells);
             }
@@ -230,7 +233,7 @@ const NOTES: &str = "CPU is user and system time of all processes of the candida
     flow until it was quiet. What the kernel does to deliver a datagram over loopback is charged to \
     the sender. Flows lost are those sent less those that the candidate counts: ours decoded, by its \
     last log line; nfcapd's logged with its files; nfacctd's in its table, where up to one buffer \
-    between its processes (64 KiB) is missing because it hands on only full ones.";
+    between its processes (64 KiB) is missing because it hands on only full ones. What it loses besides, it loses in the queue between them.";
 const ROUNDS: usize = 3;
 const EXPORTERS: usize = 8;
 /// Bytes of a datagram a flow, headers and a quarter of IPv6 included: a little more than needed.

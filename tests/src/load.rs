@@ -11,7 +11,6 @@ use crate::clickhouse::ClickHouse;
 use crate::collector::Collector;
 use crate::generator::{Generator, Totals};
 use crate::process::{self, Usage, usage};
-use crate::status::Ledger;
 
 /// What to send.
 #[derive(Clone, Debug)]
@@ -145,7 +144,7 @@ pub fn run(
         datagrams_dropped_by_kernel: grown("datagrams_dropped_by_kernel"),
         flows_stored: after.store("flows_stored") - before.store("flows_stored"),
         rows: clickhouse.flows()? - rows,
-        losses: new_losses(&before, &after),
+        losses: after.losses_since(&before),
         unaccounted: after.unaccounted(),
         settled,
         bytes_a_row: bytes_a_row(&clickhouse)?,
@@ -203,17 +202,6 @@ fn bytes_a_row(clickhouse: &ClickHouse) -> Result<f64> {
     clickhouse.value(&format!(
         "SELECT sum(data_compressed_bytes) / sum(rows) {PARTS}"
     ))
-}
-
-fn new_losses(before: &Ledger, after: &Ledger) -> Vec<(String, u64)> {
-    let losses = after.losses().into_iter();
-    losses
-        .map(|(reason, n)| {
-            let new = n - before.dropped(&reason);
-            (reason, new)
-        })
-        .filter(|(_, new)| *new > 0)
-        .collect()
 }
 
 fn used(before: Usage, after: Usage) -> Usage {

@@ -99,9 +99,13 @@ fn judge(before: &Ledger, after: &Ledger, sent: &Sent, rate: u64) -> Result<(), 
     }
     if received != sent.datagrams || counted != sent.flows {
         let (datagrams, flows) = (sent.datagrams, sent.flows);
+        let losses = after.losses_since(before).into_iter();
+        let losses = losses.filter(|(reason, _)| reason != NOT_KEPT);
+        let losses: Vec<_> = losses.map(|(reason, n)| format!("{reason}={n}")).collect();
         return Err(format!(
             "{received} datagrams of {datagrams} were received, {counted} flows of {flows} reached \
-             the store"
+             the store; dropped: {}",
+            losses.join(" ")
         ));
     }
     if after.unaccounted() > 0 {

@@ -1,7 +1,7 @@
 //! nfacctd of pmacct, aggregating into its memory table.
 //!
-//! The memory plugin is the one whose work is all done in processes that stay: the print plugin
-//! writes by children whose CPU time nobody is told. It is also the one that does the least.
+//! The memory plugin does all its work in processes that stay. The print plugin writes by children
+//! of which nobody is told the CPU time, since pmacct ignores SIGCHLD (wait(2), NOTES).
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,7 +19,7 @@ use super::socket;
 
 /// How it is run, for the report.
 pub const SET_UP: &str = "`nfacctd` with its memory plugin, which aggregates by addresses, ports, \
-    protocol, TOS and interfaces and writes nothing (table of 2,000,003 buckets, queue of 64 MiB \
+    protocol, TOS and interfaces and writes nothing (table of 262,147 buckets, queue of 256 MiB \
     between its two processes)";
 
 /// A running nfacctd.
@@ -100,10 +100,10 @@ fn configuration(port: u16, buffer: u64, pipe: &Path) -> String {
          plugins: memory[bench]\n\
          aggregate[bench]: src_host, dst_host, src_port, dst_port, proto, tos, in_iface, \
          out_iface, flows\n\
-         plugin_pipe_size[bench]: 67108864\n\
+         plugin_pipe_size[bench]: 268435456\n\
          plugin_buffer_size[bench]: 65536\n\
          imt_path[bench]: {pipe}\n\
-         imt_buckets[bench]: 2000003\n\
+         imt_buckets[bench]: 262147\n\
          imt_mem_pools_number[bench]: 0\n\
          imt_mem_pools_size[bench]: 1048576\n"
     )

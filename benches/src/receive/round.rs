@@ -37,6 +37,8 @@ pub struct Outcome {
     pub process_s: f64,
     /// CPU time of the whole machine in the same time, the sender's included, seconds.
     pub machine_s: f64,
+    /// Was it quiet before patience ended?
+    pub is_settled: bool,
     /// Highest resident memory of its processes, bytes.
     pub rss_bytes: u64,
 }
@@ -89,7 +91,7 @@ pub fn run(candidate: Candidate, stream: &Stream, load: Load) -> Result<Outcome>
     let pids = process::tree(running.pid());
     let (machine, process) = (MachineTimes::now()?, cpu_s(&pids)?);
     let sent = sender.send(load.rate, load.duration)?;
-    settle(&pids)?;
+    let is_settled = settle(&pids)?;
     let process_s = cpu_s(&pids)? - process;
     let machine_s = MachineTimes::now()?.since(&machine).busy_s();
     ensure!(
@@ -119,13 +121,14 @@ pub fn run(candidate: Candidate, stream: &Stream, load: Load) -> Result<Outcome>
         kernel_drops,
         process_s,
         machine_s,
+        is_settled,
         rss_bytes,
     })
 }
 
 /// Waits until the processes do nothing more: not before batches are old enough to be handed on,
-/// then until a while has passed in which they used a tick at most.
-fn settle(pids: &[u32]) -> Result<()> {
+/// then until a while has passed in which they used a tick at most. False when they went on.
+fn settle(pids: &[u32]) -> Result<bool> {
     thread::sleep(BATCH_AGE);
     let deadline = Instant::now() + SETTLE_MAX;
     let mut before = cpu_s(pids)?;
@@ -133,11 +136,11 @@ fn settle(pids: &[u32]) -> Result<()> {
         thread::sleep(QUIET);
         let now = cpu_s(pids)?;
         if now - before <= TICK_S {
-            return Ok(());
+            return Ok(true);
         }
         before = now;
     }
-    Ok(())
+    Ok(false)
 }
 
 fn cpu_s(pids: &[u32]) -> Result<f64> {
@@ -149,9 +152,9 @@ fn cpu_s(pids: &[u32]) -> Result<f64> {
 const ANNOUNCED: Duration = Duration::from_millis(300);
 /// Our batches are sealed after a second.
 const BATCH_AGE: Duration = Duration::from_millis(1_200);
-const QUIET: Duration = Duration::from_millis(300);
+const QUIET: Duration = Duration::from_millis(400);
 /// 10 ms, and what adding floating-point numbers makes of it.
 const TICK_S: f64 = 0.0101;
-const SETTLE_MAX: Duration = Duration::from_secs(10);
+const SETTLE_MAX: Duration = Duration::from_secs(20);
 /// The part of the rate that must have been sent.
 const RATE_KEPT: f64 = 0.98;

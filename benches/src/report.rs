@@ -128,7 +128,7 @@ fn with_section(document: &str, name: &str, markdown: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    const DOCUMENT: &str = "# What was measured\n\n<!-- begin decode -->\nold\n<!-- end decode -->\n\n\
+    const DOCUMENT: &str = "# Measured\n\n<!-- begin decode -->\nold\n<!-- end decode -->\n\n\
                             By hand.\n\n<!-- begin store -->\nkept\n<!-- end store -->\n";
 
     #[test]

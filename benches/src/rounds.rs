@@ -1,4 +1,4 @@
-//! Candidates in turn, round after round: what slows the machine down for a while slows all of them.
+//! Candidates in turn, round after round: what slows the machine for a while slows all of them.
 
 use std::fmt;
 

@@ -1,7 +1,9 @@
 //! `store`: from datagrams in memory to compressed blocks, and blocks beside rows into ClickHouse.
 
+mod inserts;
 mod memory;
 mod replay;
+mod row;
 
 use anyhow::Result;
 
@@ -15,5 +17,6 @@ use crate::report::{self, Section};
 pub fn main(options: &Options) -> Result<()> {
     let mut section = Section::new("store", "From datagrams to blocks");
     memory::measure(options, &mut section)?;
+    inserts::measure(options, &mut section)?;
     report::publish(options, &section)
 }

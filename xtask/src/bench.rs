@@ -4,8 +4,10 @@
 //! asked for was measured.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Result, ensure};
+use flowsluice_tests::place;
 
 use crate::debian::{self, Program};
 use crate::{engine, shell};
@@ -70,11 +72,12 @@ impl Subject {
 pub fn main(args: &Args) -> Result<()> {
     let missing = debian::provide(&PEERS)?;
     ensure!(missing.is_empty(), "{}", debian::remedy(&missing));
-    // Collectors under test are processes of their own.
-    let build = ["build", "--release", "-p", "flowsluice"];
-    shell::run(&mut shell::cargo(&build))?;
-    let mut bench = shell::cargo(&["run", "--release", "-p", "flowsluice-benches"]);
-    bench.args(["--features", "peers", "--bin", "flowsluice-bench", "--"]);
+    // Both at once: apart, each would build the crates that they share with other features.
+    let mut build = shell::cargo(&["build", "--release", "-p", "flowsluice"]);
+    build.args(["-p", "flowsluice-benches"]);
+    build.args(["--features", "flowsluice-benches/peers"]);
+    shell::run(&mut build)?;
+    let mut bench = Command::new(place::target().join("release/flowsluice-bench"));
     bench.args(args.subject.map(Subject::name));
     if args.quick {
         bench.arg("--quick");

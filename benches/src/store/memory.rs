@@ -81,9 +81,9 @@ pub fn measure(options: &Options, section: &mut Section) -> Result<()> {
         "One worker from memory: receive is a replay of 8 MiB of datagrams of 50 exporters in \
          bursts of 256, then decode, batch, Native, LZ4, and a store that keeps nothing. {flows} \
          flows a round, the protocols in alternating rounds. flows/s are by the wall clock; where \
-         the encoders are slower than the worker, it waits for a batch. Process is worker, encoders \
-         and runtime together. In every round flows decoded = rows taken, nothing dropped, nothing \
-         unaccounted."
+         the encoders are slower than the worker, it waits for a batch. Process is worker, \
+         encoders and runtime together. In every round flows decoded = rows taken, nothing \
+         dropped, nothing unaccounted."
     );
     section.table(&caption, &table);
     Ok(())

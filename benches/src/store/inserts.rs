@@ -221,7 +221,7 @@ impl Bench<'_> {
         let (store, mut queues) = {
             let _inside = self.runtime.enter();
             let counts = Arc::clone(&of_store);
-            Store::start(&self.store, &self.endpoint, counts, 1, &self.batch)
+            Store::start(&self.store, Some(&self.endpoint), counts, 1, &self.batch)
         };
         wait_until("the store is ready", || store.is_ready())?;
         let begun = self.reading()?;

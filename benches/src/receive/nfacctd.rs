@@ -7,7 +7,8 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flowsluice_tests::process::Signal;
@@ -46,6 +47,7 @@ impl Nfacctd {
         command.arg("-f").arg(config);
         let process = Process::spawn("nfacctd", &mut command, &folder.path().join("log"))?;
         socket::wait_bound(port, START_MAX).with_context(|| process.tail(20))?;
+        wait_table(&process)?;
         Ok(Self {
             process,
             target: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
@@ -83,6 +85,17 @@ impl Running for Nfacctd {
         self.process.wait(STOP_MAX)?;
         Ok(flows)
     }
+}
+
+/// Waits until the plugin is there too: what comes before is lost without a word.
+fn wait_table(process: &Process) -> Result<()> {
+    let deadline = Instant::now() + START_MAX;
+    while !process.output().contains("waiting for data on: ") {
+        let is_late = Instant::now() >= deadline;
+        ensure!(!is_late, "nfacctd has no table\n{}", process.tail(20));
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn pipe(folder: &Path) -> PathBuf {

@@ -52,8 +52,8 @@ fn steady(options: &Options, settings: &Settings, section: &mut Section) -> Resu
     let outcome = load::run(&collector, &settings.binary, &load, |_| ())?;
     collector.stop()?;
     let caption = format!(
-        "{rate} flows/s of NetFlow v9 asked for, realistic profile, {seconds} s; one worker, {mode}, \
-         ClickHouse {clickhouse}; CPU until everything was stored or counted."
+        "{rate} flows/s of NetFlow v9 asked for, realistic profile, {seconds} s; one worker, \
+         {mode}, ClickHouse {clickhouse}; CPU until everything was stored or counted."
     );
     section.table(&caption, &steady_table(&outcome));
     Ok(())

@@ -1,7 +1,8 @@
 //! Benchmarks: each stage alone, then together, beside programs and crates that do the same.
 //!
 //! One module a subject; the others are what subjects share: [`streams`] makes the traffic,
-//! [`sender`] sends it, [`rounds`] alternates candidates, [`bisect`] finds a highest rate, [`cpu`] and [`machine`] tell what was used and on what,
+//! [`sender`] sends it, [`rounds`] alternates candidates, [`bisect`] finds a highest rate, [`cpu`]
+//! and [`machine`] tell what was used and on what, [`instructions`] counts under callgrind,
 //! [`report`] writes it down.
 
 pub mod decode;

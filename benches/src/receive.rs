@@ -139,8 +139,8 @@ fn caption(extent: &Extent, buffer: u64, idle: f64) -> Result<String> {
     let (nfcapd, nfacctd) = (version("nfcapd")?, version("nfacctd")?);
     Ok(format!(
         "The same datagrams ({EXPORTERS} exporters, realistic profile, none twice in a round) for \
-         {} s, candidates in turn, {} rounds after one that does not count; each started anew, with \
-         a receive buffer of {buffer} bytes. Ours: one worker, blocks encoded, compressed and \
+         {} s, candidates in turn, {} rounds after one that does not count; each started anew, \
+         with a receive buffer of {buffer} bytes. Ours: one worker, blocks encoded, compressed and \
          dropped. nfcapd ({nfcapd}): {}. nfacctd ({nfacctd}): {}. Idle, the machine used {idle:.2} \
          cores; that is not subtracted.",
         extent.duration.as_secs(),
@@ -180,8 +180,8 @@ fn without_loss(extent: &Extent, section: &mut Section) -> Result<()> {
         }
     }
     let caption = format!(
-        "The highest rate of NetFlow v9 without loss, by bisection to {:.0} %: {} s a rate, sent at \
-         99 % of it or more, all received, nothing dropped, nothing unaccounted; default receive \
+        "The highest rate of NetFlow v9 without loss, by bisection to {:.0} %: {} s a rate, sent \
+         at 99 % of it or more, all received, nothing dropped, nothing unaccounted; default receive \
          buffer. Sender and collector share the processors. The sender alone, into a full socket: \
          {:.0} flows/s.",
         100.0 * extent.step,
@@ -230,10 +230,11 @@ const PROTOCOLS: [(&str, Protocols); 3] = [
     ("IPFIX", Protocols::Ipfix),
 ];
 const NOTES: &str = "CPU is user and system time of all processes of the candidate, from the first \
-    flow until it was quiet. What the kernel does to deliver a datagram over loopback is charged to \
-    the sender. Flows lost are those sent less those that the candidate counts: ours decoded, by its \
-    last log line; nfcapd's logged with its files; nfacctd's in its table, where up to one buffer \
-    between its processes (64 KiB) is missing because it hands on only full ones. What it loses besides, it loses in the queue between them.";
+    flow until it was quiet. What the kernel does to deliver a datagram over loopback is charged \
+    to the sender. Flows lost are those sent less those that the candidate counts: ours decoded, \
+    by its last log line; nfcapd's logged with its files; nfacctd's in its table, where up to one \
+    buffer between its processes (64 KiB) is missing because it hands on only full ones. What it \
+    loses besides, it loses in the queue between them.";
 const ROUNDS: usize = 3;
 const EXPORTERS: usize = 8;
 /// Bytes of a datagram a flow, headers and a quarter of IPv6 included: a little more than needed.

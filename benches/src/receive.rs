@@ -181,9 +181,9 @@ fn without_loss(extent: &Extent, section: &mut Section) -> Result<()> {
     }
     let caption = format!(
         "The highest rate of NetFlow v9 without loss, by bisection to {:.0} %: {} s a rate, sent \
-         at 99 % of it or more, all received, nothing dropped, nothing unaccounted; default receive \
-         buffer. Sender and collector share the processors. The sender alone, into a full socket: \
-         {:.0} flows/s.",
+         at 99 % of it or more, all received, nothing dropped, nothing unaccounted; default \
+         receive buffer. Sender and collector share the processors. The sender alone, into a full \
+         socket: {:.0} flows/s.",
         100.0 * extent.step,
         extent.step_duration.as_secs(),
         sender.rate(),

@@ -1,7 +1,8 @@
 //! nfacctd of pmacct, aggregating into its memory table.
 //!
 //! The memory plugin does all its work in processes that stay. The print plugin writes by children
-//! of which nobody is told the CPU time, since pmacct ignores SIGCHLD (wait(2), NOTES).
+//! of which nobody is told the CPU time, since pmacct ignores SIGCHLD (wait(2), NOTES). The table's
+//! pools must be numbered: 0 stands for no limit in the manual, but gives 16.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -117,7 +118,7 @@ fn configuration(port: u16, buffer: u64, pipe: &Path) -> String {
          plugin_buffer_size[bench]: 65536\n\
          imt_path[bench]: {pipe}\n\
          imt_buckets[bench]: 262147\n\
-         imt_mem_pools_number[bench]: 0\n\
+         imt_mem_pools_number[bench]: 4096\n\
          imt_mem_pools_size[bench]: 1048576\n"
     )
 }

@@ -73,8 +73,15 @@ impl Settings {
     /// When the binary is not built.
     #[must_use]
     pub fn new(store: Store) -> Self {
+        let binary = place::binary().unwrap_or_else(|error| panic!("{error:#}"));
+        Self::of(binary, store)
+    }
+
+    /// The same of a given binary.
+    #[must_use]
+    pub fn of(binary: PathBuf, store: Store) -> Self {
         Self {
-            binary: place::binary().unwrap_or_else(|error| panic!("{error:#}")),
+            binary,
             receive_mode: "auto",
             socket_buffer: None,
             workers: 1,

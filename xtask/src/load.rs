@@ -56,8 +56,8 @@ pub fn main(args: &Args) -> Result<()> {
         "flowsluice",
     ]))?;
     let library = engine::obtain(args.library.as_deref())?;
+    let binary = place::target().join("release/flowsluice");
     let settings = Settings {
-        binary: place::target().join("release/flowsluice"),
         workers: args.workers,
         receive_mode: match args.mode.as_str() {
             "io_uring" => "io_uring",
@@ -66,7 +66,7 @@ pub fn main(args: &Args) -> Result<()> {
         },
         pin: true,
         batch_age: "1s",
-        ..Settings::new(Store::Embedded(library))
+        ..Settings::of(binary, Store::Embedded(library))
     };
     let collector = Collector::start(&settings)?;
     let mode = collector.status()?.text("/receive/mode")?.to_owned();

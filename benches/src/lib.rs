@@ -1,7 +1,8 @@
 //! Benchmarks: each stage alone, then together, beside programs and crates that do the same.
 //!
 //! One module a subject; the others are what subjects share: [`streams`] makes the traffic,
-//! [`rounds`] alternates candidates, [`cpu`] and [`machine`] tell what was used and on what,
+//! [`sender`] sends it, [`rounds`] alternates candidates, [`bisect`] finds a highest rate, [`cpu`]
+//! and [`machine`] tell what was used and on what, [`instructions`] counts under callgrind,
 //! [`report`] writes it down.
 
 pub mod decode;
@@ -10,8 +11,10 @@ pub mod enrich;
 pub mod receive;
 pub mod store;
 
+pub mod sender;
 pub mod streams;
 
+pub mod bisect;
 pub mod rounds;
 
 pub mod cpu;

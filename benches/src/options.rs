@@ -14,6 +14,12 @@ pub struct Options {
     /// Write the results although the rounds were few.
     #[arg(long, global = true)]
     pub write: bool,
+    /// End to end: flows a second of the steady run.
+    #[arg(long, global = true, value_name = "N", default_value_t = 300_000)]
+    pub rate: u64,
+    /// End to end: seconds of the steady run; 300 by default, 20 with --quick.
+    #[arg(long, global = true, value_name = "N")]
+    pub seconds: Option<u64>,
     /// The ClickHouse library; without it, the one that `cargo xtask engine` keeps.
     #[arg(long, global = true, value_name = "PATH")]
     pub library: Option<PathBuf>,

@@ -71,9 +71,20 @@ pub struct Stream {
     flows: u64,
 }
 
+/// A datagram and who sends it.
+#[derive(Clone, Copy, Debug)]
+pub struct Exported<'a> {
+    /// Which exporter, from 0.
+    pub exporter: usize,
+    /// Flows in it.
+    pub flows: u32,
+    /// The UDP payload.
+    pub payload: &'a [u8],
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    source: IpAddr,
+    exporter: usize,
     begin: usize,
     end: usize,
     flows: u32,
@@ -104,8 +115,8 @@ impl Stream {
         let domains: usize = domains.map(|e| e.role.domains().len()).sum();
         let mut silent = Silent::new(domains);
         while silent.are_left() {
-            let (exporter, place) = stream.take(&mut simulator, start);
-            silent.heard(exporter, &stream.payloads[place.begin..place.end]);
+            let place = stream.take(&mut simulator, start);
+            silent.heard(place.exporter, &stream.payloads[place.begin..place.end]);
             ensure!(
                 stream.places.len() < DOMAIN_SILENCE_MAX * domains,
                 "an observation domain has sent nothing in {} datagrams; ask for fewer exporters",
@@ -115,31 +126,42 @@ impl Stream {
         stream.announcements = stream.places.len();
         let begin = stream.payloads.len();
         while stream.payloads.len() < begin + recipe.bytes {
-            let (_, place) = stream.take(&mut simulator, start);
+            let place = stream.take(&mut simulator, start);
             stream.flows += u64::from(place.flows);
         }
         Ok(stream)
     }
 
-    fn take(&mut self, simulator: &mut Simulator, start: UnixNanos) -> (usize, Place) {
+    fn take(&mut self, simulator: &mut Simulator, start: UnixNanos) -> Place {
         let passed_ns = simulator.totals().all.flows * (1_000_000_000 / FLOWS_PER_SECOND);
         let datagram = simulator.next(UnixNanos(start.0 + passed_ns));
         let begin = self.payloads.len();
         self.payloads.extend_from_slice(datagram.payload);
         let place = Place {
-            source: send::source_address(COLLECTOR, datagram.exporter),
+            exporter: datagram.exporter,
             begin,
             end: self.payloads.len(),
             flows: datagram.flows,
         };
         self.places.push(place);
-        (datagram.exporter, place)
+        place
     }
 
     /// What a decoder must have seen before [`Stream::data`], received at `received`.
     pub fn announcements(&self, received: UnixNanos) -> impl Iterator<Item = Datagram<'_>> {
         let places = self.places[..self.announcements].iter();
         places.map(move |place| self.datagram(place, received))
+    }
+
+    /// All datagrams in the order of export, each with its exporter and the flows in it: first so
+    /// many announcements, then data.
+    pub fn exported(&self) -> (usize, impl Iterator<Item = Exported<'_>>) {
+        let exported = self.places.iter().map(|place| Exported {
+            exporter: place.exporter,
+            flows: place.flows,
+            payload: &self.payloads[place.begin..place.end],
+        });
+        (self.announcements, exported)
     }
 
     /// The datagrams to measure with; they may be taken again from the first.
@@ -150,7 +172,7 @@ impl Stream {
 
     fn datagram(&self, place: &Place, received: UnixNanos) -> Datagram<'_> {
         Datagram {
-            source: place.source,
+            source: send::source_address(COLLECTOR, place.exporter),
             source_port: 50_000,
             local_port: LOCAL_PORT,
             received,

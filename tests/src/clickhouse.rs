@@ -92,7 +92,11 @@ impl ClickHouse {
         self.three(&sql)
     }
 
-    fn three(&self, sql: &str) -> Result<[u64; 3]> {
+    /// The only row of a statement, of three numbers.
+    ///
+    /// # Errors
+    /// As [`Self::query`], and when the answer is something else.
+    pub fn three(&self, sql: &str) -> Result<[u64; 3]> {
         let rows = self.rows(sql)?;
         ensure!(rows.len() == 1, "{sql}: not one row: {rows:?}");
         let numbers: Vec<u64> = (rows[0].iter())

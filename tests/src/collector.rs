@@ -38,6 +38,8 @@ pub struct Settings {
     pub binary: PathBuf,
     /// `auto`, `io_uring` or `recvmmsg`.
     pub receive_mode: &'static str,
+    /// Receive buffer of a socket in bytes; `None` leaves the default.
+    pub socket_buffer: Option<u64>,
     /// Worker threads.
     pub workers: usize,
     /// Pin the workers: not where tests share the processors.
@@ -71,9 +73,17 @@ impl Settings {
     /// When the binary is not built.
     #[must_use]
     pub fn new(store: Store) -> Self {
+        let binary = place::binary().unwrap_or_else(|error| panic!("{error:#}"));
+        Self::of(binary, store)
+    }
+
+    /// The same of a given binary.
+    #[must_use]
+    pub fn of(binary: PathBuf, store: Store) -> Self {
         Self {
-            binary: place::binary().unwrap_or_else(|error| panic!("{error:#}")),
+            binary,
             receive_mode: "auto",
+            socket_buffer: None,
             workers: 1,
             pin: false,
             batch_age: "200ms",
@@ -89,8 +99,11 @@ impl Settings {
     }
 
     fn toml(&self, folder: &Path, port: u16, http: SocketAddr) -> String {
+        let buffer = self.socket_buffer.map_or_else(String::new, |bytes| {
+            format!("socket_buffer = \"{bytes}B\"\n")
+        });
         let mut text = format!(
-            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\n\n\
+            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\n{buffer}\n\
              [[receive.listeners]]\nport = {port}\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [batch]\nage_max = \"{}\"\n",

@@ -7,6 +7,7 @@
 pub mod clickhouse;
 pub mod collector;
 pub mod generator;
+pub mod load;
 pub mod pcap;
 pub mod place;
 pub mod process;

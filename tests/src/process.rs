@@ -157,6 +157,29 @@ pub fn is_alive(pid: u32) -> bool {
     state.is_some_and(|state| state != 'Z' && state != 'X')
 }
 
+/// `pid` and every process below it, by the parents that /proc tells.
+#[must_use]
+pub fn tree(pid: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let parents: Vec<(u32, u32)> = entries
+        .filter_map(|entry| {
+            let child: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // Field 4 of proc(5) stat; the name before may hold spaces and brackets.
+            let (_, after_name) = stat.rsplit_once(") ")?;
+            Some((child, after_name.split(' ').nth(1)?.parse().ok()?))
+        })
+        .collect();
+    let mut tree = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = tree.get(next) {
+        let children = parents.iter().filter(|(_, of)| *of == parent);
+        tree.extend(children.map(|(child, _)| *child));
+        next += 1;
+    }
+    tree
+}
+
 /// What a process has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
@@ -168,15 +191,28 @@ pub struct Usage {
     pub rss_peak_bytes: u64,
 }
 
+/// Processor time, user and system, of all children of this process that were waited for, with
+/// those that they waited for; seconds.
+#[must_use]
+pub fn ended_children_cpu_s() -> f64 {
+    // Fields 16 and 17 of proc(5) stat.
+    ticks_s("self", 13)
+}
+
+/// The sum of two fields of ticks in /proc/PID/stat, counted from the state, field 3; seconds.
+fn ticks_s(pid: &str, first: usize) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks: f64 = (after_name.split(' ').skip(first).take(2))
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum();
+    // USER_HZ is 100 on every Linux that the appliance runs on.
+    ticks / 100.0
+}
+
 /// Reads what a process has used from /proc; zero when it is gone.
 #[must_use]
 pub fn usage(pid: u32) -> Usage {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    // Fields 14 and 15 of proc(5) stat; the state, field 3, is the first of `after_name`.
-    let ticks: f64 = (after_name.split(' ').skip(11).take(2))
-        .filter_map(|ticks| ticks.parse::<f64>().ok())
-        .sum();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let kib = |key: &str| -> u64 {
         let line = status.lines().find(|line| line.starts_with(key));
@@ -184,8 +220,8 @@ pub fn usage(pid: u32) -> Usage {
         digits.and_then(|n| n.parse().ok()).unwrap_or(0)
     };
     Usage {
-        // USER_HZ is 100 on every Linux that the appliance runs on.
-        cpu_s: ticks / 100.0,
+        // Fields 14 and 15 of proc(5) stat.
+        cpu_s: ticks_s(&pid.to_string(), 11),
         rss_bytes: kib("VmRSS:") * 1024,
         rss_peak_bytes: kib("VmHWM:") * 1024,
     }
@@ -206,6 +242,25 @@ mod tests {
         assert!(usage(pid).rss_bytes > 0);
         drop(process);
         assert!(!is_alive(pid));
+    }
+
+    #[test]
+    fn children_of_children_are_in_the_tree() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new("sh");
+        command.args(["-c", "(sleep 60; :) & echo $!; wait"]);
+        let mut process =
+            Process::spawn("sh", &mut command, &folder.path().join("log")).expect("sh starts");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while tree(process.pid()).len() < 3 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let tree = tree(process.pid());
+        assert_eq!(tree.len(), 3, "sh, the subshell, sleep: {tree:?}");
+        for pid in tree.into_iter().skip(1) {
+            signal_pid(pid, Signal::KILL).expect("it is ours");
+        }
+        process.wait(Duration::from_secs(10)).expect("it ends");
     }
 
     #[test]

@@ -96,6 +96,19 @@ impl Ledger {
             .collect()
     }
 
+    /// Every reason with losses since an earlier reading, and how many.
+    ///
+    /// # Panics
+    /// When the earlier reading lacks a reason.
+    #[must_use]
+    pub fn losses_since(&self, earlier: &Self) -> Vec<(String, u64)> {
+        let losses = self.losses().into_iter().map(|(reason, n)| {
+            let new = n - earlier.dropped(&reason);
+            (reason, new)
+        });
+        losses.filter(|(_, new)| *new > 0).collect()
+    }
+
     /// What the equations leave over; 0 when everything is stored or counted.
     ///
     /// # Panics

@@ -36,6 +36,12 @@ pub struct Args {
     /// Write `benches/RESULTS.md` although the rounds were few.
     #[arg(long)]
     write: bool,
+    /// End to end: flows a second of the steady run.
+    #[arg(long, value_name = "N")]
+    rate: Option<u64>,
+    /// End to end: seconds of the steady run.
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
     /// A libchdb.so that is already here; its hash is not checked.
     #[arg(long, value_name = "PATH")]
     library: Option<PathBuf>,
@@ -78,6 +84,11 @@ pub fn main(args: &Args) -> Result<()> {
     }
     if args.write {
         bench.arg("--write");
+    }
+    for (name, value) in [("--rate", args.rate), ("--seconds", args.seconds)] {
+        if let Some(value) = value {
+            bench.arg(name).arg(value.to_string());
+        }
     }
     if args.needs_engine() {
         let library = engine::obtain(args.library.as_deref())?;

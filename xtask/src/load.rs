@@ -4,13 +4,10 @@
 //! parts stays flat, and the collector's memory stays bounded. Exit status 0 only if it holds.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use flowsluice_tests::process::{Usage, usage};
-use flowsluice_tests::{
-    ClickHouse, Collector, Generator, Ledger, Settings, Stopped, Store, Totals, place,
-};
+use flowsluice_tests::load::{self, Load, Outcome};
+use flowsluice_tests::{Collector, Settings, Stopped, Store, place};
 
 use crate::{engine, shell};
 
@@ -18,6 +15,8 @@ use crate::{engine, shell};
 const RSS_MAX_BYTES: u64 = 150 << 20;
 /// Active parts of `flows` that count as flat: what merging leaves while it keeps up.
 const PARTS_MAX: u64 = 60;
+/// Seconds between two lines of progress.
+const LOOKS_A_LINE: u32 = 5;
 
 /// Arguments of `cargo xtask load`.
 #[derive(clap::Args)]
@@ -48,16 +47,6 @@ pub struct Args {
     generate: Vec<String>,
 }
 
-/// One second of the run.
-struct Sample {
-    second: u64,
-    parts: u64,
-    rows: u64,
-    collector: Usage,
-    engine: Usage,
-    generator: Usage,
-}
-
 /// Builds, sends, reports.
 pub fn main(args: &Args) -> Result<()> {
     shell::run(&mut shell::cargo(&[
@@ -67,8 +56,8 @@ pub fn main(args: &Args) -> Result<()> {
         "flowsluice",
     ]))?;
     let library = engine::obtain(args.library.as_deref())?;
+    let binary = place::target().join("release/flowsluice");
     let settings = Settings {
-        binary: place::target().join("release/flowsluice"),
         workers: args.workers,
         receive_mode: match args.mode.as_str() {
             "io_uring" => "io_uring",
@@ -77,152 +66,96 @@ pub fn main(args: &Args) -> Result<()> {
         },
         pin: true,
         batch_age: "1s",
-        ..Settings::new(Store::Embedded(library))
+        ..Settings::of(binary, Store::Embedded(library))
     };
     let collector = Collector::start(&settings)?;
     let mode = collector.status()?.text("/receive/mode")?.to_owned();
-    let Args {
-        seconds,
+    let load = Load {
+        rate: args.rate,
+        seconds: args.seconds,
+        protocol: args.protocol.clone(),
+        profile: args.profile.clone(),
+        more: args.generate.clone(),
+    };
+    let Load {
         rate,
+        seconds,
         protocol,
         profile,
         ..
-    } = args;
+    } = &load;
     eprintln!(
         "xtask: {rate} flows/s of {protocol} ({profile}) for {seconds} s, received by {mode}"
     );
-    let (samples, sent) = send(args, &settings, &collector)?;
-    let ledger = collector.settle(sent.datagrams);
-    let clickhouse = collector.clickhouse()?;
-    let rows = clickhouse.flows()?;
-    let bytes_a_row: f64 = clickhouse.value(
-        "SELECT sum(data_compressed_bytes) / sum(rows) FROM system.parts \
-         WHERE database = currentDatabase() AND table = 'flows' AND active",
-    )?;
-    // A run that does not settle is reported all the same: its ledger says where flows are.
-    let ledger = match ledger {
-        Ok(ledger) => ledger,
-        Err(error) => {
-            eprintln!("xtask: {error:#}");
-            collector.status()?.ledger()
-        }
-    };
-    report(&samples, &sent, &ledger, rows, bytes_a_row);
-    let stopped = collector.stop()?;
-    judge(&samples, &sent, &stopped, rows)
-}
-
-fn send(args: &Args, settings: &Settings, collector: &Collector) -> Result<(Vec<Sample>, Totals)> {
-    let clickhouse = collector.clickhouse()?;
-    let engine = collector.status()?.engine_pid().unwrap_or(0);
-    let (rate, duration) = (args.rate.to_string(), format!("{}s", args.seconds));
-    let mut arguments = vec![
-        "--protocol",
-        args.protocol.as_str(),
-        "--profile",
-        args.profile.as_str(),
-        "--rate",
-        rate.as_str(),
-        "--duration",
-        duration.as_str(),
-    ];
-    arguments.extend(args.generate.iter().map(String::as_str));
-    let log = collector.folder().join("generate.log");
-    let mut generator = Generator::start(&settings.binary, collector.target(), &arguments, &log)?;
-    let started = Instant::now();
-    let mut samples = Vec::new();
     println!("second  rows in ClickHouse  parts  collector RSS, MiB");
-    while !generator.has_ended()? {
-        std::thread::sleep(Duration::from_millis(1000));
-        let sample = Sample {
-            second: started.elapsed().as_secs(),
-            parts: parts(&clickhouse)?,
-            rows: clickhouse.flows()?,
-            collector: usage(collector.pid()),
-            engine: usage(engine),
-            generator: usage(generator.pid()),
-        };
-        let mib = sample.collector.rss_bytes >> 20;
-        if sample.second.is_multiple_of(5) {
+    let mut looks = 0;
+    let outcome = load::run(&collector, &settings.binary, &load, |sample| {
+        if looks % LOOKS_A_LINE == 0 {
             println!(
-                "{:>6}{:>20}{:>7}{mib:>21}",
-                sample.second, sample.rows, sample.parts
+                "{:>6.0}{:>20}{:>7}{:>21}",
+                sample.at_s,
+                sample.rows,
+                sample.parts,
+                sample.collector_rss_bytes >> 20
             );
         }
-        // The last reading of a process that has ended is zero.
-        if sample.generator.cpu_s > 0.0 {
-            samples.push(sample);
-        }
+        looks += 1;
+    })?;
+    if outcome.settled.is_none() {
+        eprintln!("xtask: not everything became stored or counted within a minute");
     }
-    let sent = generator.finish(Duration::from_secs(30))?;
-    Ok((samples, sent))
+    report(&outcome);
+    let stopped = collector.stop()?;
+    judge(&outcome, &stopped)
 }
 
-fn parts(clickhouse: &ClickHouse) -> Result<u64> {
-    clickhouse.value(
-        "SELECT count() FROM system.parts \
-         WHERE database = currentDatabase() AND table = 'flows' AND active",
-    )
-}
-
-fn parts_max(samples: &[Sample]) -> u64 {
-    samples.iter().map(|sample| sample.parts).max().unwrap_or(0)
-}
-
-fn report(samples: &[Sample], sent: &Totals, ledger: &Ledger, rows: u64, bytes_a_row: f64) {
-    let mut last = (Usage::default(), Usage::default(), Usage::default());
-    for sample in samples {
-        last = (sample.collector, sample.engine, sample.generator);
-    }
-    let (collector, engine, generator) = last;
-    let rate = sent.flows as f64 / sent.elapsed_s.max(0.001);
+fn report(outcome: &Outcome) {
+    let sent = &outcome.sent;
     println!(
         "\nsent                 {} flows in {} datagrams",
         sent.flows, sent.datagrams
     );
     println!(
-        "                     {:.1} s, {rate:.0} flows/s",
-        sent.elapsed_s
+        "                     {:.1} s, {:.0} flows/s",
+        sent.elapsed_s,
+        outcome.rate()
     );
     println!(
         "received             {} datagrams",
-        ledger.counter("datagrams_received")
+        outcome.datagrams_received
     );
     println!(
         "dropped by kernel    {} datagrams",
-        ledger.counter("datagrams_dropped_by_kernel")
+        outcome.datagrams_dropped_by_kernel
     );
+    println!("stored               {} flows", outcome.flows_stored);
+    println!("SELECT count()       {}", outcome.rows);
+    println!("unaccounted          {}", outcome.unaccounted);
+    println!("parts, highest       {}", outcome.parts_max());
+    println!("bytes a row on disk  {:.1}", outcome.bytes_a_row);
+    let used = [
+        ("collector", outcome.collector),
+        ("ClickHouse", outcome.engine),
+    ];
+    for (name, usage) in used {
+        println!(
+            "{name:<21}{:.1} CPU s, RSS peak {} MiB",
+            usage.cpu_s,
+            usage.rss_peak_bytes >> 20
+        );
+    }
     println!(
-        "stored               {} flows",
-        ledger.store("flows_stored")
+        "generator            {:.1} CPU s\n",
+        outcome.generator_cpu_s
     );
-    println!("SELECT count()       {rows}");
-    println!("unaccounted          {}", ledger.unaccounted());
-    println!("parts, highest       {}", parts_max(samples));
-    println!("bytes a row on disk  {bytes_a_row:.1}");
-    println!(
-        "collector            {:.1} CPU s, RSS peak {} MiB",
-        collector.cpu_s,
-        collector.rss_peak_bytes >> 20
-    );
-    println!(
-        "ClickHouse           {:.1} CPU s, RSS peak {} MiB",
-        engine.cpu_s,
-        engine.rss_peak_bytes >> 20
-    );
-    println!("generator            {:.1} CPU s\n", generator.cpu_s);
-    for (reason, n) in ledger.losses() {
+    for (reason, n) in &outcome.losses {
         println!("dropped, {reason}: {n}");
     }
 }
 
 /// What must hold.
-fn judge(samples: &[Sample], sent: &Totals, stopped: &Stopped, rows: u64) -> Result<()> {
-    let rss = samples
-        .iter()
-        .map(|sample| sample.collector.rss_peak_bytes)
-        .max();
-    let (rss, parts) = (rss.unwrap_or(0), parts_max(samples));
+fn judge(outcome: &Outcome, stopped: &Stopped) -> Result<()> {
+    let (parts, rss) = (outcome.parts_max(), outcome.collector.rss_peak_bytes);
     let dropped = stopped.datagrams_dropped_by_kernel;
     ensure!(
         stopped.unaccounted == 0,
@@ -232,10 +165,11 @@ fn judge(samples: &[Sample], sent: &Totals, stopped: &Stopped, rows: u64) -> Res
     ensure!(dropped == 0, "the kernel dropped {dropped} datagrams");
     ensure!(stopped.dropped == "none", "dropped: {}", stopped.dropped);
     ensure!(
-        rows == sent.flows && stopped.flows_stored == sent.flows,
-        "{} flows were sent, {} acknowledged, {rows} counted",
-        sent.flows,
-        stopped.flows_stored
+        outcome.is_whole() && stopped.flows_stored == outcome.sent.flows,
+        "{} flows were sent, {} acknowledged, {} counted",
+        outcome.sent.flows,
+        stopped.flows_stored,
+        outcome.rows
     );
     ensure!(
         parts <= PARTS_MAX,

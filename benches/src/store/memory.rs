@@ -146,9 +146,8 @@ fn round(stream: &Stream, flows: u64) -> Result<Sample> {
         Store::start_with(target, &config::Store::default(), counts, 1, &batch)
     };
     let stop = AtomicBool::new(false);
-    let counts = Arc::clone(&ledger.store);
-    let replay = Replay::new(stream.data(), flows, &batch, counts, &stop);
     let queue = queues.pop().context("one queue for one worker")?;
+    let replay = Replay::new(stream.data(), flows, &batch, queue.backlog(), &stop);
     let batcher = Batcher::new(&batch, queue);
     let worker = Worker::new(replay, decoder(stream), batcher, ledger.worker(0));
     let (begun, process) = (Instant::now(), cpu::of_this_process());

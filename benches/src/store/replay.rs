@@ -1,14 +1,14 @@
 //! Datagrams from memory for a worker that runs as it does on sockets.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use flowsluice::batch::BATCH_ROWS;
 use flowsluice::config;
-use flowsluice::ledger::StoreCounts;
 use flowsluice::receive::{Datagram, Receive};
+use flowsluice::store::Backlog;
 use flowsluice::units::UnixNanos;
 
 use crate::streams::Data;
@@ -27,11 +27,9 @@ pub struct Replay<'a> {
     burst: usize,
     flows_out: u64,
     flows_wanted: u64,
-    /// Rows that all batches of the worker hold together.
-    rows_max: u64,
-    /// Most flows of a burst.
-    burst_flows_max: u64,
-    store: Arc<StoreCounts>,
+    /// Sealed batches that may wait, so that there are enough empty ones for a burst.
+    backlog_max: usize,
+    backlog: Backlog,
     stop: &'a AtomicBool,
 }
 
@@ -42,28 +40,28 @@ impl<'a> Replay<'a> {
         data: Data<'a>,
         flows_wanted: u64,
         batch: &config::Batch,
-        store: Arc<StoreCounts>,
+        backlog: Backlog,
         stop: &'a AtomicBool,
     ) -> Self {
         let burst = config::Receive::default().burst;
         let flows_max = (0..data.len()).map(|index| data.flows_of(index)).max();
+        let burst_flows_max = flows_max.unwrap_or(0) as usize * burst;
+        let batches_of_a_burst = burst_flows_max.div_ceil(BATCH_ROWS);
         Self {
             data,
             next: 0,
             burst,
             flows_out: 0,
             flows_wanted,
-            rows_max: (batch.rows_max * batch.per_worker) as u64,
-            burst_flows_max: flows_max.unwrap_or(0) * burst as u64,
-            store,
+            // One more is being filled, and one being encoded.
+            backlog_max: batch.per_worker - 2 - batches_of_a_burst,
+            backlog,
             stop,
         }
     }
 
-    /// Batches are handed over full, so whatever is out and not stored fills them without a gap.
     fn has_room(&self) -> bool {
-        let stored = self.store.flows_stored.load(Ordering::Acquire);
-        self.flows_out - stored + self.burst_flows_max <= self.rows_max
+        self.backlog.batches() <= self.backlog_max
     }
 }
 

@@ -37,7 +37,7 @@ pub use block::{Block, Encoder};
 pub use clickhouse::ClickHouse;
 pub use insert::{Attempt, Failure, Insert, InsertError, Taken, exception_code};
 pub use null::Null;
-pub use queue::WorkerQueue;
+pub use queue::{Backlog, WorkerQueue};
 
 /// Where and as whom ClickHouse is spoken to; the same for a server and for the embedded engine.
 #[derive(Clone, Debug)]

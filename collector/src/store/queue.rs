@@ -20,6 +20,18 @@ pub struct WorkerQueue {
     counts: Arc<StoreCounts>,
 }
 
+/// How far the encoder is behind a worker, for whoever can wait for it.
+#[derive(Clone, Debug)]
+pub struct Backlog(Arc<Exchange>);
+
+impl Backlog {
+    /// Sealed batches of all workers that the encoder has not taken yet.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        self.0.sealed.len()
+    }
+}
+
 /// A batch on its way to the store.
 #[derive(Debug)]
 pub(super) struct Sealed {
@@ -56,6 +68,12 @@ impl WorkerQueue {
     #[inline]
     pub fn batches_empty(&self) -> usize {
         self.empty.len() + self.exchange.empty[self.worker].len()
+    }
+
+    /// A way to look at the encoder's backlog from elsewhere.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        Backlog(Arc::clone(&self.exchange))
     }
 
     /// Gives a filled batch, whose first row came at `since`, to the store. Its rows are in flight

@@ -80,6 +80,33 @@ fn check_query_and_replay_say_that_nothing_is_stored() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_replay_waits_for_room_also_within_a_datagram_of_very_many_records() -> Result<()> {
+    const RECORDS: usize = 60_000;
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("flowsluice.toml");
+    std::fs::write(
+        &config,
+        "[store]\nkind = \"null\"\n[batch]\nper_worker = 2\n",
+    )?;
+    // NetFlow v9: template 256 has a protocol of one byte, and that is all of a record.
+    let set_len = u16::try_from(4 + RECORDS)?.to_be_bytes();
+    let mut payload = vec![
+        0, 9, 0, 2, 0, 0, 0, 1, 0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    payload.extend([
+        0, 0, 0, 12, 1, 0, 0, 1, 0, 4, 0, 1, 1, 0, set_len[0], set_len[1],
+    ]);
+    payload.extend([6; RECORDS]);
+    let capture = folder.path().join("small-records.bin");
+    std::fs::write(&capture, payload)?;
+    let replayed = flowsluice(&["replay", &capture.display().to_string()], &config)?;
+    let said = String::from_utf8(replayed.stderr)?;
+    let all = format!("replay: {RECORDS} dropped, store_null");
+    assert!(said.contains(&all) && !said.contains("backlog"), "{said}");
+    Ok(())
+}
+
 fn flowsluice(arguments: &[&str], config: &Path) -> Result<Output> {
     let mut command = Command::new(place::binary()?);
     command.args(arguments).arg("--config").arg(config);

@@ -73,35 +73,27 @@ pub fn stored() -> impl Iterator<Item = &'static Column> {
 
 /// `name: type = value`, stored as it is.
 macro_rules! stored {
-    ($name:ident: $value_type:ty = $value:expr) => {
+    ($name:ident: $value_type:ty = $value:expr, is_detail: $is_detail:literal) => {
         Column {
             name: stringify!($name),
             sql_type: <$value_type as Value>::SQL_TYPE,
             source: Source::Fixed {
                 width: <$value_type as Value>::WIDTH,
-                is_detail: false,
+                is_detail: $is_detail,
                 fill: |flows, out| fill::<$value_type>(flows, out, $value),
             },
             json: |flow, out| of::<_, $value_type>(flow, $value).json(out),
         }
     };
+    ($name:ident: $value_type:ty = $value:expr) => {
+        stored!($name: $value_type = $value, is_detail: false)
+    };
 }
 
-/// `name: type = value of the detail`.
+/// `name: type = value of the detail`, stored as it is.
 macro_rules! detail {
     ($name:ident: $value_type:ty = $value:expr) => {
-        Column {
-            name: stringify!($name),
-            sql_type: <$value_type as Value>::SQL_TYPE,
-            source: Source::Fixed {
-                width: <$value_type as Value>::WIDTH,
-                is_detail: true,
-                fill: |flows, out| {
-                    fill::<$value_type>(flows, out, |flow| of(&*flow.detail, $value));
-                },
-            },
-            json: |flow, out| of::<DetailFields, $value_type>(&flow.detail, $value).json(out),
-        }
+        stored!($name: $value_type = |f| of::<DetailFields, _>(&f.detail, $value), is_detail: true)
     };
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use flowsluice::batch::Batcher;
+use flowsluice::batch::{BATCH_ROWS, Batcher};
 use flowsluice::config::Config;
 use flowsluice::decode::{Decoder, FlowSink, Shared};
 use flowsluice::flow::Flow;
@@ -44,6 +44,7 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
     wait_until_ready(&storage)?;
     let mut rows = Rows {
         batcher: Batcher::new(&config.batch, queue),
+        batch_rows: BATCH_ROWS.min(config.batch.rows_max),
         counts: WorkerCounts::default(),
         shift: Shift::NONE,
         expires_s: now
@@ -151,6 +152,8 @@ impl Shift {
 /// Where decoded flows go. Unlike a worker, a replay can wait for the store.
 struct Rows {
     batcher: Batcher,
+    /// Rows of a batch.
+    batch_rows: usize,
     counts: WorkerCounts,
     shift: Shift,
     /// Rows received before this moment are past the retention.
@@ -175,7 +178,6 @@ impl Rows {
         for (file, shift) in captures {
             self.shift = shift;
             let one = Capture::new(vec![file]).for_each(&mut |datagram| {
-                self.wait_for_room();
                 decoder.decode(datagram, &mut counts, self);
                 decoder.turn();
             });
@@ -193,7 +195,7 @@ impl Rows {
         (read, outcome)
     }
 
-    /// One batch more than the open one takes whatever a datagram may hold.
+    /// The open batch and one more take as many rows as one holds.
     fn wait_for_room(&self) {
         while self.batcher.batches_free() == 0 {
             std::thread::sleep(Duration::from_millis(1));
@@ -207,8 +209,11 @@ impl FlowSink for Rows {
             self.shift.apply(flow);
             self.expired += u64::from(flow.time_received_s < self.expires_s);
         }
-        self.batcher
-            .add(flows, UnixNanos::default(), &mut self.counts);
+        for flows in flows.chunks(self.batch_rows) {
+            self.wait_for_room();
+            self.batcher
+                .add(flows, UnixNanos::default(), &mut self.counts);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Ethernet II headers and 802.1Q tags.
 
-use crate::{array_at, u16_at};
+use crate::array_at;
 
 /// EtherTypes that the parsers know (IEEE 802 Numbers, IANA).
 pub mod ethertype {
@@ -27,8 +27,8 @@ pub mod ethertype {
 /// Tags read of one frame; a third one ends the walk and stands in [`Tags::ethertype`].
 pub const VLANS_MAX: usize = 2;
 
-const ADDRESSES_BYTES: usize = 12;
-const ETHERTYPE_BYTES: usize = 2;
+/// Two addresses and the EtherType.
+const UNTAGGED_BYTES: usize = 14;
 const TAG_BYTES: usize = 4;
 const VLAN_ID_MASK: u16 = 0x0fff;
 
@@ -90,16 +90,15 @@ impl Ethernet {
     #[must_use]
     #[inline]
     pub fn parse(frame: &[u8]) -> Option<Self> {
-        let dst_mac = *array_at(frame, 0)?;
-        let src_mac = *array_at(frame, 6)?;
-        let ethertype = u16_at(frame, ADDRESSES_BYTES)?;
-        let untagged = ADDRESSES_BYTES + ETHERTYPE_BYTES;
-        let tags = Tags::parse(ethertype, frame.get(untagged..)?);
+        // One check for all of it.
+        let (&[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1], payload) =
+            frame.split_first_chunk::<UNTAGGED_BYTES>()?;
+        let tags = Tags::parse(u16::from_be_bytes([t0, t1]), payload);
         Some(Self {
-            dst_mac,
-            src_mac,
+            dst_mac: [d0, d1, d2, d3, d4, d5],
+            src_mac: [s0, s1, s2, s3, s4, s5],
             tags,
-            length: untagged + tags.length,
+            length: UNTAGGED_BYTES + tags.length,
         })
     }
 }

@@ -95,21 +95,12 @@ impl Ip {
 
     #[inline]
     fn parse_v4(packet: &[u8]) -> Option<Self> {
+        // One check for all of it.
         let header: &[u8; IPV4_BYTES_MIN] = array_at(packet, 0)?;
+        #[rustfmt::skip]
         let &[
-            version_length,
-            tos,
-            l0,
-            l1,
-            i0,
-            i1,
-            f0,
-            f1,
-            ttl,
-            protocol,
-            _,
-            _,
-            ..,
+            version_length, tos, l0, l1, i0, i1, f0, f1, ttl, protocol, _, _,
+            s0, s1, s2, s3, d0, d1, d2, d3,
         ] = header;
         let header_length = usize::from(version_length & 0x0f) * 4;
         if header_length < IPV4_BYTES_MIN {
@@ -118,8 +109,8 @@ impl Ip {
         let flags_offset = u16::from_be_bytes([f0, f1]);
         Some(Self {
             version: 4,
-            src: mapped(*array_at(packet, 12)?),
-            dst: mapped(*array_at(packet, 16)?),
+            src: mapped([s0, s1, s2, s3]),
+            dst: mapped([d0, d1, d2, d3]),
             protocol,
             tos,
             ttl,

@@ -61,8 +61,11 @@ fn decode(folder: &Path, expected: &Value) -> (Vec<Flow>, WorkerCounts) {
             };
             let mut burst = Burst::new(&mut buffer, &mut flows);
             counts.datagrams_received += 1;
-            match sflow::decode(datagram.payload, base, &mut counts, &mut burst) {
-                Ok(_) => counts.datagrams_decoded += 1,
+            match sflow::header(datagram.payload) {
+                Ok((header, samples)) => {
+                    sflow::decode(&header, samples, base, &mut counts, &mut burst);
+                    counts.datagrams_decoded += 1;
+                }
                 Err(reason) => counts.drop_one(reason),
             }
             burst.flush();

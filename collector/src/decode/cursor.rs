@@ -74,6 +74,15 @@ impl<'a> Cursor<'a> {
     pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
+
+    /// Takes `N` times four bytes, or nothing.
+    #[inline]
+    pub fn words<const N: usize>(&mut self) -> Option<[u32; N]> {
+        let (head, tail) = self.rest.split_at_checked(N * 4)?;
+        self.rest = tail;
+        let (words, _) = head.as_chunks::<4>();
+        Some(std::array::from_fn(|word| u32::from_be_bytes(words[word])))
+    }
 }
 
 #[cfg(test)]

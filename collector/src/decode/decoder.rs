@@ -192,8 +192,8 @@ impl Decoder {
         counts: &mut WorkerCounts,
         sink: &mut S,
     ) -> Result<(), DropReason> {
-        let sub_agent = sflow::peek(datagram.payload)?.sub_agent;
-        let key = key(datagram, FlowType::Sflow5, sub_agent);
+        let (header, samples) = sflow::header(datagram.payload)?;
+        let key = key(datagram, FlowType::Sflow5, header.sub_agent);
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
@@ -203,9 +203,8 @@ impl Decoder {
             ..*domain.base()
         };
         let mut burst = Burst::new(&mut self.buffer, sink);
-        let header = sflow::decode(datagram.payload, base, counts, &mut burst)?;
+        let rate = sflow::decode(&header, samples, base, counts, &mut burst);
         burst.flush();
-        let rate = header.sampling_rate_last;
         let rate = (rate > 0).then_some((rate, SamplingSource::Header));
         let agent = header.agent;
         let agent = (!agent.to_ip().is_unspecified()).then_some(agent);

@@ -253,7 +253,8 @@ impl Domain {
 /// A worker's exporters and domains.
 #[derive(Debug)]
 pub struct Domains {
-    index: HashMap<DomainKey, usize>,
+    /// By [`DomainKey::packed`].
+    index: HashMap<(u128, u64), usize>,
     list: Vec<Domain>,
     exporters_max: usize,
     rate_default: u32,
@@ -282,7 +283,7 @@ impl Domains {
     /// of it arrived at `now`.
     #[inline]
     pub fn get(&mut self, key: DomainKey, now: UnixNanos) -> Option<&mut Domain> {
-        let at = match self.index.get(&key) {
+        let at = match self.index.get(&key.packed()) {
             Some(at) => *at,
             None => self.add(key, now)?,
         };
@@ -295,7 +296,7 @@ impl Domains {
         let at = self.list.len();
         self.list
             .push(Domain::new(key, knowledge, self.rate_default));
-        self.index.insert(key, at);
+        self.index.insert(key.packed(), at);
         Some(at)
     }
 
@@ -327,7 +328,7 @@ impl Domains {
             || someone_left = true,
         );
         for (key, learned) in changed {
-            if let Some(domain) = index.get(&key).and_then(|at| list.get_mut(*at)) {
+            if let Some(domain) = index.get(&key.packed()).and_then(|at| list.get_mut(*at)) {
                 domain.knowledge.learned = learned;
                 domain.refresh();
             }
@@ -349,7 +350,7 @@ impl Domains {
         let is_any = list.len() < before;
         if is_any {
             index.clear();
-            index.extend(list.iter().enumerate().map(|(at, d)| (d.key, at)));
+            index.extend(list.iter().enumerate().map(|(at, d)| (d.key.packed(), at)));
         }
         is_any
     }

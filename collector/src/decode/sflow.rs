@@ -36,7 +36,7 @@ const INTERFACE_FORMAT_SHIFT: u32 = 30;
 const INTERFACE_VALUE_MASK: u32 = 0x3fff_ffff;
 const INTERFACE_DISCARDED: u32 = 1;
 
-/// What the datagram's header says, and the last sampling rate in it.
+/// What the datagram's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The agent's own address.
@@ -49,25 +49,20 @@ pub struct Header {
     pub uptime_ms: u32,
     /// Samples announced.
     pub samples: u32,
-    /// Sampling rate of the last flow sample; 0 when there was none.
-    pub sampling_rate_last: u32,
 }
 
-/// Decodes one datagram. Each flow begins as `base`, whose receive time becomes its start and end.
-/// Samples count in `counts`; a flow sample is present as soon as its type and length are read.
-///
-/// # Errors
-/// The reason why the datagram as a whole is dropped, for the caller to count; nothing of it was
-/// counted or handed on.
+/// Decodes the samples of a datagram. Each flow begins as `base`, whose receive time becomes its
+/// start and end. Samples count in `counts`; a flow sample is present as soon as its type and
+/// length are read. Yields the sampling rate of the last flow sample, 0 when there is none.
 pub fn decode<S: FlowSink>(
-    payload: &[u8],
+    header: &Header,
+    mut cursor: Cursor<'_>,
     mut base: Flow,
     counts: &mut WorkerCounts,
     burst: &mut Burst<'_, S>,
-) -> Result<Header, DropReason> {
-    let mut cursor = Cursor::new(payload);
-    let mut header = header(&mut cursor)?;
-    complete_base(&mut base, &header);
+) -> u32 {
+    complete_base(&mut base, header);
+    let mut sampling_rate_last = 0;
     for seen in 0..header.samples {
         let (Some(kind), Some(length)) = (cursor.u32(), cursor.u32()) else {
             // What kind they are is not known, so they are no records that are missing.
@@ -91,8 +86,8 @@ pub fn decode<S: FlowSink>(
             format::FLOW | format::FLOW_EXPANDED => {
                 match FlowSample::read(sample, kind == format::FLOW_EXPANDED) {
                     Some(sample) => {
-                        header.sampling_rate_last = sample.sampling_rate;
-                        sample.write(burst.next(&base, counts), counts);
+                        sampling_rate_last = sample.sampling_rate;
+                        sample.write(burst.next(&base, counts), &base, counts);
                     }
                     None => counts.drop_one(DropReason::RecordTruncated),
                 }
@@ -102,19 +97,16 @@ pub fn decode<S: FlowSink>(
             _ => counts.drop_one(DropReason::SampleUnknown),
         }
     }
-    Ok(header)
+    sampling_rate_last
 }
 
-/// Reads the header alone.
+/// Reads the header of a datagram, and yields the samples behind it, still undecoded.
 ///
 /// # Errors
-/// As [`decode`].
-pub fn peek(payload: &[u8]) -> Result<Header, DropReason> {
-    header(&mut Cursor::new(payload))
-}
-
-fn header(cursor: &mut Cursor<'_>) -> Result<Header, DropReason> {
+/// The reason why the datagram as a whole is dropped, for the caller to count.
+pub fn header(payload: &[u8]) -> Result<(Header, Cursor<'_>), DropReason> {
     const CUT: DropReason = DropReason::DatagramTruncated;
+    let mut cursor = Cursor::new(payload);
     if cursor.u32().ok_or(CUT)? != VERSION {
         return Err(DropReason::VersionUnknown);
     }
@@ -123,14 +115,16 @@ fn header(cursor: &mut Cursor<'_>) -> Result<Header, DropReason> {
         ADDRESS_IPV6 => cursor.array().map(Address),
         _ => return Err(DropReason::HeaderMalformed),
     };
-    Ok(Header {
-        agent: agent.ok_or(CUT)?,
-        sub_agent: cursor.u32().ok_or(CUT)?,
-        sequence: cursor.u32().ok_or(CUT)?,
-        uptime_ms: cursor.u32().ok_or(CUT)?,
-        samples: cursor.u32().ok_or(CUT)?,
-        sampling_rate_last: 0,
-    })
+    let agent = agent.ok_or(CUT)?;
+    let [sub_agent, sequence, uptime_ms, samples] = cursor.words().ok_or(CUT)?;
+    let header = Header {
+        agent,
+        sub_agent,
+        sequence,
+        uptime_ms,
+        samples,
+    };
+    Ok((header, cursor))
 }
 
 /// Adds to `base` what all flows of the datagram have in common.
@@ -140,9 +134,10 @@ fn complete_base(base: &mut Flow, header: &Header) {
         0 => u64::from(base.time_received_s) * 1000,
         known => known,
     };
-    base.exporter_addr = match header.agent.to_ip().is_unspecified() {
-        true => base.exporter_source,
-        false => header.agent,
+    const UNSPECIFIED_V4: Address = Address::from_v4([0; 4]);
+    base.exporter_addr = match header.agent {
+        Address::UNKNOWN | UNSPECIFIED_V4 => base.exporter_source,
+        agent => agent,
     };
     base.observation_domain = header.sub_agent;
     base.flow_start_ms = received_ms;
@@ -156,32 +151,59 @@ struct FlowSample<'a> {
     sampling_rate: u32,
     input: Interface,
     output: Interface,
-    records_announced: u32,
-    records: Cursor<'a>,
+    records: Records<'a>,
 }
 
 impl<'a> FlowSample<'a> {
     /// `None` when the sample is shorter than its fixed fields.
     fn read(sample: &'a [u8], expanded: bool) -> Option<Self> {
         let mut cursor = Cursor::new(sample);
-        let _sequence = cursor.u32()?;
-        let _source_id = match expanded {
-            true => cursor.u64()?,
-            false => u64::from(cursor.u32()?),
+        // The sequence number and the source id come first, pool and drops behind the rate.
+        let (sampling_rate, input, output, announced) = if expanded {
+            let [
+                _,
+                _,
+                _,
+                rate,
+                _,
+                _,
+                in_format,
+                input,
+                out_format,
+                output,
+                announced,
+            ] = cursor.words()?;
+            let input = Interface::expanded(in_format, input);
+            let output = Interface::expanded(out_format, output);
+            (rate, input, output, announced)
+        } else {
+            let [_, _, rate, _, _, input, output, announced] = cursor.words()?;
+            let (input, output) = (Interface::of(input), Interface::of(output));
+            (rate, input, output, announced)
         };
-        let sampling_rate = cursor.u32()?;
-        let _pool_and_drops = cursor.u64()?;
         Some(Self {
             sampling_rate,
-            input: Interface::read(&mut cursor, expanded)?,
-            output: Interface::read(&mut cursor, expanded)?,
-            records_announced: cursor.u32()?,
-            records: cursor,
+            input,
+            output,
+            records: Records { cursor, announced },
         })
     }
 
-    fn write(self, flow: &mut Flow, counts: &mut WorkerCounts) {
+    /// Writes it to `flow`, which is `base` so far.
+    fn write(&self, flow: &mut Flow, base: &Flow, counts: &mut WorkerCounts) {
         counts.records_decoded += 1;
+        self.write_fixed(flow);
+        let again = |flow: &mut Flow| {
+            flow.begin(base);
+            self.write_fixed(flow);
+        };
+        if self.records.write(flow, again) {
+            counts.drop_one(DropReason::SampleMalformed);
+        }
+    }
+
+    #[inline]
+    fn write_fixed(&self, flow: &mut Flow) {
         if self.sampling_rate != 0 {
             flow.sampling_rate = self.sampling_rate;
             flow.sampling_source = SamplingSource::Header;
@@ -189,11 +211,6 @@ impl<'a> FlowSample<'a> {
         flow.in_if = self.input.compact();
         flow.out_if = self.output.compact();
         flow.forwarding_status = self.output.forwarding_status();
-        let records = Records::read(self.records, self.records_announced);
-        records.write(flow);
-        if records.cut {
-            counts.drop_one(DropReason::SampleMalformed);
-        }
     }
 }
 
@@ -207,18 +224,17 @@ struct Interface {
 }
 
 impl Interface {
-    fn read(cursor: &mut Cursor<'_>, expanded: bool) -> Option<Self> {
-        let first = cursor.u32()?;
-        if expanded {
-            return Some(Self {
-                format: first,
-                value: cursor.u32()?,
-            });
+    /// As a flow sample says it.
+    const fn of(compact: u32) -> Self {
+        Self {
+            format: compact >> INTERFACE_FORMAT_SHIFT,
+            value: compact & INTERFACE_VALUE_MASK,
         }
-        Some(Self {
-            format: first >> INTERFACE_FORMAT_SHIFT,
-            value: first & INTERFACE_VALUE_MASK,
-        })
+    }
+
+    /// As an expanded flow sample says it.
+    const fn expanded(format: u32, value: u32) -> Self {
+        Self { format, value }
     }
 
     /// The compact encoding, for both kinds of sample: an ifIndex is itself, and "discarded" and

@@ -30,6 +30,21 @@ pub struct DomainKey {
     pub observation_domain: u32,
 }
 
+impl DomainKey {
+    /// The same as integers, for a table that is asked once a datagram: they are made in registers,
+    /// where the key itself would be read back in other pieces than it was just written in.
+    #[inline]
+    pub fn packed(&self) -> (u128, u64) {
+        let source = match self.source {
+            IpAddr::V4(v4) => u128::from(u32::from(v4)) | 0xffff << 32,
+            IpAddr::V6(v6) => u128::from(v6),
+        };
+        let flow_type = self.flow_type as u8;
+        let domain = u64::from(self.observation_domain) << 8 | u64::from(flow_type);
+        (source, domain)
+    }
+}
+
 /// All that one domain has told of itself.
 #[derive(Clone, Debug, Default)]
 pub struct Learned {

@@ -38,98 +38,140 @@ const STRIPPED_BYTES_MAX: u32 = 8;
 const ETHERNET_HEADER_BYTES: u32 = 14;
 const VLAN_ID_MASK: u32 = 0x0fff;
 
-/// The records of a sample that are understood, the first of each kind, still undecoded.
-#[derive(Debug, Default)]
-pub struct Records<'a> {
-    raw_header: Option<Cursor<'a>>,
-    ethernet: Option<Cursor<'a>>,
-    ipv4: Option<Cursor<'a>>,
-    ipv6: Option<Cursor<'a>>,
-    switch: Option<Cursor<'a>>,
-    router: Option<Cursor<'a>>,
-    gateway: Option<Cursor<'a>>,
-    mpls: Option<Cursor<'a>>,
-    nat: Option<Cursor<'a>>,
-    nat_port: Option<Cursor<'a>>,
-    vlan_tunnel: Option<Cursor<'a>>,
-    /// Records are missing, or the last one runs past the sample.
-    pub cut: bool,
+/// Kinds of record that are understood, in the order of their say: the packet's own headers, what
+/// the agent read of them, what the agent knows besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    RawHeader,
+    Ipv4,
+    Ipv6,
+    Ethernet,
+    VlanTunnel,
+    Switch,
+    Router,
+    Gateway,
+    Mpls,
+    Nat,
+    NatPort,
 }
 
-impl<'a> Records<'a> {
-    /// Walks `announced` records. One that runs past the sample counts with the part that is there.
-    pub fn read(mut cursor: Cursor<'a>, announced: u32) -> Self {
-        let mut records = Self::default();
-        for _ in 0..announced {
-            let (Some(kind), Some(length)) = (cursor.u32(), cursor.u32()) else {
-                records.cut = true;
-                break;
-            };
-            let length = length as usize;
-            let taken = length.min(cursor.remaining());
-            records.cut = taken < length;
-            let body = Cursor::new(cursor.bytes(taken).unwrap_or_default());
-            if let Some(slot) = records.slot(kind) {
-                slot.get_or_insert(body);
-            }
-        }
-        records
-    }
+const KINDS: usize = Kind::NatPort as usize + 1;
 
-    fn slot(&mut self, kind: u32) -> Option<&mut Option<Cursor<'a>>> {
+impl Kind {
+    #[inline]
+    fn of(format: u32) -> Option<Self> {
         // The enterprise is in the upper 20 bits: those of others equal no format.
-        Some(match kind {
-            format::RAW_HEADER => &mut self.raw_header,
-            format::ETHERNET => &mut self.ethernet,
-            format::IPV4 => &mut self.ipv4,
-            format::IPV6 => &mut self.ipv6,
-            format::SWITCH => &mut self.switch,
-            format::ROUTER => &mut self.router,
-            format::GATEWAY => &mut self.gateway,
-            format::MPLS => &mut self.mpls,
-            format::NAT => &mut self.nat,
-            format::NAT_PORT => &mut self.nat_port,
-            format::VLAN_TUNNEL => &mut self.vlan_tunnel,
+        Some(match format {
+            format::RAW_HEADER => Self::RawHeader,
+            format::IPV4 => Self::Ipv4,
+            format::IPV6 => Self::Ipv6,
+            format::ETHERNET => Self::Ethernet,
+            format::VLAN_TUNNEL => Self::VlanTunnel,
+            format::SWITCH => Self::Switch,
+            format::ROUTER => Self::Router,
+            format::GATEWAY => Self::Gateway,
+            format::MPLS => Self::Mpls,
+            format::NAT => Self::Nat,
+            format::NAT_PORT => Self::NatPort,
             _ => return None,
         })
     }
 
-    /// Writes them to `flow`, in the order of their say: the packet's own headers, what the agent
-    /// read of them, what the agent knows besides. A record that is cut writes what it has.
-    pub fn write(&self, flow: &mut Flow) {
-        apply(self.raw_header, flow, raw_header);
-        apply(self.ipv4, flow, sampled_ipv4);
-        apply(self.ipv6, flow, sampled_ipv6);
-        apply(self.ethernet, flow, sampled_ethernet);
-        apply(self.vlan_tunnel, flow, vlan_tunnel);
-        apply(self.switch, flow, switch);
-        apply(self.router, flow, router);
-        apply(self.gateway, flow, gateway);
-        apply(self.mpls, flow, mpls);
-        apply(self.nat, flow, nat);
-        apply(self.nat_port, flow, nat_port);
+    /// Writes a record to `flow`; one that is cut writes what it has.
+    #[inline]
+    fn write(self, body: &[u8], flow: &mut Flow) {
+        let cursor = &mut Cursor::new(body);
+        // `None` only says that the rest is not there; its fields stay unknown.
+        let _ = match self {
+            Self::RawHeader => raw_header(cursor, flow),
+            Self::Ipv4 => sampled_ipv4(cursor, flow),
+            Self::Ipv6 => sampled_ipv6(cursor, flow),
+            Self::Ethernet => sampled_ethernet(cursor, flow),
+            Self::VlanTunnel => vlan_tunnel(cursor, flow),
+            Self::Switch => switch(cursor, flow),
+            Self::Router => router(cursor, flow),
+            Self::Gateway => gateway(cursor, flow),
+            Self::Mpls => mpls(cursor, flow),
+            Self::Nat => nat(cursor, flow),
+            Self::NatPort => nat_port(cursor, flow),
+        };
     }
 }
 
-#[inline]
-fn apply(
-    record: Option<Cursor<'_>>,
-    flow: &mut Flow,
-    write: impl Fn(&mut Cursor<'_>, &mut Flow) -> Option<()>,
-) {
-    if let Some(mut cursor) = record {
-        // `None` only says that the rest is not there; its fields stay unknown.
-        let _ = write(&mut cursor, flow);
+/// The records of a sample, still undecoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Records<'a> {
+    /// The bytes behind the sample's fixed fields.
+    pub cursor: Cursor<'a>,
+    /// Records that the sample announces.
+    pub announced: u32,
+}
+
+impl<'a> Records<'a> {
+    /// Writes them to `flow`: the first of each kind, in the order of their say. `begin_again` sets
+    /// `flow` to what it is now. True when records are missing, or the last one runs past the
+    /// sample; it counts with the part that is there.
+    #[inline]
+    pub fn write(mut self, flow: &mut Flow, begin_again: impl FnOnce(&mut Flow)) -> bool {
+        let all = self;
+        let mut newest = None;
+        while let Some((format, body)) = self.next() {
+            let Some(kind) = Kind::of(format) else {
+                continue;
+            };
+            // Most agents send them in this order already, so that one walk is enough.
+            if newest >= Some(kind) {
+                begin_again(flow);
+                return all.write_sorted(flow);
+            }
+            newest = Some(kind);
+            kind.write(body, flow);
+        }
+        self.is_cut()
+    }
+
+    #[cold]
+    fn write_sorted(mut self, flow: &mut Flow) -> bool {
+        let mut first: [Option<(Kind, &[u8])>; KINDS] = [None; KINDS];
+        while let Some((format, body)) = self.next() {
+            if let Some(kind) = Kind::of(format) {
+                first[kind as usize].get_or_insert((kind, body));
+            }
+        }
+        for (kind, body) in first.into_iter().flatten() {
+            kind.write(body, flow);
+        }
+        self.is_cut()
+    }
+
+    /// The next record's format and body, cut to the sample.
+    #[inline]
+    fn next(&mut self) -> Option<(u32, &'a [u8])> {
+        if self.announced == 0 {
+            return None;
+        }
+        let header = self.cursor.u64()?;
+        let (format, length) = ((header >> 32) as u32, header as u32 as usize);
+        let body = match self.cursor.bytes(length) {
+            Some(body) => {
+                self.announced -= 1;
+                body
+            }
+            // What is announced is never reached now, which is how it is known to be cut.
+            None => self.cursor.bytes(self.cursor.remaining())?,
+        };
+        Some((format, body))
+    }
+
+    const fn is_cut(&self) -> bool {
+        self.announced > 0
     }
 }
 
 fn raw_header(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    let protocol = cursor.u32()?;
-    let frame_bytes = cursor.u32()?;
-    let stripped = cursor.u32()?;
-    let header_bytes = cursor.u32()? as usize;
+    let [protocol, frame_bytes, stripped, header_bytes] = cursor.words()?;
     let header = cursor.rest();
-    let header = header.get(..header_bytes).unwrap_or(header);
+    let header = header.get(..header_bytes as usize).unwrap_or(header);
     let link = match protocol {
         header_protocol::ETHERNET => Link::Ethernet,
         header_protocol::PPP => Link::Ppp,

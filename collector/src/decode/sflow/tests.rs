@@ -14,7 +14,7 @@ impl FlowSink for Flows {
 }
 
 struct Decoded {
-    outcome: Result<Header, DropReason>,
+    outcome: Result<(Header, u32), DropReason>,
     flows: Vec<Flow>,
     counts: WorkerCounts,
 }
@@ -30,7 +30,10 @@ fn decode_bytes(payload: &[u8]) -> Decoded {
     let mut flows = Flows(Vec::new());
     let mut buffer = BurstBuffer::default();
     let mut burst = Burst::new(&mut buffer, &mut flows);
-    let outcome = decode(payload, base, &mut counts, &mut burst);
+    let outcome = header(payload).map(|(header, samples)| {
+        let rate_last = decode(&header, samples, base, &mut counts, &mut burst);
+        (header, rate_last)
+    });
     burst.flush();
     Decoded {
         outcome,
@@ -120,14 +123,16 @@ fn a_flow_sample_becomes_one_flow_with_the_agents_view() {
     assert_accounted(&decoded);
     assert_eq!(
         decoded.outcome,
-        Ok(Header {
-            agent: Address::from_v4([192, 0, 2, 1]),
-            sub_agent: 3,
-            sequence: 77,
-            uptime_ms: 60_000,
-            samples: 1,
-            sampling_rate_last: 512,
-        })
+        Ok((
+            Header {
+                agent: Address::from_v4([192, 0, 2, 1]),
+                sub_agent: 3,
+                sequence: 77,
+                uptime_ms: 60_000,
+                samples: 1,
+            },
+            512
+        ))
     );
     let expected = Flow {
         exporter_source: Address::from_v4([198, 51, 100, 1]),
@@ -440,6 +445,32 @@ proptest! {
         assert_accounted(&decoded);
         prop_assert!(decoded.outcome.is_ok());
         prop_assert!(decoded.counts.records_present <= samples.len() as u64);
+    }
+
+    /// One walk is enough for records in the order of their say; the same comes of any other order.
+    #[test]
+    fn the_order_of_records_does_not_matter(
+        (sorted, shuffled) in prop::collection::vec(any_record(), 0..8).prop_flat_map(|records| {
+            let mut of_a_kind = std::collections::BTreeMap::new();
+            for record in records {
+                of_a_kind.entry(record[..4].to_vec()).or_insert(record);
+            }
+            // That of the numbers, but for Ethernet behind IP and the tunnel before the switch.
+            let mut sorted: Vec<_> = of_a_kind.into_values().collect();
+            sorted.sort_by_key(|record| match u32::from_be_bytes(record[..4].try_into().unwrap()) {
+                2 => 4 << 1 | 1,
+                1012 => 1000 << 1 | 1,
+                kind => kind << 1,
+            });
+            (Just(sorted.clone()), Just(sorted).prop_shuffle())
+        }),
+    ) {
+        let flow = |records: &[Vec<u8>]| {
+            let decoded = decode_bytes(&datagram(&[flow_sample(1, 2, records)]));
+            assert_accounted(&decoded);
+            decoded.flows
+        };
+        prop_assert_eq!(flow(&sorted), flow(&shuffled));
     }
 
     #[test]

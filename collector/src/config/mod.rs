@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Problem};
@@ -49,6 +50,9 @@ pub enum ReceiveMode {
     /// The fastest that the kernel allows here.
     #[default]
     Auto,
+    /// AF_XDP on every interface of `receive.xdp.interfaces`; refuses to start where one of them
+    /// cannot have it.
+    AfXdp,
     /// io_uring multishot recvmsg; refuses to start where the kernel refuses it.
     IoUring,
     /// recvmmsg.
@@ -61,6 +65,7 @@ impl ReceiveMode {
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::AfXdp => "af_xdp",
             Self::IoUring => "io_uring",
             Self::Recvmmsg => "recvmmsg",
         }
@@ -71,7 +76,7 @@ impl ReceiveMode {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Receive {
-    /// `auto`, `io_uring` or `recvmmsg`.
+    /// `auto`, `af_xdp`, `io_uring` or `recvmmsg`.
     pub mode: ReceiveMode,
     /// Worker threads, each with its own sockets; 0 takes half of the processors, at least one.
     pub workers: usize,
@@ -89,6 +94,11 @@ pub struct Receive {
     pub datagram_max: ByteSize,
     /// Datagrams taken in one turn of a worker.
     pub burst: usize,
+    /// Prefixes that exporters may send from; datagrams of others are dropped and counted as
+    /// `exporter_not_allowed`. Empty allows all.
+    pub allow: Vec<IpNet>,
+    /// Receiving without the kernel's UDP stack.
+    pub xdp: Xdp,
 }
 
 impl Default for Receive {
@@ -102,6 +112,74 @@ impl Default for Receive {
             socket_buffer: ByteSize::mib(32),
             datagram_max: ByteSize::b(9216),
             burst: 256,
+            allow: Vec::new(),
+            xdp: Xdp::default(),
+        }
+    }
+}
+
+/// How the XDP program is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum XdpAttach {
+    /// In the driver where it can, else generic.
+    #[default]
+    Auto,
+    /// In the driver, before the kernel makes a socket buffer.
+    Native,
+    /// Generic: after the socket buffer is made; for drivers without XDP.
+    Skb,
+}
+
+/// Whether frames are copied into the socket's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum XdpCopy {
+    /// Zero-copy where the driver can, else copied.
+    #[default]
+    Auto,
+    /// The card writes to the socket's memory; refuses drivers that cannot.
+    ZeroCopy,
+    /// The kernel copies.
+    Copy,
+}
+
+/// `[receive.xdp]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Xdp {
+    /// Interfaces that export datagrams come in by; empty leaves AF_XDP off.
+    pub interfaces: Vec<String>,
+    /// `auto`, `native` or `skb`.
+    pub attach: XdpAttach,
+    /// `auto`, `zero_copy` or `copy`.
+    pub copy: XdpCopy,
+    /// Addresses that datagrams are sent to; empty takes the interface's own, as they come and go.
+    pub destinations: Vec<IpAddr>,
+    /// Frames of a queue's memory, 2 or 4 KiB each; a power of two.
+    pub frames: u32,
+    /// Microseconds that a waiting worker polls the card instead of sleeping; 0 does not.
+    pub busy_poll_us: u32,
+    /// Take the frames' memory from huge pages (vm.nr_hugepages).
+    pub huge_pages: bool,
+    /// Verify the UDP checksum; false for interfaces that leave it unfinished, like veth.
+    pub verify_checksum: bool,
+    /// Load the program that needs CAP_PERFMON; the one without is slower.
+    pub perfmon: bool,
+}
+
+impl Default for Xdp {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            attach: XdpAttach::Auto,
+            copy: XdpCopy::Auto,
+            destinations: Vec::new(),
+            frames: 4096,
+            busy_poll_us: 0,
+            huge_pages: false,
+            verify_checksum: true,
+            perfmon: true,
         }
     }
 }

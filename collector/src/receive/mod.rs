@@ -8,6 +8,7 @@ pub mod affinity;
 pub mod sockets;
 pub mod udp;
 pub mod uring;
+pub mod xdp;
 
 mod kernel;
 pub mod replay;
@@ -134,7 +135,7 @@ pub fn memory_bytes(config: &config::Receive) -> usize {
     match config.mode {
         ReceiveMode::Recvmmsg => UdpReceiver::memory_bytes(config),
         ReceiveMode::IoUring => UringReceiver::memory_bytes(config),
-        ReceiveMode::Auto => {
+        ReceiveMode::Auto | ReceiveMode::AfXdp => {
             UdpReceiver::memory_bytes(config).max(UringReceiver::memory_bytes(config))
         }
     }

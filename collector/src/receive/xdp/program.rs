@@ -1,0 +1,1 @@
+//! Loads the XDP program, attaches it to an interface and fills its maps.

@@ -1,0 +1,129 @@
+//! Why AF_XDP cannot be used, as a sentence with its remedy.
+
+use std::fmt;
+use std::io;
+
+/// What was being done when the kernel refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Making the program's maps.
+    Maps,
+    /// Having the program verified and loaded.
+    Load,
+    /// Attaching the program to the interface.
+    Attach,
+    /// Making the AF_XDP socket.
+    Socket,
+    /// Registering the memory for frames.
+    Umem,
+    /// Setting a ring's size or mapping it.
+    Rings,
+    /// Binding the socket to a queue.
+    Bind,
+    /// Putting the socket into the program's map.
+    Steer,
+    /// Looking the interface up.
+    Interface,
+}
+
+/// Why an interface has no AF_XDP socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpRefused {
+    /// The interface's name.
+    pub interface: String,
+    /// The queue, where it was about one.
+    pub queue: Option<u32>,
+    /// What was being done.
+    pub step: Step,
+    /// The system's error number; 0 where it gave none.
+    pub errno: i32,
+    /// What the verifier or aya said besides; empty where nothing.
+    pub detail: String,
+}
+
+impl XdpRefused {
+    /// The kernel's refusal of `step` on `interface`.
+    #[cold]
+    #[must_use]
+    pub fn new(interface: &str, queue: Option<u32>, step: Step, error: &io::Error) -> Self {
+        Self {
+            interface: interface.to_owned(),
+            queue,
+            step,
+            errno: error.raw_os_error().unwrap_or(0),
+            detail: String::new(),
+        }
+    }
+}
+
+impl fmt::Display for XdpRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { interface, .. } = self;
+        write!(f, "receive: AF_XDP cannot be used on {interface}")?;
+        if let Some(queue) = self.queue {
+            write!(f, ", queue {queue}")?;
+        }
+        f.write_str(": ")?;
+        f.write_str(match (self.step, self.errno) {
+            (Step::Maps | Step::Load, libc::EPERM) => {
+                "maps and programs need CAP_BPF and CAP_NET_ADMIN (EPERM); give the service both \
+                 (AmbientCapabilities), or run as root"
+            }
+            (Step::Load, libc::EACCES) => {
+                "the verifier refuses the program (EACCES), as it does without CAP_PERFMON; give \
+                 the service CAP_PERFMON or set receive.xdp.perfmon = false"
+            }
+            (Step::Attach, libc::EBUSY | libc::EEXIST) => {
+                "another XDP program is attached to it (EBUSY); see which by 'bpftool net' or 'ip \
+                 link', and detach it"
+            }
+            (Step::Attach, libc::ERANGE) => {
+                "its MTU is too large for native XDP (ERANGE); lower it ('ip link set mtu 1500') \
+                 or set receive.xdp.attach = \"skb\""
+            }
+            (Step::Attach, libc::EOPNOTSUPP) => {
+                "its driver has no native XDP (EOPNOTSUPP); set receive.xdp.attach = \"skb\""
+            }
+            (Step::Attach, libc::EPERM) => {
+                "attaching needs CAP_NET_ADMIN (EPERM); give it to the service"
+            }
+            (Step::Socket, libc::EPERM) => {
+                "AF_XDP sockets need CAP_NET_RAW (EPERM); give it to the service"
+            }
+            (Step::Socket, libc::EAFNOSUPPORT) => {
+                "this kernel is built without XDP sockets (EAFNOSUPPORT, CONFIG_XDP_SOCKETS)"
+            }
+            (Step::Umem, libc::ENOBUFS | libc::ENOMEM) => {
+                "the memory for frames may not be locked (ENOBUFS); raise the limit ('ulimit -l', \
+                 LimitMEMLOCK), give CAP_IPC_LOCK or lower receive.xdp.frames"
+            }
+            (Step::Bind, libc::EINVAL) => {
+                "the interface has no such queue, or its MTU does not fit a frame (EINVAL); see \
+                 'ethtool -l' and 'ip link'"
+            }
+            (Step::Bind, libc::EBUSY) => {
+                "another AF_XDP socket has this queue (EBUSY); stop the program that holds it"
+            }
+            (Step::Bind, libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
+                "its driver has no zero-copy (EOPNOTSUPP); set receive.xdp.copy = \"auto\""
+            }
+            (Step::Bind, libc::ENETDOWN) => {
+                "the interface is down (ENETDOWN); 'ip link set up' brings it up"
+            }
+            (Step::Interface, libc::ENODEV) => {
+                "there is no such interface (ENODEV); see 'ip link' and change \
+                 receive.xdp.interfaces"
+            }
+            (step, 0) => return write!(f, "{step:?}: {}", self.detail),
+            (step, errno) => {
+                return write!(f, "{step:?}: {}", io::Error::from_raw_os_error(errno));
+            }
+        })?;
+        if !self.detail.is_empty() {
+            write!(f, "; {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for XdpRefused {}

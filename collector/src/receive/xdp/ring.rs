@@ -1,0 +1,1 @@
+//! The rings that a socket shares with the kernel.

@@ -1,0 +1,1 @@
+//! One AF_XDP socket, bound to one queue of an interface.

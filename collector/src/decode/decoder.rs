@@ -12,11 +12,13 @@ use crate::config::{self, Protocol};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
 use crate::receive::Datagram;
+use crate::receive::allow::Allowed;
 use crate::units::UnixNanos;
 
 /// A worker's decoder: all state between datagrams.
 #[derive(Debug)]
 pub struct Decoder {
+    allowed: Allowed,
     enabled: Enabled,
     limits: TemplateLimits,
     domains: Domains,
@@ -48,6 +50,7 @@ impl Decoder {
         shared: Arc<Shared>,
     ) -> Self {
         Self {
+            allowed: Allowed::default(),
             enabled: Enabled::new(&config.protocols, listeners),
             limits: TemplateLimits {
                 all: config.templates_max,
@@ -64,6 +67,12 @@ impl Decoder {
             extras: ExtrasBuffer::default(),
             status: StatusClock::default(),
         }
+    }
+
+    /// Takes datagrams of these senders only.
+    #[must_use]
+    pub fn allowing(self, allowed: Allowed) -> Self {
+        Self { allowed, ..self }
     }
 
     /// Decodes one datagram: counts all of it in `counts`, hands its flows to `sink`.
@@ -107,6 +116,9 @@ impl Decoder {
         counts: &mut WorkerCounts,
         sink: &mut S,
     ) -> Result<(), DropReason> {
+        if !self.allowed.contains(datagram.source) {
+            return Err(DropReason::ExporterNotAllowed);
+        }
         if datagram.cut {
             return Err(DropReason::DatagramCut);
         }

@@ -58,12 +58,18 @@ impl Cause {
 }
 
 /// In the order of the data path.
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind {
         cause: Cause::Kernel,
         what: "the kernel drops datagrams: a socket's buffer is full",
         remedy: "raise receive.socket_buffer and net.core.rmem_max, or receive.workers",
         is_error: true,
+    },
+    Kind {
+        cause: Cause::Drop(DropReason::ExporterNotAllowed),
+        what: "datagrams are dropped: their senders are in no prefix of receive.allow",
+        remedy: "add the exporter's prefix to receive.allow, or keep strangers from the port",
+        is_error: false,
     },
     Kind {
         cause: Cause::Drop(DropReason::DatagramCut),

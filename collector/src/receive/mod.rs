@@ -5,6 +5,7 @@
 //! Drops: `datagram_cut`; the kernel's own drops are read from the sockets.
 
 pub mod affinity;
+pub mod allow;
 pub mod sockets;
 pub mod udp;
 pub mod uring;
@@ -26,6 +27,8 @@ use crate::units::UnixNanos;
 use sockets::{BindError, Plan};
 use udp::UdpReceiver;
 use uring::{UringReceiver, UringRefused};
+use xdp::receiver::XdpReceiver;
+use xdp::socket::XskSocket;
 
 /// One UDP payload as it arrived, still in the receiver's buffer.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +75,8 @@ pub enum Receiver {
     IoUring(UringReceiver),
     /// recvmmsg.
     Recvmmsg(UdpReceiver),
+    /// AF_XDP, and recvmmsg for what the XDP program passes.
+    AfXdp(XdpReceiver),
 }
 
 impl Receiver {
@@ -81,6 +86,7 @@ impl Receiver {
         match self {
             Self::IoUring(_) => ReceiveMode::IoUring,
             Self::Recvmmsg(_) => ReceiveMode::Recvmmsg,
+            Self::AfXdp(_) => ReceiveMode::AfXdp,
         }
     }
 }
@@ -99,7 +105,7 @@ pub enum OpenError {
     Buffers(#[source] io::Error),
 }
 
-/// Decides between io_uring and recvmmsg by trying io_uring out on a loopback socket of its own:
+/// Decides for the kernel's sockets between io_uring and recvmmsg by trying io_uring out on a loopback socket of its own:
 /// [`ReceiveMode::IoUring`] or [`ReceiveMode::Recvmmsg`]. Call once for all workers.
 ///
 /// # Errors
@@ -108,8 +114,9 @@ pub fn choose(config: &config::Receive) -> Result<ReceiveMode, UringRefused> {
     choose_with(config.mode, uring::probe)
 }
 
-/// A worker's receiver on its own sockets of `plan`, by `mode`, which [`choose`] gave. It may be
-/// moved to another thread until it is first used; from then on it belongs to that thread.
+/// A worker's receiver on its own sockets of `plan`, by `mode`, which [`choose`] gave, and on
+/// `queues` of interfaces, which may be none. It may be moved to another thread until it is first
+/// used; from then on it belongs to that thread.
 ///
 /// # Errors
 /// When sockets, buffers or the ring cannot be had.
@@ -117,8 +124,15 @@ pub fn open(
     config: &config::Receive,
     plan: &mut Plan,
     mode: ReceiveMode,
+    queues: Vec<XskSocket>,
 ) -> Result<Receiver, OpenError> {
     let sockets = plan.sockets()?;
+    if !queues.is_empty() {
+        return UdpReceiver::new(sockets, config)
+            .and_then(|sockets| XdpReceiver::new(queues, sockets, config))
+            .map(Receiver::AfXdp)
+            .map_err(OpenError::Buffers);
+    }
     if mode == ReceiveMode::Recvmmsg {
         return UdpReceiver::new(sockets, config)
             .map(Receiver::Recvmmsg)

@@ -349,12 +349,7 @@ fn takes(listener: IpAddr, address: IpAddr) -> bool {
 fn devices(names: &[String]) -> Result<Vec<(String, BTreeSet<String>)>, XdpRefused> {
     let mut devices: Vec<(String, BTreeSet<String>)> = Vec::new();
     for name in names {
-        let below = match lookup(name)?.kind {
-            InterfaceKind::Vlan { parent } => vec![parent],
-            InterfaceKind::Bond { members } => members,
-            _ => vec![name.clone()],
-        };
-        for device in below {
+        for device in below(name)? {
             if device != *name {
                 info!(interface = name, device, "AF_XDP is for the device below");
             }
@@ -364,6 +359,21 @@ fn devices(names: &[String]) -> Result<Vec<(String, BTreeSet<String>)>, XdpRefus
                 None => devices.push((device, both.into())),
             }
         }
+    }
+    Ok(devices)
+}
+
+/// What frames of `name` really come in by: of a VLAN its parent, of a bond its members, and of
+/// these likewise.
+fn below(name: &str) -> Result<Vec<String>, XdpRefused> {
+    let inside = match lookup(name)?.kind {
+        InterfaceKind::Vlan { parent } => vec![parent],
+        InterfaceKind::Bond { members } => members,
+        _ => return Ok(vec![name.to_owned()]),
+    };
+    let mut devices = Vec::new();
+    for name in inside {
+        devices.extend(below(&name)?);
     }
     Ok(devices)
 }

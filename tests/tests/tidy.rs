@@ -30,7 +30,7 @@ const BESIDE: [&str; 5] = [
 const FILE_LINES_MAX: usize = 500;
 const LINE_MAX: usize = 100;
 /// Where `unsafe` is allowed, and why.
-const UNSAFE: [(&str, &str); 6] = [
+const UNSAFE: [(&str, &str); 8] = [
     (
         "collector/src/receive/",
         "system calls and buffers shared with the kernel",
@@ -40,6 +40,8 @@ const UNSAFE: [(&str, &str); 6] = [
         "set-up of the child process",
     ),
     ("collector/src/cli/engine.rs", "dlopen and calling C"),
+    ("collector/src/host/ethtool.rs", "ioctl"),
+    ("collector/src/host/memory_lock.rs", "mlock"),
     ("collector/tests/", "counting allocators"),
     ("collector-ebpf/", "programs that run in the kernel"),
     ("benches/", "counting allocators"),

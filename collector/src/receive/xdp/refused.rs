@@ -97,6 +97,7 @@ impl fmt::Display for XdpRefused {
                 "the memory for frames may not be locked (ENOBUFS); raise the limit ('ulimit -l', \
                  LimitMEMLOCK), give CAP_IPC_LOCK or lower receive.xdp.frames"
             }
+            (Step::Umem, 0) => return f.write_str(&self.detail),
             (Step::Bind, libc::EINVAL) => {
                 "the interface has no such queue, or its MTU does not fit a frame (EINVAL); see \
                  'ethtool -l' and 'ip link'"

@@ -24,7 +24,7 @@ use super::program::{Attached, Program};
 use super::socket::XskSocket;
 use super::{Step, XdpRefused};
 use crate::config;
-use crate::host::{Interface, InterfaceKind};
+use crate::host::{Interface, Kind};
 use crate::ledger::FrameCounts;
 
 /// How an interface is received from.
@@ -367,8 +367,8 @@ fn devices(names: &[String]) -> Result<Vec<(String, BTreeSet<String>)>, XdpRefus
 /// these likewise.
 fn below(name: &str) -> Result<Vec<String>, XdpRefused> {
     let inside = match lookup(name)?.kind {
-        InterfaceKind::Vlan { parent } => vec![parent],
-        InterfaceKind::Bond { members } => members,
+        Kind::Vlan { parent } => vec![parent],
+        Kind::Bond { members } => members,
         _ => return Ok(vec![name.to_owned()]),
     };
     let mut devices = Vec::new();

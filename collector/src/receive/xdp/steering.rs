@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use collector_ebpf::Verdict;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 use tracing::{error, info, warn};
 
@@ -388,8 +388,8 @@ fn bell() -> io::Result<OwnedFd> {
     const RTMGRP_IPV4_IFADDR: u32 = 0x10;
     const RTMGRP_IPV6_IFADDR: u32 = 0x100;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (family, protocol) = (AddressFamily::NETLINK, Some(netlink::ROUTE));
-    let bell = socket_with(family, SocketType::RAW, flags, protocol)?;
+    // No protocol is NETLINK_ROUTE.
+    let bell = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
     let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
     bind(&bell, &SocketAddrNetlink::new(0, groups))?;
     Ok(bell)

@@ -4,6 +4,8 @@
     reason = "network namespaces are entered, and frames sent, by system calls"
 )]
 
+mod counting;
+
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use collector_ebpf::Verdict;
+use counting::allocations;
 use etherparse::{PacketBuilder, VlanId};
 use flowsluice::config::{self, XdpAttach, XdpCopy};
 use flowsluice::receive::sockets::Plan;
@@ -436,6 +439,29 @@ fn frames_that_find_no_room_are_counted_as_the_kernels_drops() {
         assert!(drops > 0, "{attach:?}");
         assert_eq!(datagrams + drops, 900, "{attach:?}");
         assert!(redirected(&program) >= datagrams);
+        Ok(())
+    });
+}
+
+#[test]
+fn after_set_up_receiving_allocates_nothing() {
+    in_both_modes(|attach, sender| {
+        let (_program, mut receiver) = open(&config(attach), &[0, 1])?;
+        let mut broken = frame_v4(5000, PORT, b"datagram");
+        broken[40] ^= 1;
+        for port in 5000..5100 {
+            sender.send(&frame_v4(port, PORT, b"datagram"));
+            sender.send(&frame_v6(port, true, b"datagram"));
+            sender.send(&frame_v4(port, OTHER_PORT, b"datagram"));
+            sender.send(&broken);
+        }
+        let before = allocations();
+        let datagrams = take_all(&mut receiver);
+        let drops = receiver.kernel_drops();
+        let after = allocations();
+        assert_eq!((datagrams, drops), (300, 0), "{attach:?}");
+        assert_eq!(receiver.frames_malformed(), 100);
+        assert_eq!(after - before, 0, "{attach:?}");
         Ok(())
     });
 }

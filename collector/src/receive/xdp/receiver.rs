@@ -64,13 +64,6 @@ impl XdpReceiver {
         })
     }
 
-    /// How many of its queues are without a copy in the kernel.
-    #[must_use]
-    pub fn queues_zero_copy(&self) -> usize {
-        let queues = self.queues.iter();
-        queues.filter(|queue| queue.socket.is_zero_copy()).count()
-    }
-
     fn has_frames(&mut self) -> bool {
         (self.queues.iter_mut()).any(|queue| queue.socket.frames().arrived() > 0)
     }
@@ -220,14 +213,8 @@ impl Queue {
         if arrived == 0 {
             return Ok(0);
         }
-        // The frame after the one being worked on is on its way from memory meanwhile.
-        let mut ahead = frames.take()?;
-        for behind in (0..arrived).rev() {
-            let Some(frame) = ahead else { break };
-            ahead = if behind > 0 { frames.take()? } else { None };
-            if let Some(next) = &ahead {
-                frames.prefetch(next);
-            }
+        for _ in 0..arrived {
+            let Some(frame) = frames.take()? else { break };
             on_frame(verify::datagram(frames.bytes(&frame), verify_checksum));
             frames.give_back(frame);
         }

@@ -175,21 +175,6 @@ impl<M: SharedMemory> Frames<M> {
         }
     }
 
-    /// Starts to load the first bytes of `frame`, for the one that is read next.
-    #[inline]
-    pub fn prefetch(&self, frame: &Frame) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let start = self.memory.start().as_ptr();
-            let bytes = start.wrapping_add(frame.address as usize).cast();
-            // SAFETY: a hint about an address, which it does not access.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = frame;
-    }
-
     /// Gives `frame` back; the kernel has it after [`Frames::publish`].
     ///
     /// # Panics

@@ -28,7 +28,7 @@ pub fn section(wanted: &Wanted, interface: &Interface, carried: Option<&str>) ->
         attached(wanted, interface, bpf::program_name),
         xdp(wanted, &features),
         zero_copy(wanted, &features),
-        mtu(wanted, interface),
+        mtu(wanted, interface, &features),
         offloads(interface, &ask(&ethtool)),
     ]);
     checks.extend(queues::checks(wanted, interface, ethtool.ok().as_ref()));
@@ -251,12 +251,16 @@ fn not_told(subject: &'static str, error: &io::Error) -> Check {
     }
 }
 
-fn mtu(wanted: &Wanted, interface: &Interface) -> Check {
+fn mtu(wanted: &Wanted, interface: &Interface, features: &io::Result<XdpFeatures>) -> Check {
     let subject = "MTU";
     let mtu = interface.mtu;
-    let max = mtu_max(u32::try_from(rustix::param::page_size()).unwrap_or(u32::MAX));
-    let generic = wanted.config.receive.xdp.attach == XdpAttach::Skb;
-    if mtu <= max || generic && mtu <= FRAME_MTU_MAX {
+    let has_native = features.as_ref().is_ok_and(|features| features.native);
+    let max = match wanted.config.receive.xdp.attach {
+        XdpAttach::Skb => FRAME_MTU_MAX,
+        XdpAttach::Auto if !has_native => FRAME_MTU_MAX,
+        _ => mtu_max(u32::try_from(rustix::param::page_size()).unwrap_or(u32::MAX)),
+    };
+    if mtu <= max {
         return Check::ok(subject, format!("{mtu}; a frame fits one buffer"));
     }
     let found = format!("{mtu}: a frame of it does not fit one buffer, which takes {max} at most");
@@ -288,12 +292,12 @@ fn offloads(interface: &Interface, features: &io::Result<BTreeMap<String, Featur
     let names: Vec<_> = found.iter().map(|(name, _)| *name).collect();
     let is_fixed = found.iter().any(|(_, feature)| !feature.is_changeable);
     let fixed = if is_fixed {
-        " (fixed by the driver)"
+        "; this one does not let it be switched off"
     } else {
         ""
     };
     let text = format!(
-        "{} on{fixed}: the card joins packets, and drivers refuse native XDP with it",
+        "{} on: packets are joined, and some drivers refuse native XDP then{fixed}",
         names.join(" and ")
     );
     let check = Check::new(State::Advice, subject, text);
@@ -322,6 +326,13 @@ mod tests {
     fn run(command: &str) -> Vec<Mend> {
         vec![Mend::Run(command.into())]
     }
+
+    const NONE: XdpFeatures = XdpFeatures {
+        native: false,
+        redirect: false,
+        zero_copy: false,
+        fragments: false,
+    };
 
     #[test]
     fn a_link_that_is_down_is_set_up() {
@@ -362,12 +373,7 @@ mod tests {
 
     #[test]
     fn what_the_driver_lacks_is_a_problem_where_the_configuration_insists() {
-        let none = Ok(XdpFeatures {
-            native: false,
-            redirect: false,
-            zero_copy: false,
-            fragments: false,
-        });
+        let none = Ok(NONE);
         let mut insisting = wanted(true, &[1]);
         assert_eq!(xdp(&insisting, &none).state, State::Advice);
         assert_eq!(zero_copy(&insisting, &none).state, State::Ok);
@@ -390,8 +396,10 @@ mod tests {
         };
         assert_eq!(mtu_max(4096), 3506);
         assert_eq!(mtu_max(65_536), 3818);
-        assert_eq!(mtu(&wanted(true, &[1]), &card()).state, State::Ok);
-        assert_eq!(mtu(&wanted(true, &[1]), &jumbo).state, State::Problem);
+        let check = |interface: &Interface| mtu(&wanted(true, &[1]), interface, &Ok(NONE));
+        assert_eq!(check(&card()).state, State::Ok);
+        assert_eq!(check(&jumbo).state, State::Problem);
+        assert_eq!(check(&jumbo).mend, run("ip link set dev eth0 mtu 3818"));
     }
 
     #[test]

@@ -173,6 +173,10 @@ fn jit(value: &io::Result<String>) -> Check {
             subject,
             "run as root, who alone reads net.core.bpf_jit_enable",
         ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Check::unknown(
+            subject,
+            "run in the host's network namespace, which alone has net.core.bpf_jit_enable",
+        ),
         Err(error) => Check::unknown(subject, format!("net.core.bpf_jit_enable: {error}")),
     }
 }
@@ -473,6 +477,8 @@ mod tests {
         let check = jit(&Err(denied));
         assert_eq!(check.state, State::Unknown);
         assert!(check.found.contains("run as root"), "{}", check.found);
+        let elsewhere = jit(&Err(io::Error::from(io::ErrorKind::NotFound)));
+        assert!(elsewhere.found.contains("namespace"), "{}", elsewhere.found);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use flowsluice::config::{XdpAttach, XdpCopy};
-use flowsluice::host::bpf;
+use flowsluice::host::bpf::{self, Loaded};
 use flowsluice::host::ethtool::{Ethtool, Feature};
 use flowsluice::host::interface::{AttachedXdp, XdpMode};
 use flowsluice::host::netdev::{self, XdpFeatures};
@@ -25,7 +25,7 @@ pub fn section(wanted: &Wanted, interface: &Interface, carried: Option<&str>) ->
     let mut checks = vec![link(wanted, interface)];
     checks.extend(kind(wanted, interface));
     checks.extend([
-        attached(wanted, interface, bpf::program_name),
+        attached(wanted, interface, bpf::loaded),
         xdp(wanted, &features),
         zero_copy(wanted, &features),
         mtu(wanted, interface, &features),
@@ -160,11 +160,7 @@ fn kind(wanted: &Wanted, interface: &Interface) -> Option<Check> {
     }
 }
 
-fn attached(
-    wanted: &Wanted,
-    interface: &Interface,
-    name_of: impl Fn(u32) -> Option<String>,
-) -> Check {
+fn attached(wanted: &Wanted, interface: &Interface, loaded: impl Fn(u32) -> Loaded) -> Check {
     let subject = "XDP program";
     let Some(AttachedXdp { mode, program }) = interface.xdp else {
         return Check::ok(subject, "none is attached");
@@ -175,7 +171,7 @@ fn attached(
         XdpMode::Hardware => ("on the card", "xdpoffload"),
         XdpMode::Several => ("in several places", "xdp"),
     };
-    let name = program.and_then(name_of);
+    let Loaded { name, link } = program.map(loaded).unwrap_or_default();
     let what = match (&name, program) {
         (Some(name), _) => format!("'{name}'"),
         (None, Some(id)) => format!("number {id}"),
@@ -188,8 +184,12 @@ fn attached(
         );
     }
     let found = format!("{what} is attached, {mode}; ours is refused beside it");
-    Check::new(wanted.lacking(), subject, found)
-        .run(format!("ip link set dev {} {flag} off", interface.name))
+    let check = Check::new(wanted.lacking(), subject, found);
+    match link {
+        // The kernel refuses to take away by netlink what a link holds.
+        Some(link) => check.run(format!("bpftool link detach id {link}")),
+        None => check.run(format!("ip link set dev {} {flag} off", interface.name)),
+    }
 }
 
 fn xdp(wanted: &Wanted, features: &io::Result<XdpFeatures>) -> Check {
@@ -360,15 +360,19 @@ mod tests {
             }),
             ..card()
         };
-        let check =
-            |name: Option<&str>| attached(&wanted(true, &[1]), &with, |_| name.map(str::to_owned));
-        assert_eq!(check(Some("steer")).state, State::Ok);
-        assert_eq!(check(Some("xdp_pass")).state, State::Problem);
-        assert_eq!(check(None).mend, run("ip link set dev eth0 xdpgeneric off"));
-        assert_eq!(
-            attached(&wanted(true, &[1]), &card(), |_| None).state,
-            State::Ok
-        );
+        let check = |name: Option<&str>, link| {
+            let name = name.map(str::to_owned);
+            let loaded = Loaded { name, link };
+            attached(&wanted(true, &[1]), &with, |_| loaded.clone())
+        };
+        assert_eq!(check(Some("steer"), Some(7)).state, State::Ok);
+        assert_eq!(check(Some("xdp_pass"), None).state, State::Problem);
+        let held = check(Some("xdp_pass"), Some(7));
+        assert_eq!(held.mend, run("bpftool link detach id 7"));
+        let without_link = run("ip link set dev eth0 xdpgeneric off");
+        assert_eq!(check(None, None).mend, without_link);
+        let none = attached(&wanted(true, &[1]), &card(), |_| Loaded::default());
+        assert_eq!(none.state, State::Ok);
     }
 
     #[test]
@@ -416,10 +420,11 @@ mod tests {
         let check = offloads(&card(), &Ok(features));
         assert_eq!(check.state, State::Advice);
         assert_eq!(check.mend, run("ethtool -K eth0 rx-lro off"));
+        let found = check.found;
+        assert!(found.starts_with("rx-lro and rx-gro-hw on: "), "{found}");
         assert!(
-            check.found.starts_with("rx-lro and rx-gro-hw on (fixed"),
-            "{}",
-            check.found
+            found.ends_with("does not let it be switched off"),
+            "{found}"
         );
         assert_eq!(offloads(&card(), &Ok(BTreeMap::new())).state, State::Ok);
     }

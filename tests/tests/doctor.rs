@@ -119,6 +119,11 @@ impl Examined {
     }
 }
 
+/// A kernel built without a kind of interface is nothing that CI could mend, so it does not fail.
+fn without(error: &anyhow::Error) {
+    eprintln!("skipped: this kernel does not have such interfaces: {error:#}");
+}
+
 #[test]
 fn a_vlan_is_examined_at_its_parent() -> Result<()> {
     let Some(namespace) = Namespace::new()? else {
@@ -126,7 +131,7 @@ fn a_vlan_is_examined_at_its_parent() -> Result<()> {
     };
     namespace.ip("link add v0 numrxqueues 2 numtxqueues 2 type veth peer name v1")?;
     if let Err(error) = namespace.ip("link add link v0 name v0.7 type vlan id 7") {
-        place::skip(&format!("{error:#}"));
+        without(&error);
         return Ok(());
     }
     for name in ["v0", "v1", "v0.7"] {
@@ -161,7 +166,7 @@ fn a_bond_is_examined_at_its_members() -> Result<()> {
         return Ok(());
     };
     if let Err(error) = namespace.ip("link add b0 type bond") {
-        place::skip(&format!("this kernel has no bonds: {error:#}"));
+        without(&error);
         return Ok(());
     }
     for pair in ["0", "1"] {

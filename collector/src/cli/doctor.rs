@@ -6,7 +6,7 @@ mod queues;
 mod report;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -21,7 +21,7 @@ use report::{Report, Section, State};
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 when everything is ok or advice, 1 when something that is \
-                        configured does not work, 2 when that cannot be found out."
+                        configured or named does not work, 2 when that cannot be found out."
 )]
 pub struct Args {
     /// Interfaces to look at instead of those of receive.xdp.interfaces.
@@ -66,7 +66,7 @@ pub fn main(args: Args) -> ExitCode {
         config,
         json,
     } = args;
-    let printed = examine(interfaces, config).and_then(|report| {
+    let printed = examine(interfaces, config.as_deref()).and_then(|report| {
         let text = if json { report.json()? } else { report.text() };
         match io::stdout().write_all(text.as_bytes()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -83,8 +83,8 @@ pub fn main(args: Args) -> ExitCode {
     }
 }
 
-fn examine(named: Vec<String>, file: Option<PathBuf>) -> anyhow::Result<Report> {
-    let (mut config, file) = config::load_or_default(file.as_deref())?;
+fn examine(named: Vec<String>, file: Option<&Path>) -> anyhow::Result<Report> {
+    let (mut config, file) = config::load_or_default(file)?;
     if !named.is_empty() {
         config.receive.xdp.interfaces = named;
     }
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_configuration_that_cannot_be_read_ends_the_examination() {
-        let file = Some("/nonexistent/flowsluice.toml".into());
-        assert!(examine(Vec::new(), file).is_err());
+        let file = Path::new("/nonexistent/flowsluice.toml");
+        assert!(examine(Vec::new(), Some(file)).is_err());
     }
 }

@@ -100,8 +100,8 @@ impl Line {
     }
 }
 
-/// A line is `NUMBER: COUNT... CHIP HARDWARE-NUMBER[-TRIGGER] [TRIGGER] NAME`, with a count for each
-/// processor of the first line.
+/// A line is `NUMBER: COUNT... CHIP HARDWARE-NUMBER[-TRIGGER] [TRIGGER] NAME`, with a count for
+/// each processor of the first line.
 fn parse(text: &str) -> Vec<Line> {
     let mut lines = text.lines();
     let cpus = lines.next().unwrap_or_default().split_whitespace().count();

@@ -23,9 +23,9 @@ pub fn section(wanted: &Wanted, all: &[Interface], workers: &Workers) -> Section
     let mut checks = vec![
         interfaces(wanted, all),
         kernel_version(wanted, &release),
-        io_uring(&wanted.config),
+        io_uring(&wanted.config, all),
         xdp_sockets(wanted, kernel::xdp_socket()),
-        jit(setting("net.core.bpf_jit_enable")),
+        jit(&setting("net.core.bpf_jit_enable")),
         capabilities_check(wanted, capabilities.as_deref()),
         locked_memory(wanted, capabilities.as_deref(), limits::locked_memory_max()),
     ];
@@ -120,7 +120,7 @@ fn kernel_version(wanted: &Wanted, release: &str) -> Check {
     Check::new(state, subject, found)
 }
 
-fn io_uring(config: &Config) -> Check {
+fn io_uring(config: &Config, all: &[Interface]) -> Check {
     let subject = "io_uring";
     let mut receive = config.receive.clone();
     let configured = receive.mode;
@@ -129,13 +129,21 @@ fn io_uring(config: &Config) -> Check {
     }
     // So that a refusal is told instead of fallen back from.
     receive.mode = ReceiveMode::IoUring;
-    match receive::choose(&receive) {
-        Ok(_) => Check::ok(subject, "a ring for multishot recvmsg could be made"),
-        Err(refused) if configured == ReceiveMode::IoUring => {
-            Check::new(State::Problem, subject, refused.to_string())
-                .set("mode = \"auto\" in [receive]")
+    let refused = match receive::choose(&receive) {
+        Ok(_) => return Check::ok(subject, "a ring for multishot recvmsg could be made"),
+        Err(refused) => refused.to_string(),
+    };
+    let check = match configured {
+        ReceiveMode::IoUring => {
+            Check::new(State::Problem, subject, refused).set("mode = \"auto\" in [receive]")
         }
-        Err(refused) => Check::new(State::Advice, subject, refused.to_string()),
+        _ => Check::new(State::Advice, subject, refused),
+    };
+    // It is tried out on the loopback.
+    let loopback = all.iter().find(|one| one.kind == Kind::Loopback);
+    match loopback.filter(|lo| !lo.is_up) {
+        Some(lo) => check.run(format!("ip link set dev {} up", lo.name)),
+        None => check,
     }
 }
 
@@ -155,7 +163,7 @@ fn xdp_sockets(wanted: &Wanted, made: io::Result<()>) -> Check {
     }
 }
 
-fn jit(value: io::Result<String>) -> Check {
+fn jit(value: &io::Result<String>) -> Check {
     let subject = "BPF JIT";
     match value.as_deref() {
         Ok("0") => Check::new(State::Advice, subject, "off: XDP programs are interpreted")
@@ -164,6 +172,10 @@ fn jit(value: io::Result<String>) -> Check {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Check::unknown(
             subject,
             "run as root, who alone reads net.core.bpf_jit_enable",
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Check::unknown(
+            subject,
+            "run in the host's network namespace, which alone has net.core.bpf_jit_enable",
         ),
         Err(error) => Check::unknown(subject, format!("net.core.bpf_jit_enable: {error}")),
     }
@@ -456,15 +468,17 @@ mod tests {
 
     #[test]
     fn the_jit_is_switched_on_or_unknown() {
-        assert_eq!(jit(Ok("1".into())).state, State::Ok);
+        assert_eq!(jit(&Ok("1".into())).state, State::Ok);
         assert_eq!(
-            jit(Ok("0".into())).mend,
+            jit(&Ok("0".into())).mend,
             run("sysctl -w net.core.bpf_jit_enable=1")
         );
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-        let check = jit(Err(denied));
+        let check = jit(&Err(denied));
         assert_eq!(check.state, State::Unknown);
         assert!(check.found.contains("run as root"), "{}", check.found);
+        let elsewhere = jit(&Err(io::Error::from(io::ErrorKind::NotFound)));
+        assert!(elsewhere.found.contains("namespace"), "{}", elsewhere.found);
     }
 
     #[test]

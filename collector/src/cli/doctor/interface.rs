@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use flowsluice::config::{XdpAttach, XdpCopy};
-use flowsluice::host::bpf;
+use flowsluice::host::bpf::{self, Loaded};
 use flowsluice::host::ethtool::{Ethtool, Feature};
 use flowsluice::host::interface::{AttachedXdp, XdpMode};
 use flowsluice::host::netdev::{self, XdpFeatures};
@@ -25,10 +25,10 @@ pub fn section(wanted: &Wanted, interface: &Interface, carried: Option<&str>) ->
     let mut checks = vec![link(wanted, interface)];
     checks.extend(kind(wanted, interface));
     checks.extend([
-        attached(wanted, interface, bpf::program_name),
+        attached(wanted, interface, bpf::loaded),
         xdp(wanted, &features),
         zero_copy(wanted, &features),
-        mtu(wanted, interface),
+        mtu(wanted, interface, &features),
         offloads(interface, &ask(&ethtool)),
     ]);
     checks.extend(queues::checks(wanted, interface, ethtool.ok().as_ref()));
@@ -160,11 +160,7 @@ fn kind(wanted: &Wanted, interface: &Interface) -> Option<Check> {
     }
 }
 
-fn attached(
-    wanted: &Wanted,
-    interface: &Interface,
-    name_of: impl Fn(u32) -> Option<String>,
-) -> Check {
+fn attached(wanted: &Wanted, interface: &Interface, loaded: impl Fn(u32) -> Loaded) -> Check {
     let subject = "XDP program";
     let Some(AttachedXdp { mode, program }) = interface.xdp else {
         return Check::ok(subject, "none is attached");
@@ -175,7 +171,7 @@ fn attached(
         XdpMode::Hardware => ("on the card", "xdpoffload"),
         XdpMode::Several => ("in several places", "xdp"),
     };
-    let name = program.and_then(name_of);
+    let Loaded { name, link } = program.map(loaded).unwrap_or_default();
     let what = match (&name, program) {
         (Some(name), _) => format!("'{name}'"),
         (None, Some(id)) => format!("number {id}"),
@@ -188,8 +184,12 @@ fn attached(
         );
     }
     let found = format!("{what} is attached, {mode}; ours is refused beside it");
-    Check::new(wanted.lacking(), subject, found)
-        .run(format!("ip link set dev {} {flag} off", interface.name))
+    let check = Check::new(wanted.lacking(), subject, found);
+    match link {
+        // The kernel refuses to take away by netlink what a link holds.
+        Some(link) => check.run(format!("bpftool link detach id {link}")),
+        None => check.run(format!("ip link set dev {} {flag} off", interface.name)),
+    }
 }
 
 fn xdp(wanted: &Wanted, features: &io::Result<XdpFeatures>) -> Check {
@@ -251,12 +251,16 @@ fn not_told(subject: &'static str, error: &io::Error) -> Check {
     }
 }
 
-fn mtu(wanted: &Wanted, interface: &Interface) -> Check {
+fn mtu(wanted: &Wanted, interface: &Interface, features: &io::Result<XdpFeatures>) -> Check {
     let subject = "MTU";
     let mtu = interface.mtu;
-    let max = mtu_max(u32::try_from(rustix::param::page_size()).unwrap_or(u32::MAX));
-    let generic = wanted.config.receive.xdp.attach == XdpAttach::Skb;
-    if mtu <= max || generic && mtu <= FRAME_MTU_MAX {
+    let has_native = features.as_ref().is_ok_and(|features| features.native);
+    let max = match wanted.config.receive.xdp.attach {
+        XdpAttach::Skb => FRAME_MTU_MAX,
+        XdpAttach::Auto if !has_native => FRAME_MTU_MAX,
+        _ => mtu_max(u32::try_from(rustix::param::page_size()).unwrap_or(u32::MAX)),
+    };
+    if mtu <= max {
         return Check::ok(subject, format!("{mtu}; a frame fits one buffer"));
     }
     let found = format!("{mtu}: a frame of it does not fit one buffer, which takes {max} at most");
@@ -288,12 +292,12 @@ fn offloads(interface: &Interface, features: &io::Result<BTreeMap<String, Featur
     let names: Vec<_> = found.iter().map(|(name, _)| *name).collect();
     let is_fixed = found.iter().any(|(_, feature)| !feature.is_changeable);
     let fixed = if is_fixed {
-        " (fixed by the driver)"
+        "; this one does not let it be switched off"
     } else {
         ""
     };
     let text = format!(
-        "{} on{fixed}: the card joins packets, and drivers refuse native XDP with it",
+        "{} on: packets are joined, and some drivers refuse native XDP then{fixed}",
         names.join(" and ")
     );
     let check = Check::new(State::Advice, subject, text);
@@ -323,6 +327,13 @@ mod tests {
         vec![Mend::Run(command.into())]
     }
 
+    const NONE: XdpFeatures = XdpFeatures {
+        native: false,
+        redirect: false,
+        zero_copy: false,
+        fragments: false,
+    };
+
     #[test]
     fn a_link_that_is_down_is_set_up() {
         let down = Interface {
@@ -349,25 +360,24 @@ mod tests {
             }),
             ..card()
         };
-        let check =
-            |name: Option<&str>| attached(&wanted(true, &[1]), &with, |_| name.map(str::to_owned));
-        assert_eq!(check(Some("steer")).state, State::Ok);
-        assert_eq!(check(Some("xdp_pass")).state, State::Problem);
-        assert_eq!(check(None).mend, run("ip link set dev eth0 xdpgeneric off"));
-        assert_eq!(
-            attached(&wanted(true, &[1]), &card(), |_| None).state,
-            State::Ok
-        );
+        let check = |name: Option<&str>, link| {
+            let name = name.map(str::to_owned);
+            let loaded = Loaded { name, link };
+            attached(&wanted(true, &[1]), &with, |_| loaded.clone())
+        };
+        assert_eq!(check(Some("steer"), Some(7)).state, State::Ok);
+        assert_eq!(check(Some("xdp_pass"), None).state, State::Problem);
+        let held = check(Some("xdp_pass"), Some(7));
+        assert_eq!(held.mend, run("bpftool link detach id 7"));
+        let without_link = run("ip link set dev eth0 xdpgeneric off");
+        assert_eq!(check(None, None).mend, without_link);
+        let none = attached(&wanted(true, &[1]), &card(), |_| Loaded::default());
+        assert_eq!(none.state, State::Ok);
     }
 
     #[test]
     fn what_the_driver_lacks_is_a_problem_where_the_configuration_insists() {
-        let none = Ok(XdpFeatures {
-            native: false,
-            redirect: false,
-            zero_copy: false,
-            fragments: false,
-        });
+        let none = Ok(NONE);
         let mut insisting = wanted(true, &[1]);
         assert_eq!(xdp(&insisting, &none).state, State::Advice);
         assert_eq!(zero_copy(&insisting, &none).state, State::Ok);
@@ -390,8 +400,10 @@ mod tests {
         };
         assert_eq!(mtu_max(4096), 3506);
         assert_eq!(mtu_max(65_536), 3818);
-        assert_eq!(mtu(&wanted(true, &[1]), &card()).state, State::Ok);
-        assert_eq!(mtu(&wanted(true, &[1]), &jumbo).state, State::Problem);
+        let check = |interface: &Interface| mtu(&wanted(true, &[1]), interface, &Ok(NONE));
+        assert_eq!(check(&card()).state, State::Ok);
+        assert_eq!(check(&jumbo).state, State::Problem);
+        assert_eq!(check(&jumbo).mend, run("ip link set dev eth0 mtu 3818"));
     }
 
     #[test]
@@ -408,10 +420,11 @@ mod tests {
         let check = offloads(&card(), &Ok(features));
         assert_eq!(check.state, State::Advice);
         assert_eq!(check.mend, run("ethtool -K eth0 rx-lro off"));
+        let found = check.found;
+        assert!(found.starts_with("rx-lro and rx-gro-hw on: "), "{found}");
         assert!(
-            check.found.starts_with("rx-lro and rx-gro-hw on (fixed"),
-            "{}",
-            check.found
+            found.ends_with("does not let it be switched off"),
+            "{found}"
         );
         assert_eq!(offloads(&card(), &Ok(BTreeMap::new())).state, State::Ok);
     }

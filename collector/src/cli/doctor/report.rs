@@ -138,14 +138,14 @@ impl Report {
                 let state = check.state.name();
                 line(
                     &mut text,
-                    &format!("{state:<9}{:<14}{}", check.subject, check.found),
+                    &format!("{state:<9}{:<15}{}", check.subject, check.found),
                 );
                 for mend in &check.mend {
                     let (verb, what) = match mend {
                         Mend::Run(command) => ("run", command),
                         Mend::Set(line) => ("set", line),
                     };
-                    line(&mut text, &format!("{:<23}{verb}  {what}", ""));
+                    line(&mut text, &format!("{:<24}{verb}  {what}", ""));
                 }
             }
         }
@@ -203,14 +203,14 @@ mod tests {
     fn people_read_aligned_lines_with_the_commands_below() {
         let expected = "\
 # --- host: Linux 6.1
-ok       kernel        6.1
+ok       kernel         6.1
 
 # --- eth0: 1 RX queue
-ok       link          up
-advice   queues        1 for 2 workers: one is idle
-                       run  ethtool -L eth0 combined 2
-                       set  workers = 1 in [receive]
-unknown  zero-copy     the kernel tells since 6.3
+ok       link           up
+advice   queues         1 for 2 workers: one is idle
+                        run  ethtool -L eth0 combined 2
+                        set  workers = 1 in [receive]
+unknown  zero-copy      the kernel tells since 6.3
 
 built-in defaults: 2 ok, 1 advice, 0 problem, 1 unknown
 ";

@@ -39,7 +39,6 @@ const PACKAGES: [Program; 4] = [
 const RUSTC: &str = "/usr/bin/rustc";
 const RUSTC_VERSION: &str = "rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)";
 const LLVM: &str = "/usr/lib/llvm-22";
-const STRIP: &str = "/usr/lib/llvm-22/bin/llvm-objcopy";
 const LINKER: &str = "bpf-linker";
 const LINKER_VERSION: &str = "0.13.0";
 const TARGET: &str = "bpfel-unknown-none";
@@ -122,11 +121,7 @@ fn by_debian() -> Result<PathBuf> {
     // aya-ebpf uses inline assembly of BPF, which is unstable; it alone may.
     cargo.env("RUSTC_BOOTSTRAP", "aya_ebpf");
     shell::run(&mut cargo)?;
-    // What debuggers read is ten times the program; what the kernel reads (BTF) stays.
-    let built = built();
-    let mut strip = Command::new(STRIP);
-    shell::run(strip.arg("--strip-debug").arg(&built))?;
-    Ok(built)
+    Ok(built())
 }
 
 /// rustup's: `core` is built from its source.
@@ -189,12 +184,12 @@ fn built() -> PathBuf {
     folder.join("release").join(BINARY)
 }
 
-/// The same object from every machine: paths are those of no machine.
+/// The same object from every machine: paths are those of no machine. Without debugging
+/// information, which is ten times the program, it changes only when instructions do.
 fn flags(linker: &Path) -> Result<OsString> {
     let mut flags = vec![
         OsString::from(r#"--cfg=bpf_target_arch="x86_64""#),
-        "-Cdebuginfo=2".into(),
-        "-Clink-arg=--btf".into(),
+        "-Cdebuginfo=0".into(),
     ];
     let mut add = |flag: &str, path: &Path, to: &str| {
         let mut word = OsString::from(flag);

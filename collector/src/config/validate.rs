@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::{
-    Batch, Config, Decode, Embedded, Problem, Protocol, Receive, ReceiveMode, Store, StoreKind, StoreTarget,
-    display,
+    Batch, Config, Decode, Embedded, Problem, Protocol, Receive, ReceiveMode, Store, StoreKind,
+    StoreTarget, display,
 };
 
 /// Most workers; more than this on one host share processors and gain nothing.
@@ -116,16 +116,22 @@ impl Problems {
         if receive.mode == ReceiveMode::AfXdp && interfaces.is_empty() {
             let text = "no interface to receive from by AF_XDP; name those that exporters reach, \
                         or set receive.mode = \"auto\"";
-            self.0
-                .push(Problem::new(key, text).with("receive.mode"));
+            self.0.push(Problem::new(key, text).with("receive.mode"));
         }
         for (index, name) in interfaces.iter().enumerate() {
             if interfaces[..index].contains(name) {
-                self.add(key, format!("\"{name}\" is listed twice; remove one of the two"));
+                self.add(
+                    key,
+                    format!("\"{name}\" is listed twice; remove one of the two"),
+                );
             }
         }
         let destinations = xdp.destinations.len();
-        self.count("receive.xdp.destinations", destinations, 0..=DESTINATIONS_MAX);
+        self.count(
+            "receive.xdp.destinations",
+            destinations,
+            0..=DESTINATIONS_MAX,
+        );
         if !(FRAMES_MIN..=FRAMES_MAX).contains(&xdp.frames) || !xdp.frames.is_power_of_two() {
             let text = format!(
                 "found {}; allowed: a power of two, {FRAMES_MIN} to {FRAMES_MAX}",
@@ -134,7 +140,11 @@ impl Problems {
             self.add("receive.xdp.frames", text);
         }
         let busy_poll_us = xdp.busy_poll_us as usize;
-        self.count("receive.xdp.busy_poll_us", busy_poll_us, 0..=BUSY_POLL_US_MAX);
+        self.count(
+            "receive.xdp.busy_poll_us",
+            busy_poll_us,
+            0..=BUSY_POLL_US_MAX,
+        );
     }
 
     fn cpus(&mut self, receive: &Receive) {

@@ -25,7 +25,9 @@ impl Allowed {
         let mut ranges: Vec<(u128, u128)> = Vec::with_capacity(all.len());
         for (first, last) in all {
             match ranges.last_mut() {
-                Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+                Some(before) if first <= before.1.saturating_add(1) => {
+                    before.1 = before.1.max(last)
+                }
                 _ => ranges.push((first, last)),
             }
         }

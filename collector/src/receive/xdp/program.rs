@@ -121,7 +121,7 @@ impl Program {
     pub fn set_ports(&mut self, ports: &[u16]) -> Result<(), XdpRefused> {
         let mut map: HashMap<_, u16, u8> = typed(&mut self.ebpf, maps::PORTS);
         let wanted = ports.iter().copied().collect();
-        replace(&mut self.ports, wanted, |change| match change {
+        replace(&mut self.ports, &wanted, |change| match change {
             Change::In(port) => map.insert(port, PRESENT, 0),
             Change::Out(port) => map.remove(&port),
         })
@@ -136,7 +136,7 @@ impl Program {
         let mut map: HashMap<_, [u8; 16], u8> = typed(&mut self.ebpf, maps::DESTINATIONS);
         let addresses = addresses.iter().copied();
         let wanted = addresses.map(|address| Address::from(address).0).collect();
-        replace(&mut self.destinations, wanted, |change| match change {
+        replace(&mut self.destinations, &wanted, |change| match change {
             Change::In(address) => map.insert(address, PRESENT, 0),
             Change::Out(address) => map.remove(&address),
         })
@@ -155,7 +155,7 @@ impl Program {
             self.activate_allow_list(false)?;
         }
         let mut map: LpmTrie<_, [u8; 16], u8> = typed(&mut self.ebpf, maps::ALLOWED);
-        replace(&mut self.allowed, wanted, |change| match change {
+        replace(&mut self.allowed, &wanted, |change| match change {
             Change::In(prefix) => map.insert(&prefix.key(), PRESENT, 0),
             Change::Out(prefix) => map.remove(&prefix.key()),
         })
@@ -288,14 +288,14 @@ enum Change<K> {
 /// in both never misses.
 fn replace<K: Ord + Copy>(
     current: &mut BTreeSet<K>,
-    wanted: BTreeSet<K>,
+    wanted: &BTreeSet<K>,
     mut apply: impl FnMut(Change<K>) -> Result<(), MapError>,
 ) -> Result<(), MapError> {
     for key in wanted.difference(&current.clone()) {
         apply(Change::In(*key))?;
         current.insert(*key);
     }
-    for key in current.clone().difference(&wanted) {
+    for key in current.clone().difference(wanted) {
         apply(Change::Out(*key))?;
         current.remove(key);
     }

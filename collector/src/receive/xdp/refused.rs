@@ -64,72 +64,16 @@ impl fmt::Display for XdpRefused {
             write!(f, ", queue {queue}")?;
         }
         f.write_str(": ")?;
-        let sentence = match (self.step, self.errno) {
-            (Step::Maps | Step::Load, libc::EPERM) => {
-                "maps and programs need CAP_BPF and CAP_NET_ADMIN (EPERM); give the service both \
-                 (AmbientCapabilities), or run as root"
-            }
-            (Step::Maps, libc::E2BIG | libc::ENOSPC) => {
-                "a map of the program has no room for so many entries; set fewer listeners, \
-                 receive.xdp.destinations or receive.allow"
-            }
-            (Step::Load, libc::EACCES) => {
-                "the verifier refuses the program (EACCES), as it does without CAP_PERFMON; give \
-                 the service CAP_PERFMON or set receive.xdp.perfmon = false"
-            }
-            (Step::Attach, libc::EBUSY | libc::EEXIST) => {
-                "another XDP program is attached to it (EBUSY); see which by 'bpftool net' or 'ip \
-                 link', and detach it"
-            }
-            (Step::Attach, libc::ERANGE) => {
-                "its MTU is too large for native XDP (ERANGE); lower it ('ip link set mtu 1500') \
-                 or set receive.xdp.attach = \"skb\""
-            }
-            (Step::Attach, libc::EOPNOTSUPP) => {
-                "its driver has no native XDP (EOPNOTSUPP); set receive.xdp.attach = \"skb\""
-            }
-            (Step::Attach, libc::EINVAL) => {
-                "its driver refuses native XDP as it is set up, or the kernel is older than 5.9 \
-                 (EINVAL); see 'dmesg', or set receive.xdp.attach = \"skb\""
-            }
-            (Step::Attach, libc::EPERM) => {
-                "attaching needs CAP_NET_ADMIN (EPERM); give it to the service"
-            }
-            (Step::Socket, libc::EPERM) => {
-                "AF_XDP sockets need CAP_NET_RAW (EPERM); give it to the service"
-            }
-            (Step::Socket, libc::EAFNOSUPPORT) => {
-                "this kernel is built without XDP sockets (EAFNOSUPPORT, CONFIG_XDP_SOCKETS)"
-            }
-            (Step::Umem, libc::ENOBUFS | libc::ENOMEM) => {
-                "the memory for frames may not be locked (ENOBUFS); raise the limit ('ulimit -l', \
-                 LimitMEMLOCK), give CAP_IPC_LOCK or lower receive.xdp.frames"
-            }
-            (Step::Umem, 0) => return f.write_str(&self.detail),
-            (Step::Bind, libc::EINVAL) => {
-                "the interface has no such queue, or its MTU does not fit a frame (EINVAL); see \
-                 'ethtool -l' and 'ip link'"
-            }
-            (Step::Bind, libc::EBUSY) => {
-                "another AF_XDP socket has this queue (EBUSY); stop the program that holds it"
-            }
-            (Step::Bind, libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
-                "its driver has no zero-copy (EOPNOTSUPP); set receive.xdp.copy = \"auto\""
-            }
-            (Step::Bind, libc::ENETDOWN) => {
-                "the interface is down (ENETDOWN); 'ip link set up' brings it up"
-            }
-            (Step::Interface, libc::ENODEV) => {
-                "there is no such interface (ENODEV); see 'ip link' and change \
-                 receive.xdp.interfaces"
-            }
-            (step, 0) => return write!(f, "{step:?}: {}", self.detail),
-            (step, errno) => {
+        let sentence =
+            of_program(self.step, self.errno).or_else(|| of_socket(self.step, self.errno));
+        match (sentence, self.step, self.errno) {
+            (Some(sentence), ..) => f.write_str(sentence)?,
+            (None, Step::Umem, 0) => return f.write_str(&self.detail),
+            (None, step, 0) => return write!(f, "{step:?}: {}", self.detail),
+            (None, step, errno) => {
                 write!(f, "{step:?}: {}", io::Error::from_raw_os_error(errno))?;
-                ""
             }
-        };
-        f.write_str(sentence)?;
+        }
         if !self.detail.is_empty() {
             write!(f, "; {}", self.detail)?;
         }
@@ -138,3 +82,72 @@ impl fmt::Display for XdpRefused {
 }
 
 impl std::error::Error for XdpRefused {}
+
+fn of_program(step: Step, errno: i32) -> Option<&'static str> {
+    Some(match (step, errno) {
+        (Step::Maps | Step::Load, libc::EPERM) => {
+            "maps and programs need CAP_BPF and CAP_NET_ADMIN (EPERM); give the service both \
+             (AmbientCapabilities), or run as root"
+        }
+        (Step::Maps, libc::E2BIG | libc::ENOSPC) => {
+            "a map of the program has no room for so many entries; set fewer listeners, \
+             receive.xdp.destinations or receive.allow"
+        }
+        (Step::Load, libc::EACCES) => {
+            "the verifier refuses the program (EACCES), as it does without CAP_PERFMON; give \
+             the service CAP_PERFMON or set receive.xdp.perfmon = false"
+        }
+        (Step::Attach, libc::EBUSY | libc::EEXIST) => {
+            "another XDP program is attached to it (EBUSY); see which by 'bpftool net' or 'ip \
+             link', and detach it"
+        }
+        (Step::Attach, libc::ERANGE) => {
+            "its MTU is too large for native XDP (ERANGE); lower it ('ip link set mtu 1500') \
+             or set receive.xdp.attach = \"skb\""
+        }
+        (Step::Attach, libc::EOPNOTSUPP) => {
+            "its driver has no native XDP (EOPNOTSUPP); set receive.xdp.attach = \"skb\""
+        }
+        (Step::Attach, libc::EINVAL) => {
+            "its driver refuses native XDP as it is set up, or the kernel is older than 5.9 \
+             (EINVAL); see 'dmesg', or set receive.xdp.attach = \"skb\""
+        }
+        (Step::Attach, libc::EPERM) => {
+            "attaching needs CAP_NET_ADMIN (EPERM); give it to the service"
+        }
+        _ => return None,
+    })
+}
+
+fn of_socket(step: Step, errno: i32) -> Option<&'static str> {
+    Some(match (step, errno) {
+        (Step::Socket, libc::EPERM) => {
+            "AF_XDP sockets need CAP_NET_RAW (EPERM); give it to the service"
+        }
+        (Step::Socket, libc::EAFNOSUPPORT) => {
+            "this kernel is built without XDP sockets (EAFNOSUPPORT, CONFIG_XDP_SOCKETS)"
+        }
+        (Step::Umem, libc::ENOBUFS | libc::ENOMEM) => {
+            "the memory for frames may not be locked (ENOBUFS); raise the limit ('ulimit -l', \
+             LimitMEMLOCK), give CAP_IPC_LOCK or lower receive.xdp.frames"
+        }
+        (Step::Bind, libc::EINVAL) => {
+            "the interface has no such queue, or its MTU does not fit a frame (EINVAL); see \
+             'ethtool -l' and 'ip link'"
+        }
+        (Step::Bind, libc::EBUSY) => {
+            "another AF_XDP socket has this queue (EBUSY); stop the program that holds it"
+        }
+        (Step::Bind, libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
+            "its driver has no zero-copy (EOPNOTSUPP); set receive.xdp.copy = \"auto\""
+        }
+        (Step::Bind, libc::ENETDOWN) => {
+            "the interface is down (ENETDOWN); 'ip link set up' brings it up"
+        }
+        (Step::Interface, libc::ENODEV) => {
+            "there is no such interface (ENODEV); see 'ip link' and change \
+             receive.xdp.interfaces"
+        }
+        _ => return None,
+    })
+}

@@ -24,7 +24,7 @@ use super::program::{Attached, Program};
 use super::socket::XskSocket;
 use super::{Step, XdpRefused};
 use crate::config;
-use crate::host::{Interface, Kind};
+use crate::host::Interface;
 use crate::ledger::FrameCounts;
 
 /// How an interface is received from.
@@ -57,7 +57,9 @@ impl SteeredBy {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::AfXdp { native, zero_copy, .. } => match (native, zero_copy) {
+            Self::AfXdp {
+                native, zero_copy, ..
+            } => match (native, zero_copy) {
                 (_, true) => "af_xdp_zero_copy",
                 (true, false) => "af_xdp_native",
                 (false, false) => "af_xdp_skb",
@@ -167,13 +169,15 @@ impl Steering {
             frames,
         };
         let stopped = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("steering".into()).spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                follower.look();
-                wait(&bell);
-            }
-            follower.end();
-        })?;
+        let thread = thread::Builder::new()
+            .name("steering".into())
+            .spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    follower.look();
+                    wait(&bell);
+                }
+                follower.end();
+            })?;
         Ok(Following {
             stop,
             thread: Some(thread),
@@ -281,7 +285,9 @@ impl Steered {
     /// Follows the addresses, and tells what changed about the interface.
     fn look(&mut self) {
         let name = &self.name;
-        let found = Interface::of(name).ok().filter(|now| now.index == self.index);
+        let found = Interface::of(name)
+            .ok()
+            .filter(|now| now.index == self.index);
         let state = match &found {
             Some(now) if now.is_up => State::Up,
             Some(_) => State::Down,
@@ -322,8 +328,13 @@ impl Destinations {
     /// The addresses at this moment that a listener would take datagrams for.
     fn addresses(&self) -> Vec<IpAddr> {
         let own = || {
-            let interfaces = self.names.iter().filter_map(|name| Interface::of(name).ok());
-            interfaces.flat_map(|interface| interface.addresses).collect()
+            let interfaces = self
+                .names
+                .iter()
+                .filter_map(|name| Interface::of(name).ok());
+            interfaces
+                .flat_map(|interface| interface.addresses)
+                .collect()
         };
         let mut all: Vec<IpAddr> = match self.fixed.is_empty() {
             true => own(),
@@ -349,7 +360,9 @@ fn takes(listener: IpAddr, address: IpAddr) -> bool {
 fn devices(names: &[String]) -> Result<Vec<(String, BTreeSet<String>)>, XdpRefused> {
     let mut devices: Vec<(String, BTreeSet<String>)> = Vec::new();
     for name in names {
-        for device in below(name)? {
+        let refused = |error| XdpRefused::new(name, None, Step::Interface, &error);
+        for device in lookup(name)?.carriers().map_err(refused)? {
+            let device = device.name;
             if device != *name {
                 info!(interface = name, device, "AF_XDP is for the device below");
             }
@@ -359,21 +372,6 @@ fn devices(names: &[String]) -> Result<Vec<(String, BTreeSet<String>)>, XdpRefus
                 None => devices.push((device, both.into())),
             }
         }
-    }
-    Ok(devices)
-}
-
-/// What frames of `name` really come in by: of a VLAN its parent, of a bond its members, and of
-/// these likewise.
-fn below(name: &str) -> Result<Vec<String>, XdpRefused> {
-    let inside = match lookup(name)?.kind {
-        Kind::Vlan { parent } => vec![parent],
-        Kind::Bond { members } => members,
-        _ => return Ok(vec![name.to_owned()]),
-    };
-    let mut devices = Vec::new();
-    for name in inside {
-        devices.extend(below(&name)?);
     }
     Ok(devices)
 }

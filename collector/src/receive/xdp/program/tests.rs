@@ -91,24 +91,20 @@ struct TestRun {
     frame: u64,
     out: u64,
     repeat: u32,
-    duration_ns: u32,
+    /// Of a run, in nanoseconds.
+    _duration: u32,
 }
 
 impl Program {
     /// What the program says of `frame`.
     fn run(&mut self, frame: &[u8]) -> u32 {
-        self.run_often(frame, 1).0
-    }
-
-    /// Likewise, and the mean of its run time in nanoseconds.
-    fn run_often(&mut self, frame: &[u8], repeat: u32) -> (u32, u32) {
         const BPF_PROG_TEST_RUN: libc::c_int = 10;
         let program = xdp(&mut self.ebpf, self.name).fd().unwrap();
         let mut run = TestRun {
             program: program.as_fd().as_raw_fd().cast_unsigned(),
             frame_bytes: frame.len() as u32,
             frame: frame.as_ptr().addr() as u64,
-            repeat,
+            repeat: 1,
             ..TestRun::default()
         };
         // SAFETY: the kernel reads and writes `run`, which is as long as is said, and reads
@@ -122,7 +118,7 @@ impl Program {
             )
         };
         assert_eq!(outcome, 0, "{}", io::Error::last_os_error());
-        (run.action, run.duration_ns)
+        run.action
     }
 
     /// What the program says of `frame`, and which counter that moved by how much.

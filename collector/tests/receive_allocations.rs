@@ -46,7 +46,7 @@ fn allocations_while_receiving(mode: ReceiveMode) -> u64 {
     };
     let mut plan = Plan::new(&config).unwrap();
     let port = plan.addresses()[0].port();
-    let receiver = receive::open(&config, &mut plan, mode).unwrap();
+    let receiver = receive::open(&config, &mut plan, mode, Vec::new()).unwrap();
     let sender = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
     let before = allocations();
     let (datagrams, after) = match receiver {

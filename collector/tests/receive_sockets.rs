@@ -328,7 +328,7 @@ fn two_workers_share_a_port_and_together_get_everything() {
         let mut plan = Plan::new(&config).unwrap();
         let port = plan.addresses()[0].port();
         let receivers: Vec<Receiver> = (0..2)
-            .map(|_| receive::open(&config, &mut plan, mode).unwrap())
+            .map(|_| receive::open(&config, &mut plan, mode, Vec::new()).unwrap())
             .collect();
         // All at once, so that no port is used twice.
         let sockets: Vec<UdpSocket> = (0..EXPORTERS).map(|_| sender("127.0.0.1:0")).collect();

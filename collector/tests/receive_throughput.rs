@@ -108,7 +108,7 @@ fn run(mode: ReceiveMode, rate: f64) {
     let cpus = affinity::available();
     let mut plan = Plan::new(&config).unwrap();
     let target = plan.addresses()[0];
-    let receiver = receive::open(&config, &mut plan, mode).unwrap();
+    let receiver = receive::open(&config, &mut plan, mode, Vec::new()).unwrap();
     let stop = AtomicBool::new(false);
     let (sent, outcome) = std::thread::scope(|scope| {
         let taking = scope.spawn(|| {

@@ -26,7 +26,7 @@ impl Allowed {
         for (first, last) in all {
             match ranges.last_mut() {
                 Some(before) if first <= before.1.saturating_add(1) => {
-                    before.1 = before.1.max(last)
+                    before.1 = before.1.max(last);
                 }
                 _ => ranges.push((first, last)),
             }

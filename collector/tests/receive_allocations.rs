@@ -52,6 +52,7 @@ fn allocations_while_receiving(mode: ReceiveMode) -> u64 {
     let (datagrams, after) = match receiver {
         Receiver::IoUring(mut r) => (exercise(&mut r, port, &sender), allocations()),
         Receiver::Recvmmsg(mut r) => (exercise(&mut r, port, &sender), allocations()),
+        Receiver::AfXdp(_) => unreachable!("no queue was given"),
     };
     assert_eq!(datagrams, 300);
     after - before

@@ -62,7 +62,7 @@ fn config(listeners: &[&str]) -> config::Receive {
 
 fn open(config: &config::Receive, mode: ReceiveMode) -> (Receiver, Vec<SocketAddr>) {
     let mut plan = Plan::new(config).unwrap();
-    let receiver = receive::open(config, &mut plan, mode).unwrap();
+    let receiver = receive::open(config, &mut plan, mode, Vec::new()).unwrap();
     assert_eq!(receiver.mode(), mode);
     (receiver, plan.addresses().to_vec())
 }
@@ -74,6 +74,7 @@ fn turn(receiver: &mut Receiver, timeout: Duration) -> Vec<Taken> {
     match receiver {
         Receiver::IoUring(receiver) => receiver.receive(timeout, &mut push),
         Receiver::Recvmmsg(receiver) => receiver.receive(timeout, &mut push),
+        Receiver::AfXdp(receiver) => receiver.receive(timeout, &mut push),
     }
     .unwrap();
     taken
@@ -94,6 +95,7 @@ fn kernel_drops(receiver: &mut Receiver) -> u64 {
     match receiver {
         Receiver::IoUring(receiver) => receiver.kernel_drops(),
         Receiver::Recvmmsg(receiver) => receiver.kernel_drops(),
+        Receiver::AfXdp(receiver) => receiver.kernel_drops(),
     }
 }
 

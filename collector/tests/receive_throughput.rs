@@ -116,6 +116,7 @@ fn run(mode: ReceiveMode, rate: f64) {
             match receiver {
                 Receiver::IoUring(receiver) => take(receiver, &stop),
                 Receiver::Recvmmsg(receiver) => take(receiver, &stop),
+                Receiver::AfXdp(_) => unreachable!("no queue was given"),
             }
         });
         let sending = scope.spawn(|| {

@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_either_a_datagram_or_passed(frame in prop::collection::vec(any::<u8>(), 0..96)) {
+    fn any_bytes_are_a_datagram_or_passed(frame in prop::collection::vec(any::<u8>(), 0..96)) {
         prop_assert_eq!(udp_frame(&frame[..]).ok(), by_the_parsers(&frame));
     }
 

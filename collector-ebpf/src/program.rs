@@ -113,7 +113,8 @@ impl FrameBytes for Direct<'_> {
             return None;
         }
         // SAFETY: `data..data_end` is the frame's readable memory while the program runs, and
-        // `start..start + N` lies in it; an array of bytes needs no alignment and any bytes are one.
+        // `start..start + N` lies in it; an array of bytes needs no alignment, and any bytes are
+        // one.
         Some(unsafe { *(start as *const [u8; N]) })
     }
 }

@@ -415,3 +415,36 @@ fn the_verifiers_last_words_are_told_without_its_statistics() {
     );
     assert_eq!(last_lines(""), "");
 }
+
+#[test]
+fn without_cap_perfmon_only_the_copying_program_is_accepted() {
+    if programs().is_empty() {
+        return;
+    }
+    const CAP_NET_ADMIN: u32 = 12;
+    const CAP_BPF: u32 = 39;
+    keep_capabilities((1 << CAP_NET_ADMIN) | (1 << CAP_BPF));
+    let refused = Program::load("test", true).err().unwrap();
+    assert_eq!((refused.step, refused.errno), (Step::Load, libc::EACCES));
+    assert!(refused.detail.contains("prohibited for !root"), "{refused}");
+    let mut program = Program::load("test", false).unwrap();
+    program.set_ports(&[PORT]).unwrap();
+    program.set_destinations(&[HERE_V4.into()]).unwrap();
+    assert_verdict(&mut program, &Frame::v4(), PASS, Verdict::NoSocket);
+    keep_capabilities(0);
+    let refused = Program::load("test", false).err().unwrap();
+    assert_eq!((refused.step, refused.errno), (Step::Maps, libc::EPERM));
+}
+
+/// Takes all other capabilities from this thread.
+fn keep_capabilities(kept: u64) {
+    /// `_LINUX_CAPABILITY_VERSION_3`, `linux/capability.h`.
+    const VERSION: u32 = 0x2008_0522;
+    let header = [VERSION, 0];
+    let (low, high) = (kept as u32, (kept >> 32) as u32);
+    // Effective, permitted and inheritable, the low words first.
+    let words = [low, low, 0, high, high, 0];
+    // SAFETY: the kernel reads two words of the header and, in this version, six of the sets.
+    let outcome = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), words.as_ptr()) };
+    assert_eq!(outcome, 0, "{}", io::Error::last_os_error());
+}

@@ -8,7 +8,7 @@ mod counting;
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::thread;
@@ -37,6 +37,8 @@ const OUR_V6: [u8; 16] = v6(1);
 const THEIR_V6: [u8; 16] = v6(2);
 /// The program steers what is sent to this port.
 const PORT: u16 = 2055;
+/// Of both ends; native XDP on a veth takes no more than some 3500.
+const MTU: u32 = 3000;
 /// A listener that the program does not know of.
 const OTHER_PORT: u16 = 9995;
 
@@ -69,7 +71,7 @@ impl Network {
         {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
             let ip_there = |command: String| ip(&format!("-n {namespace} {command}"));
-            ip_there(format!("link set {link} address {mac}"))?;
+            ip_there(format!("link set {link} address {mac} mtu {MTU}"))?;
             ip_there(format!("address add 192.0.2.{last}/24 dev {link}"))?;
             ip_there(format!("address add 2001:db8::{last}/64 dev {link} nodad"))?;
             ip_there(format!("link set {link} up"))?;
@@ -258,13 +260,21 @@ fn config(attach: XdpAttach) -> config::Receive {
 
 /// The program on our end, with a receiver of these queues.
 fn open(config: &config::Receive, queues: &[u32]) -> Result<(Program, XdpReceiver), XdpRefused> {
+    open_for(config, queues, 1500)
+}
+
+fn open_for(
+    config: &config::Receive,
+    queues: &[u32],
+    mtu: u32,
+) -> Result<(Program, XdpReceiver), XdpRefused> {
     let if_index = index_of(OURS).unwrap();
     let mut program = Program::load(OURS, config.xdp.perfmon)?;
     program.set_ports(&[PORT])?;
     program.set_destinations(&[IpAddr::from(OUR_V4), IpAddr::from(OUR_V6)])?;
     let mut sockets = Vec::new();
     for queue in queues {
-        let socket = XskSocket::open(OURS, if_index, *queue, 1500, &config.xdp)?;
+        let socket = XskSocket::open(OURS, if_index, *queue, mtu, &config.xdp)?;
         program.steer_to(*queue, socket.fd())?;
         sockets.push(socket);
     }
@@ -441,6 +451,77 @@ fn frames_that_find_no_room_are_counted_as_the_kernels_drops() {
         assert!(redirected(&program) >= datagrams);
         Ok(())
     });
+}
+
+#[test]
+fn unfinished_checksums_are_believed_only_when_the_configuration_says_so() {
+    for attach in [XdpAttach::Native, XdpAttach::Skb] {
+        let Some(network) = network_or_skip() else {
+            return;
+        };
+        // Unlike frames from a packet socket, the kernel's own have no full checksum on a veth.
+        let socket = within(&network.theirs, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        let outcome = network.receiving(|| {
+            for verify_checksum in [true, false] {
+                let mut config = config(attach);
+                config.xdp.verify_checksum = verify_checksum;
+                let (_program, mut receiver) = open(&config, &[0, 1])?;
+                let to = (IpAddr::from(OUR_V4), PORT);
+                for _ in 0..20 {
+                    socket.send_to(b"datagram", to).unwrap();
+                }
+                let datagrams = take_all(&mut receiver);
+                let expected = if verify_checksum { (0, 20) } else { (20, 0) };
+                let found = (datagrams, receiver.frames_malformed());
+                assert_eq!(found, expected, "{attach:?}");
+            }
+            Ok(())
+        });
+        if let Err(refused) = outcome {
+            let refused: XdpRefused = refused;
+            skip(&refused.to_string());
+        }
+    }
+}
+
+#[test]
+fn larger_packets_arrive_whole_in_larger_frames() {
+    in_both_modes(|attach, sender| {
+        let (_program, mut receiver) = open_for(&config(attach), &[0, 1], 3000)?;
+        let payload: Vec<u8> = (0..2900_u16).map(|n| n as u8).collect();
+        for port in 5000..5100 {
+            sender.send(&frame_v4(port, PORT, &payload));
+        }
+        let taken = take(&mut receiver, 100);
+        assert_eq!(taken.len(), 100, "{attach:?}");
+        assert!(taken.iter().all(|(.., bytes)| *bytes == payload));
+        Ok(())
+    });
+}
+
+#[test]
+fn huge_pages_are_taken_or_their_want_is_told() {
+    in_both_modes(|attach, _| {
+        let mut config = config(attach).xdp;
+        config.huge_pages = true;
+        let if_index = index_of(OURS).unwrap();
+        match XskSocket::open(OURS, if_index, 0, 1500, &config) {
+            Ok(_) => assert!(huge_pages() > 0),
+            Err(refused) => {
+                assert_eq!((refused.step, refused.errno), (Step::Umem, 0));
+                let text = refused.to_string();
+                assert!(text.contains("a queue takes 1 "), "{text}");
+                assert!(text.contains("vm.nr_hugepages"), "{text}");
+            }
+        }
+        Ok(())
+    });
+}
+
+/// How many the system has, in use or not.
+fn huge_pages() -> u64 {
+    let text = std::fs::read_to_string("/proc/sys/vm/nr_hugepages").unwrap();
+    text.trim().parse().unwrap()
 }
 
 #[test]

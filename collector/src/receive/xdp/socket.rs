@@ -226,9 +226,9 @@ impl Opening<'_> {
             Mapping::huge(bytes).map_err(|error| {
                 let pages = bytes.div_ceil(HUGE_PAGE_BYTES);
                 let detail = format!(
-                    "{pages} huge pages of 2 MiB are not to be had ({error}); raise \
-                     vm.nr_hugepages by as many for each queue, or set receive.xdp.huge_pages = \
-                     false"
+                    "huge pages of 2 MiB are not to be had, of which a queue takes {pages} \
+                     ({error}); raise vm.nr_hugepages by as many for each queue, or set \
+                     receive.xdp.huge_pages = false"
                 );
                 self.refused_because(Step::Umem, detail)
             })?

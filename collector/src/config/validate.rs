@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::{
-    Batch, Config, Decode, Embedded, Problem, Protocol, Receive, Store, StoreKind, StoreTarget,
-    display,
+    Batch, Config, Decode, Embedded, Problem, Protocol, Receive, ReceiveMode, Store, StoreKind,
+    StoreTarget, display,
 };
 
 /// Most workers; more than this on one host share processors and gain nothing.
@@ -94,6 +94,14 @@ impl Problems {
         let datagram = ByteSize::b(576)..=ByteSize::b(65_535);
         self.bytes("receive.datagram_max", receive.datagram_max, datagram);
         self.count("receive.burst", receive.burst, 1..=BURST_MAX);
+        if receive.gro && receive.mode != ReceiveMode::Recvmmsg {
+            let text = format!(
+                "true, but receive.mode is \"{}\", which does not take merged datagrams; set \
+                 receive.mode = \"recvmmsg\" or remove receive.gro",
+                receive.mode.name()
+            );
+            self.add("receive.gro", text);
+        }
     }
 
     fn cpus(&mut self, receive: &Receive) {

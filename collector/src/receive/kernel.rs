@@ -2,7 +2,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "mmap for buffers that the kernel writes to, and two socket options, need libc"
+    reason = "mmap for buffers that the kernel writes to, and three socket options, need libc"
 )]
 
 use std::io;
@@ -90,6 +90,14 @@ pub(super) fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(values[libc::SK_MEMINFO_DROPS as usize])
 }
 
+/// Lets the kernel hand over merged datagrams, their length beside them.
+///
+/// # Errors
+/// `ENOPROTOOPT` on kernels before 5.0.
+pub(super) fn merge_datagrams(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
+}
+
 /// Sets the receive buffer to `bytes` whatever net.core.rmem_max says.
 ///
 /// # Errors
@@ -99,12 +107,21 @@ pub(super) fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::
     let value = libc::c_int::try_from(bytes)
         .unwrap_or(libc::c_int::MAX)
         .min(libc::c_int::MAX / 2);
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, value)
+}
+
+fn set_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     // SAFETY: the option's value is read from `value`, an int of the length given.
     let outcome = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
+            level,
+            option,
             (&raw const value).cast(),
             size_of_val(&value) as libc::socklen_t,
         )

@@ -123,8 +123,6 @@ pub enum Receiving {
 pub struct Taken {
     /// Datagrams that the candidate took.
     pub datagrams: u64,
-    /// Datagrams that the kernel says it dropped for want of room.
-    pub dropped_by_kernel: u64,
     /// Losses behind the receive path, of any reason: datagrams, sets or flows.
     pub lost_later: u64,
 }
@@ -157,10 +155,9 @@ impl Receiving {
         match self {
             Self::Flowsluice(collector) => settle(collector, sent),
             Self::Nfcapd(_) => {
-                let dropped_by_kernel = socket::emptied(self.port(), SETTLE_MAX)?;
+                let dropped = socket::emptied(self.port(), SETTLE_MAX)?;
                 Ok(Taken {
-                    datagrams: sent.saturating_sub(dropped_by_kernel),
-                    dropped_by_kernel,
+                    datagrams: sent.saturating_sub(dropped),
                     lost_later: 0,
                 })
             }
@@ -181,13 +178,17 @@ impl Receiving {
 
 fn settle(collector: &Collector, sent: u64) -> Result<Taken> {
     let deadline = Instant::now() + SETTLE_MAX;
-    let mut before = None;
+    let (mut before, mut looks) = (None, 0);
     loop {
         let ledger = collector.status()?.ledger();
         let taken = taken(&ledger);
         let is_quiet = ledger.flows_under_way() == 0;
-        let is_whole = taken.datagrams + taken.dropped_by_kernel == sent;
-        if is_quiet && (is_whole || before == Some(taken)) {
+        looks = match before {
+            Some(before) if is_quiet && taken == before => looks + 1,
+            _ => 0,
+        };
+        // What did not arrive is waited for; whether the kernel dropped it, nobody asks.
+        if is_quiet && (taken.datagrams == sent || looks == LOOKS) {
             let unaccounted = ledger.unaccounted();
             ensure!(unaccounted == 0, "the collector: {unaccounted} unaccounted");
             return Ok(taken);
@@ -198,9 +199,7 @@ fn settle(collector: &Collector, sent: u64) -> Result<Taken> {
             ledger.table()
         );
         before = Some(taken);
-        // Kernel drops are read once a second: what did not arrive may still show as dropped.
-        let pause = if is_quiet { DROPS_ARE_READ } else { LOOK };
-        thread::sleep(pause);
+        thread::sleep(LOOK);
     }
 }
 
@@ -209,7 +208,6 @@ fn taken(ledger: &Ledger) -> Taken {
     let losses = losses.filter(|(reason, _)| reason != NOT_KEPT);
     Taken {
         datagrams: ledger.counter("datagrams_received"),
-        dropped_by_kernel: ledger.counter("datagrams_dropped_by_kernel"),
         lost_later: losses.map(|(_, n)| n).sum(),
     }
 }
@@ -219,4 +217,5 @@ const NOT_KEPT: &str = "store_null";
 const BATCH_AGE: &str = "200ms";
 const SETTLE_MAX: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
-const DROPS_ARE_READ: Duration = Duration::from_millis(1_100);
+/// So many on end in which nothing more has come.
+const LOOKS: u32 = 6;

@@ -99,6 +99,8 @@ impl Steady {
 pub enum Limit {
     /// Datagrams did not arrive.
     Lost,
+    /// More of them than a pause of the machine explains.
+    LostMany,
     /// All arrived, and something was lost behind the receive path.
     LostLater,
     /// The sender could not make it.
@@ -110,7 +112,7 @@ impl Limit {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Lost => "loss",
+            Self::Lost | Self::LostMany => "loss",
             Self::LostLater => "loss behind it",
             Self::Sender => "sender",
         }
@@ -198,7 +200,7 @@ impl Search<'_, '_> {
         let (mut highest, mut limit) = (None, None);
         let found = bisect::highest(range, |rate| {
             let mut outcome = self.attempt(rate)?;
-            if outcome.is_err() {
+            if matches!(outcome, Err(limit) if limit != Limit::LostMany) {
                 // A pause of the machine is not the receiver's.
                 outcome = self.attempt(rate)?;
             }
@@ -220,7 +222,10 @@ impl Search<'_, '_> {
         thread::sleep(TAKEN_IN);
         let after = self.receiving.settle(self.source.total().datagrams)?;
         let is_kept = sent.datagrams as f64 >= RATE_KEPT * rate as f64 * sent.elapsed_s;
-        Ok(if after.datagrams - before.datagrams != sent.datagrams {
+        let lost = sent.datagrams.abs_diff(after.datagrams - before.datagrams);
+        Ok(if lost > sent.datagrams / LOST_MANY {
+            Err(Limit::LostMany)
+        } else if lost > 0 {
             Err(Limit::Lost)
         } else if after.lost_later != before.lost_later {
             Err(Limit::LostLater)
@@ -237,5 +242,7 @@ const TAKEN_IN: Duration = Duration::from_millis(300);
 /// The part of a rate that must have been sent.
 const STEADY_KEPT: f64 = 0.95;
 const RATE_KEPT: f64 = 0.97;
+/// Its reciprocal is the part of the datagrams that no pause of the machine costs.
+const LOST_MANY: u64 = 20;
 const RATE_MIN: u64 = 2_000;
 const RATE_MAX: u64 = 16_000_000;

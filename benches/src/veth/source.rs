@@ -180,3 +180,52 @@ const FRAMES: usize = 16;
 const FRAMES_A_CALL: u64 = 256;
 const HOPS: u8 = 64;
 const EXPORTER_PORT: u16 = 50_000;
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use flowsluice::generate::Protocols;
+    use flowsluice::units::UnixNanos;
+    use flowsluice_tests::place;
+
+    use super::*;
+    use crate::streams::Recipe;
+
+    #[test]
+    fn frames_and_datagrams_of_a_socket_arrive_whole_and_as_often_as_counted() {
+        if !rustix::process::geteuid().is_root() || place::program("ethtool").is_none() {
+            place::skip("network namespaces need root, 'ip' and 'ethtool'");
+            return;
+        }
+        let recipe = Recipe {
+            protocols: Protocols::Netflow9,
+            exporters: 1,
+            ipv6: 0.0,
+            bytes: 100 << 10,
+            ..Recipe::default()
+        };
+        let stream = Stream::new(&recipe, UnixNanos::now()).unwrap();
+        let (_, exported) = stream.exported();
+        let payloads: Vec<_> = exported.map(|datagram| datagram.payload).collect();
+        let pair = Pair::new().unwrap();
+        let bind = || Ok(UdpSocket::bind((ADDRESS_RECEIVER, 0))?);
+        for kind in [Kind::Frames, Kind::Socket] {
+            let socket = pair.receiver.enter(bind).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let port = socket.local_addr().unwrap().port();
+            let mut source = Source::open(&pair, kind, &stream, port).unwrap();
+            let sent = source.send(1_000, Duration::from_millis(50)).unwrap();
+            assert!((40..=60).contains(&sent.datagrams), "{kind:?}: {sent:?}");
+            let (mut taken, mut buffer) = (0, [0; 2000]);
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                assert_eq!(from.ip(), ADDRESS_SENDER);
+                // Behind the header, in which a socket's loop sets time and sequence.
+                let records = &buffer[20..length];
+                assert!(payloads.iter().any(|payload| &payload[20..] == records));
+                taken += 1;
+            }
+            assert_eq!(taken, source.total().datagrams, "{kind:?}");
+        }
+    }
+}

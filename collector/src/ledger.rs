@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use collector_ebpf::Verdict;
 use crossbeam::utils::CachePadded;
 
 use published::PublishedCounts;
@@ -71,6 +72,10 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
+    /// A frame that bypassed the kernel has a wrong length, checksum or source address.
+    FrameMalformed = (Datagram, "frame_malformed"),
+    /// The sender is in no prefix of `receive.allow`.
+    ExporterNotAllowed = (Datagram, "exporter_not_allowed"),
     /// The datagram was longer than `receive.datagram_max` and the kernel cut it.
     DatagramCut = (Datagram, "datagram_cut"),
     /// The datagram is shorter than the header of the protocol that it names.
@@ -162,11 +167,11 @@ macro_rules! worker_counters {
 }
 
 worker_counters! {
-    /// UDP payloads taken from the sockets.
+    /// UDP payloads taken from the sockets, and frames that should have held one.
     datagrams_received,
     /// Bytes of those payloads.
     bytes_received,
-    /// Datagrams that the kernel dropped because a socket's buffer was full.
+    /// Datagrams that the kernel dropped because a socket's buffer or ring was full.
     datagrams_dropped_by_kernel,
     /// Datagrams whose header was understood and whose sets were walked.
     datagrams_decoded,
@@ -350,10 +355,37 @@ pub struct StoreSnapshot {
     pub flows_lost: [u64; DROP_REASONS],
 }
 
+/// What the XDP programs of all interfaces did with frames, as it was read last.
+#[derive(Debug)]
+pub struct FrameCounts([AtomicU64; Verdict::COUNT]);
+
+impl Default for FrameCounts {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl FrameCounts {
+    /// Replaces the figures, which are in the order of [`Verdict::ALL`]. One thread calls this.
+    pub fn publish(&self, frames: &[u64; Verdict::COUNT]) {
+        for (cell, frames) in self.0.iter().zip(frames) {
+            cell.store(*frames, Ordering::Relaxed);
+        }
+    }
+
+    /// The figures, in the order of [`Verdict::ALL`].
+    #[must_use]
+    pub fn read(&self) -> [u64; Verdict::COUNT] {
+        std::array::from_fn(|index| self.0[index].load(Ordering::Relaxed))
+    }
+}
+
 /// All counters of one collector.
 #[derive(Debug)]
 pub struct Ledger {
     workers: Vec<Arc<CachePadded<PublishedCounts>>>,
+    /// What the XDP programs did.
+    pub frames: Arc<FrameCounts>,
     /// The store's side.
     pub store: Arc<StoreCounts>,
 }
@@ -364,6 +396,7 @@ impl Ledger {
     pub fn new(workers: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| Arc::default()).collect(),
+            frames: Arc::default(),
             store: Arc::default(),
         }
     }
@@ -408,8 +441,14 @@ impl Ledger {
         for worker in &workers {
             total.add(worker);
         }
+        let frames = self.frames.read();
+        // The program dropped them as a worker would have: they came in, and were not wanted.
+        let not_allowed = frames[Verdict::NotAllowed as usize];
+        total.datagrams_received += not_allowed;
+        total.drop_many(DropReason::ExporterNotAllowed, not_allowed);
         LedgerSnapshot {
             workers,
+            frames,
             total,
             store: self.store.read(),
         }
@@ -421,7 +460,9 @@ impl Ledger {
 pub struct LedgerSnapshot {
     /// Each worker's figures.
     pub workers: Vec<WorkerCounts>,
-    /// Their sum.
+    /// Frames that the XDP programs saw, in the order of [`Verdict::ALL`].
+    pub frames: [u64; Verdict::COUNT],
+    /// The workers' sum, and what the XDP programs dropped.
     pub total: WorkerCounts,
     /// The store's figures.
     pub store: StoreSnapshot,

@@ -11,6 +11,8 @@ use anyhow::bail;
 use flowsluice::config::{
     self, Config, PASSWORD_VARIABLE, ReceiveMode, StoreTarget, display, memory,
 };
+use flowsluice::host::Interface;
+use flowsluice::receive::xdp::{Step, XdpRefused};
 use flowsluice::receive::{self, affinity};
 
 /// Arguments of `flowsluice check`.
@@ -120,6 +122,9 @@ impl Report {
 
     fn bound(&mut self, config: &Config, mode: &str, cpus: &[Option<usize>]) {
         self.line("receive", mode, "");
+        for name in &config.receive.xdp.interfaces {
+            self.interface(name);
+        }
         for (worker, cpu) in cpus.iter().enumerate() {
             let cpu = cpu.map_or("unpinned".into(), |cpu| format!("pinned to cpu {cpu}"));
             self.line(&format!("worker {worker}"), &cpu, "");
@@ -166,6 +171,24 @@ impl Report {
                 }
                 let data = embedded.data_dir.display().to_string();
                 self.line("store", &data, "embedded ClickHouse, data");
+            }
+        }
+    }
+
+    /// What `run` would steer; whether the driver lets it is told by `flowsluice doctor`.
+    fn interface(&mut self, name: &str) {
+        match Interface::of(name) {
+            Ok(found) => {
+                let queues = counted(found.rx_queues as usize, "queue");
+                self.line("AF_XDP", name, &format!("{queues}, MTU {}", found.mtu));
+                if !found.is_up {
+                    self.warnings
+                        .push(format!("receive.xdp.interfaces: {name} is down"));
+                }
+            }
+            Err(error) => {
+                let refused = XdpRefused::new(name, None, Step::Interface, &error);
+                self.errors.push(refused.to_string());
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `flowsluice run`: starts every part, waits for a signal, and ends in the order of the data path.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,10 +13,13 @@ use flowsluice::config::{self, Config};
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losses};
+use flowsluice::receive::allow::Allowed;
+use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::Worker;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,6 +80,7 @@ impl Signals {
 struct Running {
     ledger: Arc<Ledger>,
     storage: Storage,
+    following: Following,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     state: Arc<http::State>,
@@ -93,9 +98,12 @@ impl Running {
         let started = (Instant::now(), UnixNanos::now());
         let mut sockets = receive::sockets::Plan::new(&config.receive)?;
         let mode = receive::choose(&config.receive)?;
-        let receivers = cpus
-            .iter()
-            .map(|_| receive::open(&config.receive, &mut sockets, mode))
+        let ports: Vec<u16> = sockets.addresses().iter().map(SocketAddr::port).collect();
+        let mut steering = Steering::open(&config.receive, &ports)?;
+        let receivers = steering
+            .sockets_by_worker(cpus.len())
+            .into_iter()
+            .map(|queues| receive::open(&config.receive, &mut sockets, mode, queues))
             .collect::<Result<Vec<_>, _>>()?;
         if let Some(capped) = sockets.buffer_capped() {
             warn!("{capped}");
@@ -108,6 +116,7 @@ impl Running {
             version: env!("CARGO_PKG_VERSION"),
             started,
             receive_mode: mode.name(),
+            interfaces: steering.modes().to_vec(),
             cpus: cpus.to_vec(),
             listeners: sockets.addresses().to_vec(),
         };
@@ -128,9 +137,10 @@ impl Running {
         let mut workers = Vec::with_capacity(cpus.len());
         for (index, (receiver, queue)) in receivers.into_iter().zip(queues).enumerate() {
             let (decode, listeners) = (&config.decode, &config.receive.listeners);
+            let decoder = Decoder::new(decode, listeners, Arc::clone(&shared));
             let worker = WorkerThread {
                 receiver,
-                decoder: Decoder::new(decode, listeners, Arc::clone(&shared)),
+                decoder: decoder.allowing(Allowed::new(&config.receive.allow)),
                 batcher: Batcher::new(&config.batch, queue),
                 ledger: ledger.worker(index),
                 cpu: cpus[index],
@@ -139,12 +149,19 @@ impl Running {
             };
             workers.push(worker.spawn(index)?);
         }
+        // The thread that follows the interfaces takes the capabilities with it; from here on
+        // neither this thread nor one that it starts has any.
+        let following = steering
+            .follow(Arc::clone(&ledger.frames))
+            .context("the interfaces cannot be followed")?;
+        drop_capabilities();
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
         Ok(Self {
             ledger,
             storage,
+            following,
             workers,
             stop,
             state,
@@ -165,6 +182,7 @@ impl Running {
             }
         });
         self.state.set_phase(http::Phase::Stopping);
+        self.following.stop();
         self.stop.store(true, Ordering::Relaxed);
         for worker in self.workers {
             // A worker that panicked has ended the process (panic = "abort").
@@ -215,6 +233,7 @@ impl WorkerThread {
             stop,
             failed,
         } = self;
+        drop_capabilities();
         if let Some(cpu) = cpu
             && !receive::affinity::pin(cpu)
         {
@@ -230,12 +249,26 @@ impl WorkerThread {
             Receiver::Recvmmsg(receiver) => {
                 Worker::new(receiver, decoder, batcher, ledger).run(&stop)
             }
+            Receiver::AfXdp(receiver) => Worker::new(receiver, decoder, batcher, ledger).run(&stop),
         };
         if let Err(error) = outcome {
             error!(worker = index, %error, "the sockets cannot be read any more");
             // The receiver of this message lives until the workers are joined.
             let _ = failed.send(format!("worker {index}: cannot read its sockets: {error}"));
         }
+    }
+}
+
+/// Takes all capabilities from the calling thread: sockets and files are open by now, and a fault
+/// in a decoder must not be worth anything.
+fn drop_capabilities() {
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    if let Err(error) = set_capabilities(None, none) {
+        warn!(%error, "a thread keeps its capabilities");
     }
 }
 
@@ -262,6 +295,7 @@ fn housekeeping_runtime(cpus: &[Option<usize>]) -> anyhow::Result<Runtime> {
         .max_blocking_threads(4)
         .thread_name("housekeeping")
         .on_thread_start(move || {
+            drop_capabilities();
             if pinned && !free.is_empty() {
                 let turn = next.fetch_add(1, Ordering::Relaxed);
                 let _ = receive::affinity::pin(free[turn % free.len()]);

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
@@ -45,6 +46,12 @@ pub(super) enum Kind {
     Words(&'static [&'static str]),
     /// A list of whole numbers.
     Counts,
+    /// A list of any texts.
+    Texts,
+    /// A list of addresses without ports.
+    Addresses,
+    /// A list of prefixes.
+    Prefixes,
 }
 
 /// One key; `[]` stands for the index into an array of tables.
@@ -58,7 +65,9 @@ const fn key(path: &'static str, kind: Kind) -> Key {
     Key { path, kind }
 }
 
-const MODES: &[&str] = &["auto", "io_uring", "recvmmsg"];
+const MODES: &[&str] = &["auto", "af_xdp", "io_uring", "recvmmsg"];
+const ATTACH: &[&str] = &["auto", "native", "skb"];
+const COPY: &[&str] = &["auto", "zero_copy", "copy"];
 const PROTOCOLS: &[&str] = &["netflow5", "netflow9", "ipfix", "sflow5"];
 const STORES: &[&str] = &["auto", "embedded", "server", "null"];
 const FORMATS: &[&str] = &["text", "json"];
@@ -78,6 +87,17 @@ pub(super) const KEYS: &[Key] = &[
     key("receive.datagram_max", Kind::Bytes),
     key("receive.burst", Kind::Count),
     key("receive.gro", Kind::Flag),
+    key("receive.allow", Kind::Prefixes),
+    key("receive.xdp", Kind::Table),
+    key("receive.xdp.interfaces", Kind::Texts),
+    key("receive.xdp.attach", Kind::Word(ATTACH)),
+    key("receive.xdp.copy", Kind::Word(COPY)),
+    key("receive.xdp.destinations", Kind::Addresses),
+    key("receive.xdp.frames", Kind::Count32),
+    key("receive.xdp.busy_poll_us", Kind::Count32),
+    key("receive.xdp.huge_pages", Kind::Flag),
+    key("receive.xdp.verify_checksum", Kind::Flag),
+    key("receive.xdp.perfmon", Kind::Flag),
     key("decode", Kind::Table),
     key("decode.protocols", Kind::Words(PROTOCOLS)),
     key("decode.exporters_max", Kind::Count),
@@ -148,6 +168,13 @@ impl Kind {
             Self::Word(words) => quoted(words, " or "),
             Self::Words(words) => format!("a list of {}", quoted(words, ", ")),
             Self::Counts => "a list of whole numbers, such as [2, 3]".into(),
+            Self::Texts => "a list of texts in quotes, such as [\"eth0\"]".into(),
+            Self::Addresses => {
+                "a list of addresses, such as [\"192.0.2.1\", \"2001:db8::1\"]".into()
+            }
+            Self::Prefixes => {
+                "a list of prefixes, such as [\"192.0.2.0/24\", \"2001:db8::/32\"]".into()
+            }
         }
     }
 
@@ -178,6 +205,9 @@ impl Kind {
                 read::<Vec<String>>(value).is_some_and(|found| words(allowed, &found))
             }
             Self::Counts => read::<Vec<usize>>(value).is_some(),
+            Self::Texts => read::<Vec<String>>(value).is_some(),
+            Self::Addresses => read::<Vec<IpAddr>>(value).is_some(),
+            Self::Prefixes => read::<Vec<IpNet>>(value).is_some(),
         }
     }
 }
@@ -194,7 +224,7 @@ fn quoted(words: &[&str], between: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Listener, Protocol, ReceiveMode, Secret};
+    use crate::config::{Config, Listener, Protocol, ReceiveMode, Secret, XdpAttach, XdpCopy};
 
     /// A configuration in which nothing is absent, so that every key of the structs is seen.
     fn full() -> Config {
@@ -249,6 +279,12 @@ mod tests {
         assert_eq!(PROTOCOLS.len(), Protocol::ALL.len());
         for name in MODES {
             let _: ReceiveMode = word(name).try_into().unwrap();
+        }
+        for name in ATTACH {
+            let _: XdpAttach = word(name).try_into().unwrap();
+        }
+        for name in COPY {
+            let _: XdpCopy = word(name).try_into().unwrap();
         }
         for name in FORMATS {
             let _: crate::config::LogFormat = word(name).try_into().unwrap();

@@ -97,7 +97,7 @@ fn an_unknown_key_is_told_with_its_line_its_neighbours_and_the_likely_one() {
     assert_eq!(
         errors("[receive]\nworkerz = 4\n\n[batch]\nsize = 3\n"),
         "f.toml:2: receive.workerz: unknown key; did you mean 'workers'? allowed: mode, workers, \
-         cpus, pin, listeners, socket_buffer, datagram_max, burst, gro\n\
+         cpus, pin, listeners, socket_buffer, datagram_max, burst, gro, allow, xdp\n\
          f.toml:5: batch.size: unknown key; allowed: rows_max, age_max, per_worker"
     );
     assert_eq!(
@@ -132,7 +132,7 @@ fn values_of_the_wrong_type_are_all_told_with_what_was_found() {
                 listen = \"localhost\"\n";
     assert_eq!(
         errors(text),
-        "f.toml:2: receive.mode: found \"fast\"; allowed: \"auto\" or \"io_uring\" or \
+        "f.toml:2: receive.mode: found \"fast\"; allowed: \"auto\" or \"af_xdp\" or \"io_uring\" or \
          \"recvmmsg\"\n\
          f.toml:3: receive.workers: found -1; allowed: a whole number, 0 or more\n\
          f.toml:4: receive.cpus: found [\"a\"]; allowed: a list of whole numbers, such as [2, 3]\n\

@@ -24,6 +24,17 @@ pub const BATCH_ROWS_MAX: usize = 1_048_576;
 /// Longest retention. `time_received` is a DateTime, which ends in 2106: an expiry after that wraps
 /// around and drops the row at once. 54 years are safe until 2051.
 const RETENTION_MAX: Duration = Duration::from_secs(20_000 * 24 * 3600);
+/// Most prefixes of exporters; each is one of a kernel table's entries.
+pub const PREFIXES_MAX: usize = 65_536;
+/// Most interfaces to receive from by AF_XDP.
+const INTERFACES_MAX: usize = 64;
+/// Most destinations; as many as the XDP program's table holds.
+const DESTINATIONS_MAX: usize = 1024;
+/// Frames of a queue: at least a burst, at most 512 MiB of the larger ones.
+const FRAMES_MIN: u32 = 256;
+const FRAMES_MAX: u32 = 131_072;
+/// A waiting worker gives way to others after this time at the latest.
+const BUSY_POLL_US_MAX: usize = 10_000;
 /// Most datagrams of one turn.
 pub const BURST_MAX: usize = 4096;
 
@@ -94,6 +105,7 @@ impl Problems {
         let datagram = ByteSize::b(576)..=ByteSize::b(65_535);
         self.bytes("receive.datagram_max", receive.datagram_max, datagram);
         self.count("receive.burst", receive.burst, 1..=BURST_MAX);
+        self.count("receive.allow", receive.allow.len(), 0..=PREFIXES_MAX);
         if receive.gro && receive.mode != ReceiveMode::Recvmmsg {
             let text = format!(
                 "true, but receive.mode is \"{}\", which does not take merged datagrams; set \
@@ -102,6 +114,35 @@ impl Problems {
             );
             self.add("receive.gro", text);
         }
+        self.xdp(receive);
+    }
+
+    fn xdp(&mut self, receive: &Receive) {
+        let xdp = &receive.xdp;
+        let (key, interfaces) = ("receive.xdp.interfaces", &xdp.interfaces);
+        self.count(key, interfaces.len(), 0..=INTERFACES_MAX);
+        if receive.mode == ReceiveMode::AfXdp && interfaces.is_empty() {
+            let text = "no interface to receive from by AF_XDP; name those that exporters reach, \
+                        or set receive.mode = \"auto\"";
+            self.0
+                .push(Problem::new(key, text).with("receive.mode"));
+        }
+        for (index, name) in interfaces.iter().enumerate() {
+            if interfaces[..index].contains(name) {
+                self.add(key, format!("\"{name}\" is listed twice; remove one of the two"));
+            }
+        }
+        let destinations = xdp.destinations.len();
+        self.count("receive.xdp.destinations", destinations, 0..=DESTINATIONS_MAX);
+        if !(FRAMES_MIN..=FRAMES_MAX).contains(&xdp.frames) || !xdp.frames.is_power_of_two() {
+            let text = format!(
+                "found {}; allowed: a power of two, {FRAMES_MIN} to {FRAMES_MAX}",
+                xdp.frames
+            );
+            self.add("receive.xdp.frames", text);
+        }
+        let busy_poll_us = xdp.busy_poll_us as usize;
+        self.count("receive.xdp.busy_poll_us", busy_poll_us, 0..=BUSY_POLL_US_MAX);
     }
 
     fn cpus(&mut self, receive: &Receive) {

@@ -12,16 +12,20 @@ use crate::config::{self, Protocol};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
 use crate::receive::Datagram;
+use crate::receive::allow::Allowed;
 use crate::units::UnixNanos;
 
 /// A worker's decoder: all state between datagrams.
 #[derive(Debug)]
 pub struct Decoder {
+    allowed: Allowed,
     enabled: Enabled,
     limits: TemplateLimits,
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
+    /// What the flows of an sFlow datagram begin as; here, so that none is made for each.
+    sflow_base: Flow,
     spans: Spans,
     extras: ExtrasBuffer,
     status: StatusClock,
@@ -48,6 +52,7 @@ impl Decoder {
         shared: Arc<Shared>,
     ) -> Self {
         Self {
+            allowed: Allowed::default(),
             enabled: Enabled::new(&config.protocols, listeners),
             limits: TemplateLimits {
                 all: config.templates_max,
@@ -60,10 +65,17 @@ impl Decoder {
             ),
             shared,
             buffer: BurstBuffer::default(),
+            sflow_base: Flow::EMPTY,
             spans: Spans::default(),
             extras: ExtrasBuffer::default(),
             status: StatusClock::default(),
         }
+    }
+
+    /// Takes datagrams of these senders only.
+    #[must_use]
+    pub fn allowing(self, allowed: Allowed) -> Self {
+        Self { allowed, ..self }
     }
 
     /// Decodes one datagram: counts all of it in `counts`, hands its flows to `sink`.
@@ -107,6 +119,9 @@ impl Decoder {
         counts: &mut WorkerCounts,
         sink: &mut S,
     ) -> Result<(), DropReason> {
+        if !self.allowed.contains(datagram.source) {
+            return Err(DropReason::ExporterNotAllowed);
+        }
         if datagram.cut {
             return Err(DropReason::DatagramCut);
         }
@@ -198,10 +213,9 @@ impl Decoder {
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
         domain.begin(datagram.received);
-        let base = Flow {
-            flow_end_ms: datagram.received.millis(),
-            ..*domain.base()
-        };
+        let base = &mut self.sflow_base;
+        base.begin(domain.base());
+        base.flow_end_ms = datagram.received.millis();
         let mut burst = Burst::new(&mut self.buffer, sink);
         let rate = sflow::decode(&header, samples, base, counts, &mut burst);
         burst.flush();

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use collector_ebpf::Verdict;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{
@@ -48,6 +49,7 @@ impl Collector for Scrape {
         let mut out = Out(encoder);
         out.facts(state)?;
         out.worker_counters(&ledger)?;
+        out.frames(&ledger)?;
         out.drops(&ledger)?;
         out.store(&ledger)?;
         out.store_facts(state)?;
@@ -131,6 +133,18 @@ impl Out<'_> {
             "How datagrams are taken from the kernel",
             [(labels, 1_u64)],
         )?;
+        let interfaces = state.facts.interfaces.iter().map(|interface| {
+            let labels: Labels = vec![
+                ("interface", interface.interface.clone()),
+                ("mode", interface.mode.name().to_owned()),
+            ];
+            (labels, 1_u64)
+        });
+        self.gauges(
+            "flowsluice_receive_interface_mode",
+            "How frames of an interface come that AF_XDP was asked for",
+            interfaces,
+        )?;
         let collecting = u64::from(state.phase() == Phase::Collecting);
         self.gauge(
             "flowsluice_receive_collecting",
@@ -164,6 +178,20 @@ impl Out<'_> {
             }
         }
         Ok(())
+    }
+
+    fn frames(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {
+        let verdicts = Verdict::ALL.iter().zip(ledger.frames);
+        let series = verdicts.map(|(verdict, frames)| {
+            let labels: Labels = vec![("verdict", verdict.label().to_owned())];
+            (labels, frames)
+        });
+        self.counters(
+            "flowsluice_xdp_frames",
+            "Frames that the XDP programs saw; all but redirected and not_allowed went to the \
+             kernel, and not_allowed are datagrams received and dropped as exporter_not_allowed",
+            series,
+        )
     }
 
     fn drops(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {

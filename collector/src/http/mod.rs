@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 
 use crate::decode;
 use crate::ledger::Ledger;
+use crate::receive::xdp::steering::InterfaceMode;
 use crate::units::UnixNanos;
 
 use connections::{Bounded, Limits};
@@ -38,8 +39,10 @@ pub struct Facts {
     pub version: &'static str,
     /// When it started, by both clocks.
     pub started: (Instant, UnixNanos),
-    /// How datagrams are received: `io_uring` or `recvmmsg`.
+    /// How the kernel's sockets are read: `io_uring` or `recvmmsg`.
     pub receive_mode: &'static str,
+    /// The interfaces that AF_XDP was asked for, and what came of it.
+    pub interfaces: Vec<InterfaceMode>,
     /// The processor of each worker; `None` is unpinned.
     pub cpus: Vec<Option<usize>>,
     /// UDP addresses that are bound.

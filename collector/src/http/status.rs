@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use collector_ebpf::Verdict;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -9,6 +10,7 @@ use super::State;
 use crate::decode::ExporterStatus;
 use crate::flow::{FlowType, SamplingSource};
 use crate::ledger::{DropReason, LedgerSnapshot, StoreSnapshot, WORKER_COUNTERS, WorkerCounts};
+use crate::receive::xdp::steering::{InterfaceMode, SteeredBy};
 use crate::units::UnixNanos;
 
 /// Reads everything. May pause for 20 ms at most, as [`crate::ledger::Ledger::snapshot`] does.
@@ -24,6 +26,7 @@ pub(super) fn json(state: &State) -> Value {
         "ready": state.unready().is_none(),
         "receive": {
             "mode": state.facts.receive_mode,
+            "interfaces": interfaces(state),
             "listeners": listeners.collect::<Vec<_>>(),
         },
         "store": {
@@ -38,6 +41,7 @@ pub(super) fn json(state: &State) -> Value {
         "workers": workers(state, &ledger),
         "exporters": exporters(state, now),
         "ledger": {
+            "frames": frames(&ledger),
             "counters": counters(&ledger.total),
             "dropped": dropped(&ledger),
             "store": stored(&ledger.store),
@@ -45,6 +49,26 @@ pub(super) fn json(state: &State) -> Value {
             "unaccounted": ledger.unaccounted(),
         },
     })
+}
+
+fn interfaces(state: &State) -> Vec<Value> {
+    let interface = |InterfaceMode { interface, mode }: &InterfaceMode| match mode {
+        SteeredBy::AfXdp { queues, .. } => {
+            json!({"name": interface, "mode": mode.name(), "queues": queues})
+        }
+        SteeredBy::Sockets(refused) => {
+            json!({"name": interface, "mode": mode.name(), "why": refused.to_string()})
+        }
+    };
+    state.facts.interfaces.iter().map(interface).collect()
+}
+
+/// What the XDP programs did with frames, by verdict.
+fn frames(ledger: &LedgerSnapshot) -> Map<String, Value> {
+    let named = Verdict::ALL.iter().zip(ledger.frames);
+    named
+        .map(|(verdict, frames)| (verdict.label().to_owned(), frames.into()))
+        .collect()
 }
 
 fn workers(state: &State, ledger: &LedgerSnapshot) -> Vec<Value> {

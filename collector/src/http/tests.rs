@@ -12,6 +12,7 @@ use super::*;
 use crate::decode::ExporterStatus;
 use crate::flow::{FlowType, SamplingSource};
 use crate::ledger::{DropReason, WORKER_COUNTERS, WorkerCounts};
+use crate::receive::xdp::steering::SteeredBy;
 
 /// The exporter 127.1.x.x with so many flows.
 pub(super) fn exporter(number: u16, flows: u64) -> ExporterStatus {
@@ -46,6 +47,14 @@ pub(super) fn collector(exporters: &[ExporterStatus]) -> Collector {
         version: "0.1.0",
         started: (Instant::now(), UnixNanos::now()),
         receive_mode: "recvmmsg",
+        interfaces: vec![InterfaceMode {
+            interface: "eth0".into(),
+            mode: SteeredBy::AfXdp {
+                native: true,
+                zero_copy: false,
+                queues: 2,
+            },
+        }],
         cpus: vec![Some(1)],
         listeners: vec!["[::]:2055".parse().unwrap()],
     };
@@ -261,6 +270,11 @@ async fn metrics_are_strict_openmetrics_and_hold_the_ledger() {
             48.0,
         ),
         ("flowsluice_receive_mode{mode=\"recvmmsg\"}", 1.0),
+        (
+            "flowsluice_receive_interface_mode{interface=\"eth0\",mode=\"af_xdp_native\"}",
+            1.0,
+        ),
+        ("flowsluice_xdp_frames_total{verdict=\"redirected\"}", 0.0),
         ("flowsluice_store_kind{kind=\"embedded\"}", 1.0),
         ("flowsluice_store_blocks_encoded_total{}", 1.0),
         ("flowsluice_store_encoded_bytes_total{}", 9000.0),

@@ -2,9 +2,10 @@
 //!
 //! In: UDP payloads from sockets (or a capture). Out: each datagram, by callback, borrowed from the
 //! receiver's own buffer. Owner: one worker; no allocation after set-up, one system call a burst.
-//! Drops: `datagram_cut`; the kernel's own drops are read from the sockets.
+//! Drops: `datagram_cut`, `frame_malformed`; the kernel's own drops are read from the sockets.
 
 pub mod affinity;
+pub mod allow;
 pub mod sockets;
 pub mod udp;
 pub mod uring;
@@ -26,6 +27,8 @@ use crate::units::UnixNanos;
 use sockets::{BindError, BoundSocket, Plan};
 use udp::UdpReceiver;
 use uring::{UringReceiver, UringRefused};
+use xdp::receiver::XdpReceiver;
+use xdp::socket::XskSocket;
 
 /// One UDP payload as it arrived, still in the receiver's buffer.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +63,11 @@ pub trait Receive {
     /// Datagrams that the kernel dropped for these sockets since they were opened. A system call a
     /// socket: once a second is often enough.
     fn kernel_drops(&mut self) -> u64;
+
+    /// Frames that bypassed the kernel and failed what it would have verified, since the start.
+    fn frames_malformed(&self) -> u64 {
+        0
+    }
 }
 
 /// The receive loop that the kernel and the configuration allow; a worker matches on it once.
@@ -72,6 +80,8 @@ pub enum Receiver {
     IoUring(UringReceiver),
     /// recvmmsg.
     Recvmmsg(UdpReceiver),
+    /// AF_XDP, and recvmmsg for what the XDP program passes.
+    AfXdp(XdpReceiver),
 }
 
 impl Receiver {
@@ -81,6 +91,7 @@ impl Receiver {
         match self {
             Self::IoUring(_) => ReceiveMode::IoUring,
             Self::Recvmmsg(_) => ReceiveMode::Recvmmsg,
+            Self::AfXdp(_) => ReceiveMode::AfXdp,
         }
     }
 }
@@ -102,7 +113,7 @@ pub enum OpenError {
     Buffers(#[source] io::Error),
 }
 
-/// Decides between io_uring and recvmmsg by trying io_uring out on a loopback socket of its own:
+/// Decides for the kernel's sockets between io_uring and recvmmsg by trying io_uring out on a loopback socket of its own:
 /// [`ReceiveMode::IoUring`] or [`ReceiveMode::Recvmmsg`]. Call once for all workers.
 ///
 /// # Errors
@@ -111,8 +122,9 @@ pub fn choose(config: &config::Receive) -> Result<ReceiveMode, UringRefused> {
     choose_with(config.mode, uring::probe)
 }
 
-/// A worker's receiver on its own sockets of `plan`, by `mode`, which [`choose`] gave. It may be
-/// moved to another thread until it is first used; from then on it belongs to that thread.
+/// A worker's receiver on its own sockets of `plan`, by `mode`, which [`choose`] gave, and on
+/// `queues` of interfaces, which may be none. It may be moved to another thread until it is first
+/// used; from then on it belongs to that thread.
 ///
 /// # Errors
 /// When sockets, buffers or the ring cannot be had.
@@ -120,8 +132,15 @@ pub fn open(
     config: &config::Receive,
     plan: &mut Plan,
     mode: ReceiveMode,
+    queues: Vec<XskSocket>,
 ) -> Result<Receiver, OpenError> {
     let sockets = plan.sockets()?;
+    if !queues.is_empty() {
+        return UdpReceiver::new(sockets, config)
+            .and_then(|sockets| XdpReceiver::new(queues, sockets, config))
+            .map(Receiver::AfXdp)
+            .map_err(OpenError::Buffers);
+    }
     if mode == ReceiveMode::Recvmmsg {
         if config.gro {
             let merging = sockets.iter().try_for_each(BoundSocket::merge_datagrams);

@@ -10,6 +10,7 @@ pub mod receiver;
 pub mod refused;
 pub mod ring;
 pub mod socket;
+pub mod steering;
 pub mod umem;
 pub mod verify;
 

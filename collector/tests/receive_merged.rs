@@ -30,7 +30,7 @@ fn open(gro: bool, datagram_max: u64) -> (Receiver, SocketAddr) {
         ..config::Receive::default()
     };
     let mut plan = Plan::new(&config).unwrap();
-    let receiver = receive::open(&config, &mut plan, ReceiveMode::Recvmmsg).unwrap();
+    let receiver = receive::open(&config, &mut plan, ReceiveMode::Recvmmsg, Vec::new()).unwrap();
     (receiver, plan.addresses()[0])
 }
 

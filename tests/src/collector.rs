@@ -105,12 +105,13 @@ impl Settings {
         let buffer = self.socket_buffer.map_or_else(String::new, |bytes| {
             format!("socket_buffer = \"{bytes}B\"\n")
         });
+        let gro = if self.gro { "gro = true\n" } else { "" };
         let mut text = format!(
-            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\ngro = {}\n{buffer}\n\
+            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\n{gro}{buffer}\n\
              [[receive.listeners]]\nport = {port}\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [batch]\nage_max = \"{}\"\n",
-            self.receive_mode, self.workers, self.pin, self.gro, self.batch_age,
+            self.receive_mode, self.workers, self.pin, self.batch_age,
         );
         if let Some(rows) = self.batch_rows {
             let _ = writeln!(text, "rows_max = {rows}");

@@ -83,11 +83,12 @@ impl Candidate {
         };
         let collector = Collector::start(&settings)?;
         let status = collector.status()?;
-        let mode = status.text("/receive/mode")?;
-        ensure!(
-            mode == settings.receive_mode,
-            "{self}: the collector receives by {mode}"
-        );
+        let (at, expected) = match self.attach() {
+            Some((attach, _)) => ("/receive/interfaces/0/mode", format!("af_xdp_{attach}")),
+            None => ("/receive/mode", settings.receive_mode.to_owned()),
+        };
+        let mode = status.text(at)?;
+        ensure!(mode == expected, "{self}: the collector receives by {mode}");
         let (attached, expected) = (pair.attached()?, self.attach().map(|(_, place)| place));
         ensure!(
             attached.as_deref() == expected,

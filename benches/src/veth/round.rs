@@ -133,7 +133,12 @@ pub fn run(candidate: Candidate, pair: &Pair, load: &Load<'_>, first: &mut u64) 
             announced.datagrams == source.total().datagrams && announced.lost_later == 0,
             "{candidate}: announcements were lost: {announced:?}"
         );
-        let steady = steady(&receiving, &mut source, load)?;
+        let steady = steady(&receiving, &mut source, load)
+            // The machine may have been busy with something else.
+            .or_else(|error| {
+                eprintln!("veth: {candidate}: once more: {error:#}");
+                steady(&receiving, &mut source, load)
+            })?;
         let mut search = Search {
             receiving: &receiving,
             source: &mut source,

@@ -10,6 +10,7 @@ pub mod end_to_end;
 pub mod enrich;
 pub mod receive;
 pub mod store;
+pub mod veth;
 
 pub mod sender;
 pub mod streams;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use flowsluice_benches::options::Options;
-use flowsluice_benches::{decode, end_to_end, enrich, receive, store};
+use flowsluice_benches::{decode, end_to_end, enrich, receive, store, veth};
 
 /// Measures Flowsluice beside its peers.
 #[derive(Parser)]
@@ -24,6 +24,8 @@ enum Subject {
     Decode,
     /// The collector with a store that keeps nothing, over loopback.
     Receive,
+    /// The receive paths beside each other, over a veth pair.
+    Veth,
     /// The enrichment stage, of which there is none yet.
     Enrich,
     /// From datagrams in memory to compressed blocks, and inserts into ClickHouse.
@@ -33,9 +35,10 @@ enum Subject {
 }
 
 impl Subject {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Decode,
         Self::Receive,
+        Self::Veth,
         Self::Enrich,
         Self::Store,
         Self::EndToEnd,
@@ -45,6 +48,7 @@ impl Subject {
         match self {
             Self::Decode => decode::main(options),
             Self::Receive => receive::main(options),
+            Self::Veth => veth::main(options),
             Self::Enrich => enrich::main(options),
             Self::Store => store::main(options),
             Self::EndToEnd => end_to_end::main(options),

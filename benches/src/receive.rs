@@ -3,12 +3,12 @@
 //! First beside nfcapd and nfacctd, which get the same datagrams at the same rate in turn; then
 //! alone, for the highest rate without loss.
 
-mod candidate;
+pub(crate) mod candidate;
 mod highest;
 mod nfacctd;
-mod nfcapd;
+pub(crate) mod nfcapd;
 mod round;
-mod socket;
+pub(crate) mod socket;
 
 use std::process::Command;
 use std::thread;
@@ -203,7 +203,7 @@ fn stream(protocols: Protocols, bytes: u64) -> Result<Stream> {
 }
 
 /// Cores' worth of CPU time that the machine uses when nothing is measured.
-fn idle_cores() -> Result<f64> {
+pub(crate) fn idle_cores() -> Result<f64> {
     let (started, before) = (Instant::now(), MachineTimes::now()?);
     thread::sleep(IDLE);
     let busy_s = MachineTimes::now()?.since(&before).busy_s();
@@ -211,7 +211,7 @@ fn idle_cores() -> Result<f64> {
 }
 
 /// The first line of what `program -V` prints that has a digit in it.
-fn version(program: &str) -> Result<String> {
+pub(crate) fn version(program: &str) -> Result<String> {
     let file = place::program(program).with_context(|| format!("{program} is not here"))?;
     let output = Command::new(file).arg("-V").output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned()

@@ -140,6 +140,14 @@ impl Loop {
         })
     }
 
+    /// Flows a datagram, the mean over the loop.
+    #[must_use]
+    pub fn flows_a_datagram(&self) -> f64 {
+        let looped = &self.packets[self.announcements..];
+        let flows: u64 = looped.iter().map(|packet| u64::from(packet.flows)).sum();
+        flows as f64 / looped.len() as f64
+    }
+
     /// Everything that was sent so far.
     #[must_use]
     pub fn total(&self) -> Sent {

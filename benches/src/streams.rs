@@ -22,6 +22,8 @@ pub struct Recipe {
     pub ipv6: f64,
     /// How many exporters there are.
     pub exporters: usize,
+    /// IPv4 flows in a full datagram of NetFlow v9 or IPFIX.
+    pub flows_per_datagram: u32,
     /// Bytes of all data datagrams, about.
     pub bytes: usize,
     /// Where the random numbers begin.
@@ -35,6 +37,7 @@ impl Default for Recipe {
             profile,
             ipv6,
             exporters,
+            flows_per_datagram,
             seed,
             ..
         } = Settings::default();
@@ -43,6 +46,7 @@ impl Default for Recipe {
             profile,
             ipv6,
             exporters,
+            flows_per_datagram,
             bytes: BYTES_COLD,
             seed,
         }
@@ -101,6 +105,7 @@ impl Stream {
             profile: recipe.profile,
             ipv6: recipe.ipv6,
             exporters: recipe.exporters,
+            flows_per_datagram: recipe.flows_per_datagram,
             seed: recipe.seed,
             ..Settings::default()
         };

@@ -33,7 +33,7 @@ fn exercise(receiver: &mut impl Receive, port: u16, sender: &UdpSocket) -> usize
     datagrams
 }
 
-fn allocations_while_receiving(mode: ReceiveMode) -> u64 {
+fn allocations_while_receiving(mode: ReceiveMode, gro: bool) -> u64 {
     let config = config::Receive {
         listeners: vec![config::Listener {
             address: Ipv6Addr::UNSPECIFIED.into(),
@@ -42,6 +42,7 @@ fn allocations_while_receiving(mode: ReceiveMode) -> u64 {
         }],
         datagram_max: bytesize::ByteSize::b(2000),
         burst: 16,
+        gro,
         ..config::Receive::default()
     };
     let mut plan = Plan::new(&config).unwrap();
@@ -64,10 +65,11 @@ fn receiving_allocates_nothing_after_set_up() {
     drop(std::hint::black_box(Box::new(1_u8)));
     assert!(allocations() > counted, "the allocator does not count");
 
-    assert_eq!(allocations_while_receiving(ReceiveMode::Recvmmsg), 0);
+    assert_eq!(allocations_while_receiving(ReceiveMode::Recvmmsg, false), 0);
+    assert_eq!(allocations_while_receiving(ReceiveMode::Recvmmsg, true), 0);
     match receive::choose(&config::Receive::default()) {
         Ok(ReceiveMode::IoUring) => {
-            assert_eq!(allocations_while_receiving(ReceiveMode::IoUring), 0);
+            assert_eq!(allocations_while_receiving(ReceiveMode::IoUring, false), 0);
         }
         _ => assert!(
             std::env::var_os("CI").is_none(),

@@ -36,12 +36,14 @@ pub enum Store {
 pub struct Settings {
     /// Program to run.
     pub binary: PathBuf,
-    /// `auto`, `io_uring` or `recvmmsg`.
+    /// `auto`, `af_xdp`, `io_uring` or `recvmmsg`.
     pub receive_mode: &'static str,
     /// Receive buffer of a socket in bytes; `None` leaves the default.
     pub socket_buffer: Option<u64>,
     /// Worker threads.
     pub workers: usize,
+    /// Take merged datagrams in one piece.
+    pub gro: bool,
     /// Pin the workers: not where tests share the processors.
     pub pin: bool,
     /// Age at which a batch is sealed.
@@ -85,6 +87,7 @@ impl Settings {
             receive_mode: "auto",
             socket_buffer: None,
             workers: 1,
+            gro: false,
             pin: false,
             batch_age: "200ms",
             batch_rows: None,
@@ -102,8 +105,9 @@ impl Settings {
         let buffer = self.socket_buffer.map_or_else(String::new, |bytes| {
             format!("socket_buffer = \"{bytes}B\"\n")
         });
+        let gro = if self.gro { "gro = true\n" } else { "" };
         let mut text = format!(
-            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\n{buffer}\n\
+            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\n{gro}{buffer}\n\
              [[receive.listeners]]\nport = {port}\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [batch]\nage_max = \"{}\"\n",

@@ -12,8 +12,8 @@ use flowsluice_tests::place;
 use crate::debian::{self, Program};
 use crate::{engine, shell};
 
-/// Collectors to stand beside.
-const PEERS: [Program; 2] = [
+/// Collectors to stand beside, and what sets up a veth pair.
+const PROGRAMS: [Program; 4] = [
     Program {
         name: "nfcapd",
         package: "nfdump",
@@ -21,6 +21,14 @@ const PEERS: [Program; 2] = [
     Program {
         name: "nfacctd",
         package: "pmacct",
+    },
+    Program {
+        name: "ip",
+        package: "iproute2",
+    },
+    Program {
+        name: "ethtool",
+        package: "ethtool",
     },
 ];
 
@@ -51,6 +59,7 @@ pub struct Args {
 enum Subject {
     Decode,
     Receive,
+    Veth,
     Enrich,
     Store,
     EndToEnd,
@@ -61,6 +70,7 @@ impl Subject {
         match self {
             Self::Decode => "decode",
             Self::Receive => "receive",
+            Self::Veth => "veth",
             Self::Enrich => "enrich",
             Self::Store => "store",
             Self::EndToEnd => "end-to-end",
@@ -70,7 +80,7 @@ impl Subject {
 
 /// Builds, provides, launches.
 pub fn main(args: &Args) -> Result<()> {
-    let missing = debian::provide(&PEERS)?;
+    let missing = debian::provide(&PROGRAMS)?;
     ensure!(missing.is_empty(), "{}", debian::remedy(&missing));
     // Both at once: apart, each would build the crates that they share with other features.
     let mut build = shell::cargo(&["build", "--release", "-p", "flowsluice"]);

@@ -1,7 +1,7 @@
 //! Who receives: our collector in its receive modes, nfcapd, nfacctd. One interface for all.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use flowsluice_tests::{Collector, Settings, Store};
@@ -39,7 +39,7 @@ impl Candidate {
                 socket_buffer: Some(buffer),
                 ..flowsluice(mode, 1)
             })?),
-            Self::Nfcapd => Box::new(Nfcapd::start(buffer)?),
+            Self::Nfcapd => Box::new(Nfcapd::start(Ipv4Addr::LOCALHOST, buffer)?),
             Self::Nfacctd => Box::new(Nfacctd::start(buffer)?),
         })
     }

@@ -24,19 +24,19 @@ pub struct Nfcapd {
 }
 
 impl Nfcapd {
-    /// Starts it on a free port of 127.0.0.1.
+    /// Starts it on a free port of `address`.
     ///
     /// # Errors
     /// When it is not installed or does not listen.
-    pub fn start(buffer: u64) -> Result<Self> {
+    pub fn start(address: Ipv4Addr, buffer: u64) -> Result<Self> {
         let program = place::program("nfcapd");
         let program = program.context("nfcapd is not here; run 'apt-get install nfdump'")?;
         let folder = tempfile::tempdir().context("make a temporary folder")?;
-        let target = SocketAddr::from((Ipv4Addr::LOCALHOST, place::free_udp_port()?));
+        let target = SocketAddr::from((address, place::free_udp_port()?));
         let files = folder.path().join("flows");
         std::fs::create_dir(&files)?;
         let mut command = Command::new(program);
-        command.args(["-y", "-t", "3600", "-b", "127.0.0.1", "-p"]);
+        command.args(["-y", "-t", "3600", "-b", &address.to_string(), "-p"]);
         command.arg(target.port().to_string()).arg("-w").arg(files);
         command.arg("-B").arg(buffer.to_string());
         let process = Process::spawn("nfcapd", &mut command, &folder.path().join("log"))?;

@@ -6,32 +6,72 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Datagrams that the kernel dropped for the sockets bound to `port`, all together; `None` when
-/// nobody has it.
+/// Datagrams that the kernel dropped for the sockets bound to `port` in this thread's network
+/// namespace, all together; `None` when nobody has it.
 ///
 /// # Errors
 /// When /proc does not tell.
 pub fn drops(port: u16) -> Result<Option<u64>> {
-    let mut drops = None;
-    for file in ["/proc/net/udp", "/proc/net/udp6"] {
+    Ok(read(port)?.map(|socket| socket.drops))
+}
+
+/// Waits until nothing waits in the sockets bound to `port`; yields the drops until then.
+///
+/// # Errors
+/// When nobody has the port, or something waits still after `limit`.
+pub fn emptied(port: u16, limit: Duration) -> Result<u64> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let socket = read(port)?;
+        let socket = socket.with_context(|| format!("nobody listens on UDP port {port}"))?;
+        if socket.waiting_bytes == 0 {
+            return Ok(socket.drops);
+        }
+        if Instant::now() >= deadline {
+            let bytes = socket.waiting_bytes;
+            bail!("{bytes} bytes still wait at UDP port {port} after {limit:?}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What the kernel tells of sockets, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sockets {
+    waiting_bytes: u64,
+    drops: u64,
+}
+
+fn read(port: u16) -> Result<Option<Sockets>> {
+    let mut found: Option<Sockets> = None;
+    for file in ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"] {
         // Without IPv6 there is no second file.
         let text = match std::fs::read_to_string(file) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             read => read.with_context(|| format!("read {file}"))?,
         };
-        for one in text.lines().filter_map(|line| drops_of(line, port)) {
-            drops = Some(drops.unwrap_or(0) + one);
+        for one in text.lines().filter_map(|line| socket_of(line, port)) {
+            let sum = found.get_or_insert_default();
+            sum.waiting_bytes += one.waiting_bytes;
+            sum.drops += one.drops;
         }
     }
-    Ok(drops)
+    Ok(found)
 }
 
-/// The last field of a line whose second one, the local address, ends with `port`.
-fn drops_of(line: &str, port: u16) -> Option<u64> {
+/// The queue and the last field of a line whose second field, the local address, ends with `port`.
+fn socket_of(line: &str, port: u16) -> Option<Sockets> {
     let mut fields = line.split_whitespace();
     let (_, local) = fields.nth(1)?.rsplit_once(':')?;
-    let is_ours = u16::from_str_radix(local, 16) == Ok(port);
-    is_ours.then(|| fields.next_back()?.parse().ok()).flatten()
+    if u16::from_str_radix(local, 16) != Ok(port) {
+        return None;
+    }
+    // The remote address and the state stand between.
+    let (_, waiting) = fields.nth(2)?.split_once(':')?;
+    Some(Sockets {
+        waiting_bytes: u64::from_str_radix(waiting, 16).ok()?,
+        drops: fields.next_back()?.parse().ok()?,
+    })
 }
 
 /// Waits until somebody has bound `port`.
@@ -77,6 +117,12 @@ mod tests {
         }
         let dropped = drops(target.port()).unwrap().unwrap();
         assert!((1_000..2_000).contains(&dropped), "{dropped}");
+        assert!(read(target.port()).unwrap().unwrap().waiting_bytes > 100_000);
+        let waits = Duration::from_millis(10);
+        assert!(emptied(target.port(), waits).is_err());
+        socket.set_nonblocking(true).unwrap();
+        while socket.recv_from(&mut [0; 1400]).is_ok() {}
+        assert_eq!(emptied(target.port(), waits).unwrap(), dropped);
         drop(socket);
         assert_eq!(drops(target.port()).unwrap(), None);
     }

@@ -94,6 +94,10 @@ pub struct Receive {
     pub datagram_max: ByteSize,
     /// Datagrams taken in one turn of a worker.
     pub burst: usize,
+    /// UDP_GRO: take merged datagrams in one piece; the kernel merges those of one exporter and one
+    /// length that it found in one poll of the card. Each of the `burst` buffers then has 64 KiB,
+    /// and a merged piece that the kernel drops may count as one datagram. recvmmsg only.
+    pub gro: bool,
     /// Prefixes that exporters may send from; datagrams of others are dropped and counted as
     /// `exporter_not_allowed`. Empty allows all.
     pub allow: Vec<IpNet>,
@@ -112,6 +116,7 @@ impl Default for Receive {
             socket_buffer: ByteSize::mib(32),
             datagram_max: ByteSize::b(9216),
             burst: 256,
+            gro: false,
             allow: Vec::new(),
             xdp: Xdp::default(),
         }

@@ -97,7 +97,7 @@ fn an_unknown_key_is_told_with_its_line_its_neighbours_and_the_likely_one() {
     assert_eq!(
         errors("[receive]\nworkerz = 4\n\n[batch]\nsize = 3\n"),
         "f.toml:2: receive.workerz: unknown key; did you mean 'workers'? allowed: mode, workers, \
-         cpus, pin, listeners, socket_buffer, datagram_max, burst, allow, xdp\n\
+         cpus, pin, listeners, socket_buffer, datagram_max, burst, gro, allow, xdp\n\
          f.toml:5: batch.size: unknown key; allowed: rows_max, age_max, per_worker"
     );
     assert_eq!(
@@ -248,6 +248,16 @@ fn a_server_and_the_embedded_clickhouse_exclude_each_other() {
         errors("[store]\nuser = \"me\"\n"),
         "f.toml:2: store.user: set, but there is no store.url: the embedded ClickHouse makes its \
          own users; add store.url or remove this key"
+    );
+}
+
+#[test]
+fn merged_datagrams_need_a_receive_loop_that_takes_them_apart() {
+    assert!(parse("f.toml", "[receive]\nmode = \"recvmmsg\"\ngro = true\n").is_ok());
+    assert_eq!(
+        errors("[receive]\ngro = true\n"),
+        "f.toml:2: receive.gro: true, but receive.mode is \"auto\", which does not take merged \
+         datagrams; set receive.mode = \"recvmmsg\" or remove receive.gro"
     );
 }
 

@@ -106,6 +106,14 @@ impl Problems {
         self.bytes("receive.datagram_max", receive.datagram_max, datagram);
         self.count("receive.burst", receive.burst, 1..=BURST_MAX);
         self.count("receive.allow", receive.allow.len(), 0..=PREFIXES_MAX);
+        if receive.gro && receive.mode != ReceiveMode::Recvmmsg {
+            let text = format!(
+                "true, but receive.mode is \"{}\", which does not take merged datagrams; set \
+                 receive.mode = \"recvmmsg\" or remove receive.gro",
+                receive.mode.name()
+            );
+            self.add("receive.gro", text);
+        }
         self.xdp(receive);
     }
 

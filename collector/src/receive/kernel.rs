@@ -187,6 +187,14 @@ pub(super) fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(values[libc::SK_MEMINFO_DROPS as usize])
 }
 
+/// Lets the kernel hand over merged datagrams, their length beside them.
+///
+/// # Errors
+/// `ENOPROTOOPT` on kernels before 5.0.
+pub(super) fn merge_datagrams(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, &1)
+}
+
 /// Sets the receive buffer to `bytes` whatever net.core.rmem_max says.
 ///
 /// # Errors

@@ -24,7 +24,7 @@ use tracing::warn;
 use crate::config::{self, ReceiveMode};
 use crate::units::UnixNanos;
 
-use sockets::{BindError, Plan};
+use sockets::{BindError, BoundSocket, Plan};
 use udp::UdpReceiver;
 use uring::{UringReceiver, UringRefused};
 use xdp::receiver::XdpReceiver;
@@ -105,6 +105,9 @@ pub enum OpenError {
     /// `receive.mode = "io_uring"` and the kernel refuses it.
     #[error("{0}, or set receive.mode = \"auto\"")]
     Uring(#[from] UringRefused),
+    /// `receive.gro` and the kernel does not merge datagrams.
+    #[error("receive: the kernel refuses UDP_GRO (Linux 5.0): {0}; set receive.gro = false")]
+    Gro(#[source] io::Error),
     /// The buffers could not be had.
     #[error("receive: no memory for the buffers of a worker: {0}; lower receive.burst")]
     Buffers(#[source] io::Error),
@@ -139,6 +142,10 @@ pub fn open(
             .map_err(OpenError::Buffers);
     }
     if mode == ReceiveMode::Recvmmsg {
+        if config.gro {
+            let merging = sockets.iter().try_for_each(BoundSocket::merge_datagrams);
+            merging.map_err(OpenError::Gro)?;
+        }
         return UdpReceiver::new(sockets, config)
             .map(Receiver::Recvmmsg)
             .map_err(OpenError::Buffers);

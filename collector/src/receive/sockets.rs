@@ -148,6 +148,11 @@ impl BoundSocket {
         self.drops.total
     }
 
+    /// Lets datagrams come merged; whoever reads the socket has to take them apart.
+    pub(super) fn merge_datagrams(&self) -> io::Result<()> {
+        kernel::merge_datagrams(self.socket.as_fd())
+    }
+
     pub(super) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }

@@ -1,9 +1,14 @@
 //! recvmmsg: for kernels and containers that refuse io_uring.
+//!
+//! With `receive.gro` the kernel hands over merged datagrams (UDP_GRO of udp(7)); here they are
+//! taken apart again.
 
 #![allow(
     unsafe_code,
     reason = "recvmmsg and poll take raw pointers to buffers and headers that live here"
 )]
+
+mod merged;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -11,9 +16,11 @@ use std::time::Duration;
 
 use super::kernel::Mapping;
 use super::sockets::{BoundSocket, NAME_BYTES, peer};
-use super::{Datagram, Receive, datagram_max_bytes, is_transient};
+use super::{DATAGRAM_MAX_BYTES, Datagram, Receive, datagram_max_bytes, is_transient};
 use crate::config;
 use crate::units::UnixNanos;
+
+use merged::Control;
 
 /// Receives by poll and recvmmsg: two system calls a burst.
 pub struct UdpReceiver {
@@ -27,6 +34,10 @@ pub struct UdpReceiver {
     slots: Mapping,
     /// Distance between two slots in bytes.
     stride: usize,
+    /// A longer datagram is cut, bytes.
+    datagram_max: usize,
+    /// What the kernel may write beside a payload, bytes: nothing, or how long merged datagrams are.
+    control_bytes: usize,
 }
 
 /// The begin of a slot; the datagram follows at [`PAYLOAD_OFFSET`].
@@ -34,6 +45,7 @@ pub struct UdpReceiver {
 struct SlotHeader {
     slice: libc::iovec,
     name: [u8; NAME_BYTES],
+    control: Control,
 }
 
 // SAFETY: every pointer in `headers` and in the slots leads into the mapping that this struct owns
@@ -47,7 +59,8 @@ impl UdpReceiver {
     /// When the buffers cannot be mapped.
     pub fn new(sockets: Vec<BoundSocket>, config: &config::Receive) -> io::Result<Self> {
         let burst = burst(config);
-        let datagram_max = datagram_max_bytes(config);
+        let payload_max = payload_max_bytes(config);
+        let control_bytes = if config.gro { size_of::<Control>() } else { 0 };
         let stride = stride(config);
         let slots = Mapping::new(burst * stride)?;
         let headers = (0..burst)
@@ -61,10 +74,12 @@ impl UdpReceiver {
                     let slot = slots.start().add(index * stride).as_ptr();
                     let begin = slot.cast::<SlotHeader>();
                     (*begin).slice.iov_base = slot.add(PAYLOAD_OFFSET).cast();
-                    (*begin).slice.iov_len = datagram_max;
+                    (*begin).slice.iov_len = payload_max;
                     header.msg_hdr.msg_iov = &raw mut (*begin).slice;
                     header.msg_hdr.msg_name = (&raw mut (*begin).name).cast();
+                    header.msg_hdr.msg_control = (&raw mut (*begin).control).cast();
                 }
+                header.msg_hdr.msg_controllen = control_bytes as _;
                 header.msg_hdr.msg_iovlen = 1;
                 header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
                 header
@@ -78,6 +93,8 @@ impl UdpReceiver {
             headers,
             slots,
             stride,
+            datagram_max: datagram_max_bytes(config),
+            control_bytes,
         })
     }
 
@@ -193,26 +210,33 @@ impl UdpReceiver {
     ) {
         for (index, header) in self.headers.iter_mut().take(taken).enumerate() {
             // SAFETY: `index` is that of a header and so of a slot. The kernel wrote the name and
-            // `msg_len` bytes of payload, at most the datagram's maximum, which a slot has room
-            // for; it writes to slots only inside `recvmmsg`, and the borrows end before the next.
-            let (name, payload) = unsafe {
+            // `msg_len` bytes of payload, at most the maximum, which a slot has room for; control
+            // is plain integers. It writes to slots only inside `recvmmsg`, and the borrows end
+            // before the next.
+            let (SlotHeader { name, control, .. }, payload) = unsafe {
                 let slot = self.slots.start().add(index * self.stride).as_ptr();
                 (
-                    &(*slot.cast::<SlotHeader>()).name,
+                    &*slot.cast::<SlotHeader>(),
                     std::slice::from_raw_parts(slot.add(PAYLOAD_OFFSET), header.msg_len as usize),
                 )
             };
             let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            let segment_bytes = merged::segment_bytes(control, header.msg_hdr.msg_controllen as _);
             header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
+            header.msg_hdr.msg_controllen = self.control_bytes as _;
             let (source, source_port) = peer(name).expect("an inet socket reports inet addresses");
-            on_datagram(&Datagram {
-                source,
-                source_port,
-                local_port,
-                received,
-                payload,
-                cut,
-            });
+            for payload in merged::datagrams(payload, segment_bytes) {
+                let length = payload.len().min(self.datagram_max);
+                let (payload, too_much) = payload.split_at(length);
+                on_datagram(&Datagram {
+                    source,
+                    source_port,
+                    local_port,
+                    received,
+                    payload,
+                    cut: cut || !too_much.is_empty(),
+                });
+            }
         }
     }
 }
@@ -247,8 +271,17 @@ fn burst(config: &config::Receive) -> usize {
     config.burst.clamp(1, BURST_MAX)
 }
 
+/// What the kernel may hand over at once, bytes: a datagram, or several merged.
+fn payload_max_bytes(config: &config::Receive) -> usize {
+    if config.gro {
+        DATAGRAM_MAX_BYTES
+    } else {
+        datagram_max_bytes(config)
+    }
+}
+
 fn stride(config: &config::Receive) -> usize {
-    (PAYLOAD_OFFSET + datagram_max_bytes(config)).next_multiple_of(CACHE_LINE)
+    (PAYLOAD_OFFSET + payload_max_bytes(config)).next_multiple_of(CACHE_LINE)
 }
 
 /// UIO_MAXIOV: recvmmsg takes no more messages at once.
@@ -258,6 +291,6 @@ const BURST_MAX: usize = 1024;
 const CACHE_LINE: usize = 64;
 
 /// Where the datagram begins in its slot.
-const PAYLOAD_OFFSET: usize = CACHE_LINE;
+const PAYLOAD_OFFSET: usize = 2 * CACHE_LINE;
 const _: () = assert!(size_of::<SlotHeader>() <= PAYLOAD_OFFSET);
 const _: () = assert!(CACHE_LINE.is_multiple_of(align_of::<SlotHeader>()));

@@ -44,6 +44,8 @@ pub struct Settings {
     pub workers: usize,
     /// Pin the workers: not where tests share the processors.
     pub pin: bool,
+    /// Let workers share the datagrams of a hot exporter.
+    pub share: bool,
     /// Age at which a batch is sealed.
     pub batch_age: &'static str,
     /// Rows of a full batch; `None` leaves the default.
@@ -86,6 +88,7 @@ impl Settings {
             socket_buffer: None,
             workers: 1,
             pin: false,
+            share: true,
             batch_age: "200ms",
             batch_rows: None,
             store,
@@ -103,11 +106,11 @@ impl Settings {
             format!("socket_buffer = \"{bytes}B\"\n")
         });
         let mut text = format!(
-            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\n{buffer}\n\
+            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\nshare = {}\n{buffer}\n\
              [[receive.listeners]]\nport = {port}\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [batch]\nage_max = \"{}\"\n",
-            self.receive_mode, self.workers, self.pin, self.batch_age,
+            self.receive_mode, self.workers, self.pin, self.share, self.batch_age,
         );
         if let Some(rows) = self.batch_rows {
             let _ = writeln!(text, "rows_max = {rows}");

@@ -15,6 +15,7 @@ use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losse
 use flowsluice::receive::{self, Receiver};
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::Worker;
+use flowsluice::worker::sharing::{self, Sharing};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -125,13 +126,16 @@ impl Running {
         ));
         let stop = Arc::new(AtomicBool::new(false));
         let (failed, failures) = mpsc::unbounded_channel();
+        let sharing = sharing::among(cpus.len(), &config.receive);
         let mut workers = Vec::with_capacity(cpus.len());
-        for (index, (receiver, queue)) in receivers.into_iter().zip(queues).enumerate() {
+        let parts = receivers.into_iter().zip(queues).zip(sharing);
+        for (index, ((receiver, queue), sharing)) in parts.enumerate() {
             let (decode, listeners) = (&config.decode, &config.receive.listeners);
             let worker = WorkerThread {
                 receiver,
                 decoder: Decoder::new(decode, listeners, Arc::clone(&shared)),
                 batcher: Batcher::new(&config.batch, queue),
+                sharing,
                 ledger: ledger.worker(index),
                 cpu: cpus[index],
                 stop: Arc::clone(&stop),
@@ -191,6 +195,7 @@ struct WorkerThread {
     receiver: Receiver,
     decoder: Decoder,
     batcher: Batcher,
+    sharing: Option<Sharing>,
     ledger: WorkerLedger,
     cpu: Option<usize>,
     stop: Arc<AtomicBool>,
@@ -210,6 +215,7 @@ impl WorkerThread {
             receiver,
             decoder,
             batcher,
+            sharing,
             ledger,
             cpu,
             stop,
@@ -224,12 +230,12 @@ impl WorkerThread {
             );
         }
         let outcome = match receiver {
-            Receiver::IoUring(receiver) => {
-                Worker::new(receiver, decoder, batcher, ledger).run(&stop)
-            }
-            Receiver::Recvmmsg(receiver) => {
-                Worker::new(receiver, decoder, batcher, ledger).run(&stop)
-            }
+            Receiver::IoUring(receiver) => Worker::new(receiver, decoder, batcher, ledger)
+                .sharing(sharing)
+                .run(&stop),
+            Receiver::Recvmmsg(receiver) => Worker::new(receiver, decoder, batcher, ledger)
+                .sharing(sharing)
+                .run(&stop),
         };
         if let Err(error) = outcome {
             error!(worker = index, %error, "the sockets cannot be read any more");

@@ -77,6 +77,7 @@ pub(super) const KEYS: &[Key] = &[
     key("receive.socket_buffer", Kind::Bytes),
     key("receive.datagram_max", Kind::Bytes),
     key("receive.burst", Kind::Count),
+    key("receive.share", Kind::Flag),
     key("decode", Kind::Table),
     key("decode.protocols", Kind::Words(PROTOCOLS)),
     key("decode.exporters_max", Kind::Count),

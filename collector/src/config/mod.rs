@@ -89,6 +89,8 @@ pub struct Receive {
     pub datagram_max: ByteSize,
     /// Datagrams taken in one turn of a worker.
     pub burst: usize,
+    /// A worker that gets more than it can decode hands datagrams to others that have time.
+    pub share: bool,
 }
 
 impl Default for Receive {
@@ -102,6 +104,7 @@ impl Default for Receive {
             socket_buffer: ByteSize::mib(32),
             datagram_max: ByteSize::b(9216),
             burst: 256,
+            share: true,
         }
     }
 }

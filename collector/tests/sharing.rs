@@ -54,11 +54,7 @@ impl Receive for Flood<'_> {
 struct Silence<W>(W);
 
 impl<W: FnMut(Duration) -> io::Result<()>> Receive for Silence<W> {
-    fn receive(
-        &mut self,
-        timeout: Duration,
-        _: &mut impl FnMut(&Datagram<'_>),
-    ) -> io::Result<()> {
+    fn receive(&mut self, timeout: Duration, _: &mut impl FnMut(&Datagram<'_>)) -> io::Result<()> {
         (self.0)(timeout)
     }
 
@@ -196,13 +192,21 @@ fn a_datagram_handed_over_finds_the_template_that_was_learned_just_before() {
     lends.turn(1 << 20, RECEIVED);
     // The helper has been there before, and knows another template.
     helper.decode(&netflow9(&[set(0, &template(999, &TWENTY_FIELDS))]));
-    let Bench { decoder, counts, rows } = &mut lender;
+    let Bench {
+        decoder,
+        counts,
+        rows,
+    } = &mut lender;
     let learns = netflow9(&[set(0, &template(256, &TWENTY_FIELDS))]);
     decoder.decode(&datagram(&learns), counts, rows);
     let data = netflow9(&[set(256, &twenty_field_records(3))]);
     assert_eq!(decoder.teaching(&datagram(&data)), Teaching::Nothing);
     assert!(lends.lend(&datagram(&data)));
-    let Bench { decoder, counts, rows } = &mut helper;
+    let Bench {
+        decoder,
+        counts,
+        rows,
+    } = &mut helper;
     takes.take(|datagram| {
         decoder.take_over();
         decoder.decode(datagram, counts, rows);
@@ -219,7 +223,12 @@ fn only_what_teaches_nothing_can_be_decoded_anywhere() {
         set(1, &options_template_v9(300, &[(1, 4)], &[(34, 4)])),
     ]);
     let known_ipfix = ipfix(&[set(2, &template(256, &[(1, 4)]))]);
-    let first = [known.clone(), known_ipfix.clone(), netflow5(1, 1, 0), sflow5(1)];
+    let first = [
+        known.clone(),
+        known_ipfix.clone(),
+        netflow5(1, 1, 0),
+        sflow5(1),
+    ];
     for payload in &first {
         let teaching = bench.decoder.teaching(&datagram(payload));
         assert_eq!(teaching, Teaching::Something, "of an exporter not seen yet");
@@ -232,11 +241,26 @@ fn only_what_teaches_nothing_can_be_decoded_anywhere() {
         (netflow5(1, 1, 0), Teaching::Nothing),
         (sflow5(1), Teaching::Nothing),
         (known_ipfix, Teaching::Nothing),
-        (netflow9(&[data.clone(), set(300, &[0; 8])]), Teaching::Something),
-        (netflow9(&[set(257, &[0; 4]), data.clone()]), Teaching::Something),
-        (netflow9(&[set(0, &template(257, &[(1, 4)]))]), Teaching::Something),
-        (netflow9(&[set(0, &template(256, &[(1, 4)])), data]), Teaching::OtherMeaning),
-        (ipfix(&[set(2, &template(256, &[]))]), Teaching::OtherMeaning),
+        (
+            netflow9(&[data.clone(), set(300, &[0; 8])]),
+            Teaching::Something,
+        ),
+        (
+            netflow9(&[set(257, &[0; 4]), data.clone()]),
+            Teaching::Something,
+        ),
+        (
+            netflow9(&[set(0, &template(257, &[(1, 4)]))]),
+            Teaching::Something,
+        ),
+        (
+            netflow9(&[set(0, &template(256, &[(1, 4)])), data]),
+            Teaching::OtherMeaning,
+        ),
+        (
+            ipfix(&[set(2, &template(256, &[]))]),
+            Teaching::OtherMeaning,
+        ),
         (ipfix(&[set(2, &template(2, &[]))]), Teaching::OtherMeaning),
         (ipfix(&[set(2, &template(999, &[]))]), Teaching::Nothing),
         (ipfix(&[set(256, &[0; 4])]).repeat(2), Teaching::Something),

@@ -113,8 +113,7 @@ impl Decoder {
     /// decoded, [`Teaching::Something`]: it is for the worker that received it.
     #[must_use]
     pub fn teaching(&self, datagram: &Datagram<'_>) -> Teaching {
-        self.known_teaching(datagram)
-            .unwrap_or(Teaching::Something)
+        self.known_teaching(datagram).unwrap_or(Teaching::Something)
     }
 
     fn known_teaching(&self, datagram: &Datagram<'_>) -> Option<Teaching> {

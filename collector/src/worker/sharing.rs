@@ -288,7 +288,9 @@ impl Sharing {
             return;
         }
         self.is_overloaded = is_overloaded;
-        self.inbox().is_open.store(!is_overloaded, Ordering::Relaxed);
+        self.inbox()
+            .is_open
+            .store(!is_overloaded, Ordering::Relaxed);
         let overloaded = &self.exchange.overloaded;
         match is_overloaded {
             true => overloaded.fetch_add(1, Ordering::Relaxed),

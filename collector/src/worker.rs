@@ -102,7 +102,7 @@ impl Stages {
     }
 
     /// Datagrams of this worker's own sockets, whoever decodes them.
-    fn from_sockets(&self) -> u64 {
+    fn own_datagrams(&self) -> u64 {
         let counts = &self.counts;
         counts.datagrams_received + counts.datagrams_lent - counts.datagrams_taken_over
     }
@@ -172,7 +172,7 @@ impl<R: Receive> Worker<R> {
             Some(sharing) => sharing.patience(timeout),
             None => timeout,
         };
-        let before = stages.from_sockets();
+        let before = stages.own_datagrams();
         let outcome = receiver.receive(patience, &mut |datagram: &Datagram<'_>| {
             let is_lent = match sharing {
                 Some(sharing) if sharing.is_overloaded() => stages.lend(datagram, sharing),
@@ -182,7 +182,7 @@ impl<R: Receive> Worker<R> {
                 stages.take(datagram);
             }
         });
-        let taken = stages.from_sockets() - before;
+        let taken = stages.own_datagrams() - before;
         if let Some(sharing) = sharing {
             sharing.take(|datagram| stages.take_over(datagram));
         }
@@ -210,9 +210,9 @@ impl<R: Receive> Worker<R> {
     fn drain(&mut self) -> io::Result<()> {
         let begun = Instant::now();
         loop {
-            let before = self.stages.from_sockets();
+            let before = self.stages.own_datagrams();
             self.turn(Duration::ZERO)?;
-            let empty = self.stages.from_sockets() == before;
+            let empty = self.stages.own_datagrams() == before;
             if empty || begun.elapsed() >= DRAIN_MAX {
                 return Ok(());
             }

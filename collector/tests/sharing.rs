@@ -240,7 +240,7 @@ fn only_what_teaches_nothing_can_be_decoded_anywhere() {
     let data = set(256, &twenty_field_records(1));
     let cases = [
         (known, Teaching::Nothing),
-        (netflow9(&[data.clone()]), Teaching::Nothing),
+        (netflow9(std::slice::from_ref(&data)), Teaching::Nothing),
         (netflow5(1, 1, 0), Teaching::Nothing),
         (sflow5(1), Teaching::Nothing),
         (known_ipfix, Teaching::Nothing),

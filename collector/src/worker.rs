@@ -1,9 +1,9 @@
 //! The loop: receive, decode, batch, hand over.
 //!
-//! In: datagrams of this worker's own sockets, and those that an overloaded worker hands over. Out:
-//! sealed batches to the store. Owner: one pinned thread; nothing here allocates, locks or waits for
-//! another thread (but [`Sharing::take_back`], hardly ever), and the clock is read once a turn. What
-//! cannot be kept is counted and the next datagram is taken: UDP cannot be pushed back.
+//! In: datagrams of this worker's own sockets, and those that an overloaded worker hands over.
+//! Out: sealed batches to the store. Owner: one pinned thread; nothing here allocates, locks or
+//! waits for another thread (but [`Sharing::take_back`], hardly ever), and the clock is read once a
+//! turn. What cannot be kept is counted and the next datagram is taken: UDP cannot be pushed back.
 
 pub mod sharing;
 

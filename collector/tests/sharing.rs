@@ -1,4 +1,4 @@
-//! A worker that gets more than it can decode, and one that helps it: whole workers without sockets.
+//! A worker that gets more than it can decode, and one that helps: whole workers, no sockets.
 
 mod messages;
 

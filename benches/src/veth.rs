@@ -142,8 +142,8 @@ fn refused(pair: &Pair, buffer: u64) -> Result<Vec<(Candidate, String)>> {
 
 /// The last line, without the folder of a temporary configuration.
 fn last_words(said: &str) -> String {
-    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines.last().unwrap_or("no reason given");
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.next_back().unwrap_or("no reason given");
     let from = line.find("flowsluice.toml:").unwrap_or(0);
     line[from..].replace('|', "\\|")
 }

@@ -167,12 +167,17 @@ macro_rules! worker_counters {
 }
 
 worker_counters! {
-    /// UDP payloads taken from the sockets, and frames that should have held one.
+    /// UDP payloads taken from the sockets, and frames that should have held one, counted by the
+    /// worker that decodes them.
     datagrams_received,
     /// Bytes of those payloads.
     bytes_received,
     /// Datagrams that the kernel dropped because a socket's buffer or ring was full.
     datagrams_dropped_by_kernel,
+    /// Datagrams handed to other workers to be decoded, because this one had too many.
+    datagrams_lent,
+    /// Datagrams decoded for other workers that had too many.
+    datagrams_taken_over,
     /// Datagrams whose header was understood and whose sets were walked.
     datagrams_decoded,
     /// NetFlow v5 datagrams decoded.

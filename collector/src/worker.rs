@@ -1,19 +1,24 @@
 //! The loop: receive, decode, batch, hand over.
 //!
-//! In: datagrams of this worker's own sockets. Out: sealed batches to the store. Owner: one pinned
-//! thread; nothing here allocates, locks or waits for another thread, and the clock is read once a
+//! In: datagrams of this worker's own sockets, and those that an overloaded worker hands over.
+//! Out: sealed batches to the store. Owner: one pinned thread; nothing here allocates, locks or
+//! waits for another thread (but [`Sharing::take_back`], hardly ever), and the clock is read once a
 //! turn. What cannot be kept is counted and the next datagram is taken: UDP cannot be pushed back.
+
+pub mod sharing;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::batch::Batcher;
-use crate::decode::{Decoder, FlowSink};
+use crate::decode::{Decoder, FlowSink, Teaching};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts, WorkerLedger};
 use crate::receive::{Datagram, Receive};
 use crate::units::UnixNanos;
+
+use sharing::Sharing;
 
 /// Longest wait for a datagram: how late a batch is sealed by age, and a stop noticed.
 const TURN_MAX: Duration = Duration::from_millis(100);
@@ -26,12 +31,19 @@ const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// One worker: its stages and its counters.
 pub struct Worker<R> {
     receiver: R,
+    stages: Stages,
+    /// `None` for a worker that is alone.
+    sharing: Option<Sharing>,
+    ledger: WorkerLedger,
+    kernel_drops_read: UnixNanos,
+}
+
+/// What a datagram goes through once it is received.
+struct Stages {
     decoder: Decoder,
     rows: Rows,
-    ledger: WorkerLedger,
     /// What the receiver and the decoder count.
     counts: WorkerCounts,
-    kernel_drops_read: UnixNanos,
 }
 
 /// Where decoded flows go. It counts apart from the decoder, which is calling it.
@@ -53,24 +65,77 @@ impl FlowSink for Rows {
     }
 }
 
+impl Stages {
+    /// From a datagram to rows in a batch.
+    #[inline(always)]
+    fn take(&mut self, datagram: &Datagram<'_>) {
+        self.rows.received = datagram.received;
+        self.decoder
+            .decode(datagram, &mut self.counts, &mut self.rows);
+    }
+
+    /// The same for one that another worker received, and may just have learned the template of.
+    #[inline(never)]
+    fn take_over(&mut self, datagram: &Datagram<'_>) {
+        self.counts.datagrams_taken_over += 1;
+        self.decoder.take_over();
+        self.take(datagram);
+    }
+
+    /// Hands `datagram` to another worker where that is of use and does no harm; false when it has
+    /// to be decoded here. Behind this, datagrams of one exporter have no order any more: what
+    /// follows their sequence numbers has to look at them before.
+    #[inline(never)]
+    fn lend(&mut self, datagram: &Datagram<'_>, sharing: &mut Sharing) -> bool {
+        match self.decoder.teaching(datagram) {
+            Teaching::Nothing => {
+                let is_lent = sharing.lend(datagram);
+                self.counts.datagrams_lent += u64::from(is_lent);
+                is_lent
+            }
+            Teaching::Something => false,
+            Teaching::OtherMeaning => {
+                sharing.take_back(|earlier| self.take_over(earlier));
+                false
+            }
+        }
+    }
+
+    /// Datagrams of this worker's own sockets, whoever decodes them.
+    fn own_datagrams(&self) -> u64 {
+        let counts = &self.counts;
+        counts.datagrams_received + counts.datagrams_lent - counts.datagrams_taken_over
+    }
+}
+
 impl<R: Receive> Worker<R> {
     /// Puts the stages together; everything they need is allocated already.
     pub fn new(receiver: R, decoder: Decoder, batcher: Batcher, ledger: WorkerLedger) -> Self {
         Self {
             receiver,
-            decoder,
-            rows: Rows {
-                batcher,
-                received: UnixNanos::default(),
+            stages: Stages {
+                decoder,
+                rows: Rows {
+                    batcher,
+                    received: UnixNanos::default(),
+                    counts: WorkerCounts::default(),
+                },
                 counts: WorkerCounts::default(),
             },
+            sharing: None,
             ledger,
-            counts: WorkerCounts::default(),
             kernel_drops_read: UnixNanos::default(),
         }
     }
 
-    /// Turns until `stop`, then takes what the sockets still hold and hands over the last batch.
+    /// Lets it help other workers, and be helped.
+    #[must_use]
+    pub fn sharing(self, sharing: Option<Sharing>) -> Self {
+        Self { sharing, ..self }
+    }
+
+    /// Turns until `stop`, then takes what the sockets still hold and what others handed over, and
+    /// hands over the last batch.
     ///
     /// # Errors
     /// When the sockets cannot be read any more. What was taken before is handed over all the same.
@@ -79,11 +144,18 @@ impl<R: Receive> Worker<R> {
         while outcome.is_ok() && !stop.load(Ordering::Relaxed) {
             outcome = self.turn(TURN_MAX);
         }
+        if let Some(sharing) = &mut self.sharing {
+            sharing.stop();
+        }
         if outcome.is_ok() {
             outcome = self.drain();
         }
-        self.rows.batcher.finish(&mut self.rows.counts);
-        self.counts.datagrams_dropped_by_kernel = self.receiver.kernel_drops();
+        let stages = &mut self.stages;
+        if let Some(sharing) = &self.sharing {
+            sharing.take_rest(|datagram| stages.take_over(datagram));
+        }
+        stages.rows.batcher.finish(&mut stages.rows.counts);
+        stages.counts.datagrams_dropped_by_kernel = self.receiver.kernel_drops();
         self.publish();
         outcome
     }
@@ -92,21 +164,37 @@ impl<R: Receive> Worker<R> {
     fn turn(&mut self, timeout: Duration) -> io::Result<()> {
         let Self {
             receiver,
-            decoder,
-            rows,
-            counts,
+            stages,
+            sharing,
             ..
         } = self;
-        let outcome = receiver.receive(timeout, &mut |datagram: &Datagram<'_>| {
-            rows.received = datagram.received;
-            decoder.decode(datagram, counts, rows);
+        let patience = match sharing {
+            Some(sharing) => sharing.patience(timeout),
+            None => timeout,
+        };
+        let before = stages.own_datagrams();
+        let outcome = receiver.receive(patience, &mut |datagram: &Datagram<'_>| {
+            let is_lent = match sharing {
+                Some(sharing) if sharing.is_overloaded() => stages.lend(datagram, sharing),
+                _ => false,
+            };
+            if !is_lent {
+                stages.take(datagram);
+            }
         });
-        count_malformed(counts, receiver.frames_malformed());
-        decoder.turn();
+        count_malformed(&mut stages.counts, receiver.frames_malformed());
+        let taken = stages.own_datagrams() - before;
+        if let Some(sharing) = sharing {
+            sharing.take(|datagram| stages.take_over(datagram));
+        }
+        stages.decoder.turn();
         let now = UnixNanos::now();
-        rows.batcher.turn(now, &mut rows.counts);
+        if let Some(sharing) = sharing {
+            sharing.turn(taken, now);
+        }
+        stages.rows.batcher.turn(now, &mut stages.rows.counts);
         if now.0.saturating_sub(self.kernel_drops_read.0) >= KERNEL_DROPS_EVERY_NS {
-            self.counts.datagrams_dropped_by_kernel = self.receiver.kernel_drops();
+            stages.counts.datagrams_dropped_by_kernel = self.receiver.kernel_drops();
             self.kernel_drops_read = now;
         }
         self.publish();
@@ -114,8 +202,8 @@ impl<R: Receive> Worker<R> {
     }
 
     fn publish(&mut self) {
-        let mut counts = self.counts;
-        counts.add(&self.rows.counts);
+        let mut counts = self.stages.counts;
+        counts.add(&self.stages.rows.counts);
         self.ledger.publish(&counts);
     }
 
@@ -123,9 +211,9 @@ impl<R: Receive> Worker<R> {
     fn drain(&mut self) -> io::Result<()> {
         let begun = Instant::now();
         loop {
-            let before = self.counts.datagrams_received;
+            let before = self.stages.own_datagrams();
             self.turn(Duration::ZERO)?;
-            let empty = self.counts.datagrams_received == before;
+            let empty = self.stages.own_datagrams() == before;
             if empty || begun.elapsed() >= DRAIN_MAX {
                 return Ok(());
             }

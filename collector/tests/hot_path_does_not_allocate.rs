@@ -10,11 +10,12 @@ use std::time::Duration;
 use counting::allocations;
 use flowsluice::batch::Batcher;
 use flowsluice::config;
-use flowsluice::decode::{Decoder, FlowSink};
+use flowsluice::decode::{Decoder, FlowSink, Teaching};
 use flowsluice::flow::{Detail, DetailFields, Flow};
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
 use flowsluice::store::{Null, Store};
 use flowsluice::units::UnixNanos;
+use flowsluice::worker::sharing::among;
 use messages::{
     TWENTY_FIELDS, datagram, ipfix, netflow5, netflow9, options_template_v9, set, sflow5, template,
     twenty_field_records,
@@ -78,6 +79,40 @@ fn a_datagram_of_a_known_exporter_is_decoded_without_an_allocation() {
     }
     assert_eq!(counts.datagrams_decoded, (datagrams.len() as u64 - 1) * 101);
     assert!(total.0 > 0, "flows came out");
+}
+
+#[test]
+fn datagrams_are_handed_to_another_worker_and_taken_over_without_an_allocation() {
+    let mut decoder = Decoder::new(&config::Decode::default(), &[], Arc::default());
+    let mut counts = WorkerCounts::default();
+    let mut total = Total(0);
+    let payload = netflow9(&[set(256, &twenty_field_records(20))]);
+    let learns = netflow9(&[set(0, &template(256, &TWENTY_FIELDS))]);
+    for payload in [&learns, &payload] {
+        decoder.decode(&datagram(payload), &mut counts, &mut total);
+    }
+    // Its own template counts as news once.
+    decoder.take_over();
+    let mut parts = among(2, &config::Receive::default()).into_iter().flatten();
+    let (mut lender, helper) = (parts.next().unwrap(), parts.next().unwrap());
+    let mut now = UnixNanos(1_800_000_000_000_000_000);
+    let mut lent = 0;
+    let before = allocations();
+    for _ in 0..10_000 {
+        now.0 += 1_000_000;
+        lender.turn(256, now);
+        let datagram = datagram(&payload);
+        if lender.is_overloaded() && decoder.teaching(&datagram) == Teaching::Nothing {
+            lent += u64::from(lender.lend(&datagram));
+        }
+        helper.take(|datagram| {
+            decoder.take_over();
+            decoder.decode(datagram, &mut counts, &mut total);
+        });
+    }
+    assert_eq!(allocations() - before, 0);
+    assert!(lent > 4000, "{lent}");
+    assert_eq!(counts.datagrams_decoded, lent + 2);
 }
 
 #[test]

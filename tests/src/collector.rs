@@ -46,6 +46,8 @@ pub struct Settings {
     pub gro: bool,
     /// Pin the workers: not where tests share the processors.
     pub pin: bool,
+    /// Let workers share the datagrams of a hot exporter.
+    pub share: bool,
     /// Age at which a batch is sealed.
     pub batch_age: &'static str,
     /// Rows of a full batch; `None` leaves the default.
@@ -89,6 +91,7 @@ impl Settings {
             workers: 1,
             gro: false,
             pin: false,
+            share: true,
             batch_age: "200ms",
             batch_rows: None,
             store,
@@ -107,11 +110,11 @@ impl Settings {
         });
         let gro = if self.gro { "gro = true\n" } else { "" };
         let mut text = format!(
-            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\n{gro}{buffer}\n\
+            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\nshare = {}\n{gro}{buffer}\n\
              [[receive.listeners]]\nport = {port}\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [batch]\nage_max = \"{}\"\n",
-            self.receive_mode, self.workers, self.pin, self.batch_age,
+            self.receive_mode, self.workers, self.pin, self.share, self.batch_age,
         );
         if let Some(rows) = self.batch_rows {
             let _ = writeln!(text, "rows_max = {rows}");

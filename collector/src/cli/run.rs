@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use flowsluice::batch::Batcher;
-use flowsluice::config::{self, Config};
+use flowsluice::config::{self, Config, ReceiveMode};
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losses};
@@ -18,6 +18,7 @@ use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::Worker;
+use flowsluice::worker::sharing::{self, Sharing};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::net::TcpListener;
@@ -96,18 +97,12 @@ impl Running {
         runtime: &Runtime,
     ) -> anyhow::Result<Self> {
         let started = (Instant::now(), UnixNanos::now());
-        let mut sockets = receive::sockets::Plan::new(&config.receive)?;
-        let mode = receive::choose(&config.receive)?;
-        let ports: Vec<u16> = sockets.addresses().iter().map(SocketAddr::port).collect();
-        let mut steering = Steering::open(&config.receive, &ports)?;
-        let receivers = steering
-            .sockets_by_worker(cpus.len())
-            .into_iter()
-            .map(|queues| receive::open(&config.receive, &mut sockets, mode, queues))
-            .collect::<Result<Vec<_>, _>>()?;
-        if let Some(capped) = sockets.buffer_capped() {
-            warn!("{capped}");
-        }
+        let Receiving {
+            mode,
+            listeners,
+            receivers,
+            steering,
+        } = Receiving::open(&config.receive, cpus.len())?;
         let ledger = Arc::new(Ledger::new(cpus.len()));
         let shared = Arc::new(decode::Shared::default());
         let (storage, queues) =
@@ -118,7 +113,7 @@ impl Running {
             receive_mode: mode.name(),
             interfaces: steering.modes().to_vec(),
             cpus: cpus.to_vec(),
-            listeners: sockets.addresses().to_vec(),
+            listeners,
         };
         info!(
             mode = facts.receive_mode,
@@ -134,14 +129,17 @@ impl Running {
         ));
         let stop = Arc::new(AtomicBool::new(false));
         let (failed, failures) = mpsc::unbounded_channel();
+        let sharing = sharing::among(cpus.len(), &config.receive);
         let mut workers = Vec::with_capacity(cpus.len());
-        for (index, (receiver, queue)) in receivers.into_iter().zip(queues).enumerate() {
+        let parts = receivers.into_iter().zip(queues).zip(sharing);
+        for (index, ((receiver, queue), sharing)) in parts.enumerate() {
             let (decode, listeners) = (&config.decode, &config.receive.listeners);
             let decoder = Decoder::new(decode, listeners, Arc::clone(&shared));
             let worker = WorkerThread {
                 receiver,
                 decoder: decoder.allowing(Allowed::new(&config.receive.allow)),
                 batcher: Batcher::new(&config.batch, queue),
+                sharing,
                 ledger: ledger.worker(index),
                 cpu: cpus[index],
                 stop: Arc::clone(&stop),
@@ -204,11 +202,46 @@ impl Running {
     }
 }
 
+/// What datagrams come in by: sockets, and interfaces past the kernel.
+struct Receiving {
+    /// How the sockets are read.
+    mode: ReceiveMode,
+    listeners: Vec<SocketAddr>,
+    /// One a worker.
+    receivers: Vec<Receiver>,
+    steering: Steering,
+}
+
+impl Receiving {
+    fn open(config: &config::Receive, workers: usize) -> anyhow::Result<Self> {
+        let mut sockets = receive::sockets::Plan::new(config)?;
+        let mode = receive::choose(config)?;
+        let listeners = sockets.addresses().to_vec();
+        let ports: Vec<u16> = listeners.iter().map(SocketAddr::port).collect();
+        let mut steering = Steering::open(config, &ports)?;
+        let receivers = steering
+            .sockets_by_worker(workers)
+            .into_iter()
+            .map(|queues| receive::open(config, &mut sockets, mode, queues))
+            .collect::<Result<Vec<_>, _>>()?;
+        if let Some(capped) = sockets.buffer_capped() {
+            warn!("{capped}");
+        }
+        Ok(Self {
+            mode,
+            listeners,
+            receivers,
+            steering,
+        })
+    }
+}
+
 /// What a worker's thread needs.
 struct WorkerThread {
     receiver: Receiver,
     decoder: Decoder,
     batcher: Batcher,
+    sharing: Option<Sharing>,
     ledger: WorkerLedger,
     cpu: Option<usize>,
     stop: Arc<AtomicBool>,
@@ -228,6 +261,7 @@ impl WorkerThread {
             receiver,
             decoder,
             batcher,
+            sharing,
             ledger,
             cpu,
             stop,
@@ -243,13 +277,15 @@ impl WorkerThread {
             );
         }
         let outcome = match receiver {
-            Receiver::IoUring(receiver) => {
-                Worker::new(receiver, decoder, batcher, ledger).run(&stop)
-            }
-            Receiver::Recvmmsg(receiver) => {
-                Worker::new(receiver, decoder, batcher, ledger).run(&stop)
-            }
-            Receiver::AfXdp(receiver) => Worker::new(receiver, decoder, batcher, ledger).run(&stop),
+            Receiver::IoUring(receiver) => Worker::new(receiver, decoder, batcher, ledger)
+                .sharing(sharing)
+                .run(&stop),
+            Receiver::Recvmmsg(receiver) => Worker::new(receiver, decoder, batcher, ledger)
+                .sharing(sharing)
+                .run(&stop),
+            Receiver::AfXdp(receiver) => Worker::new(receiver, decoder, batcher, ledger)
+                .sharing(sharing)
+                .run(&stop),
         };
         if let Err(error) = outcome {
             error!(worker = index, %error, "the sockets cannot be read any more");

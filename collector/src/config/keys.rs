@@ -86,6 +86,7 @@ pub(super) const KEYS: &[Key] = &[
     key("receive.socket_buffer", Kind::Bytes),
     key("receive.datagram_max", Kind::Bytes),
     key("receive.burst", Kind::Count),
+    key("receive.share", Kind::Flag),
     key("receive.gro", Kind::Flag),
     key("receive.allow", Kind::Prefixes),
     key("receive.xdp", Kind::Table),

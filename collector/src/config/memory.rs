@@ -8,6 +8,7 @@ use std::fmt;
 use bytesize::ByteSize;
 
 use super::{Config, StoreTarget, display};
+use crate::worker::sharing;
 use crate::{batch, receive};
 
 /// Bytes of an exporter's state in a worker with its line of the status and its place among all,
@@ -108,7 +109,12 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         (n(decode.templates_max), "templates"),
         (TEMPLATE_BYTES, "B"),
     ];
-    vec![
+    let is_shared = sharing::is_on(workers.0 as usize, receive);
+    let parcels = is_shared.then(|| {
+        let parcels = [workers, (n(sharing::memory_bytes()), "B")];
+        Line::product(Owner::Collector, "datagrams handed over", &parcels)
+    });
+    let lines = [
         Line {
             owner: Owner::Collector,
             what: "code, stacks, HTTP",
@@ -126,7 +132,8 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
             how: "store.queue_max".into(),
             bytes: store.queue_max.as_u64(),
         },
-    ]
+    ];
+    lines.into_iter().chain(parcels).collect()
 }
 
 impl Line {

@@ -94,6 +94,8 @@ pub struct Receive {
     pub datagram_max: ByteSize,
     /// Datagrams taken in one turn of a worker.
     pub burst: usize,
+    /// A worker that gets more than it can decode hands datagrams to others that have time.
+    pub share: bool,
     /// UDP_GRO: take merged datagrams in one piece; the kernel merges those of one exporter and one
     /// length that it found in one poll of the card. Each of the `burst` buffers then has 64 KiB,
     /// and a merged piece that the kernel drops may count as one datagram. recvmmsg only.
@@ -116,6 +118,7 @@ impl Default for Receive {
             socket_buffer: ByteSize::mib(32),
             datagram_max: ByteSize::b(9216),
             burst: 256,
+            share: true,
             gro: false,
             allow: Vec::new(),
             xdp: Xdp::default(),

@@ -7,7 +7,7 @@ use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
-use super::{Burst, BurstBuffer, FlowSink, ipfix, netflow5, netflow9, sflow};
+use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, sflow, teaching};
 use crate::config::{self, Protocol};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
@@ -101,9 +101,9 @@ impl Decoder {
     /// Once a turn: takes over what other workers learned, and tells the status page once a second.
     #[inline]
     pub fn turn(&mut self) {
-        let someone_left = self.domains.take_over();
+        self.take_over();
         let status = &mut self.status;
-        status.is_due |= status.is_busy | someone_left;
+        status.is_due |= status.is_busy;
         // A turn without a datagram does not move this clock, and is a good moment anyway.
         let due = !status.is_busy || status.now.0.abs_diff(status.told.0) >= STATUS_EVERY_NS;
         status.is_busy = false;
@@ -111,6 +111,52 @@ impl Decoder {
             status.told = status.now;
             status.is_due = false;
         }
+    }
+
+    /// Takes over what other workers learned; one load when that is nothing. Within a turn it is
+    /// needed before a datagram that another worker received: that one may just have learned its
+    /// template.
+    #[inline]
+    pub fn take_over(&mut self) {
+        self.status.is_due |= self.domains.take_over();
+    }
+
+    /// What decoding `datagram` may teach. Of an exporter without a place, and of what cannot be
+    /// decoded, [`Teaching::Something`]: it is for the worker that received it.
+    #[must_use]
+    pub fn teaching(&self, datagram: &Datagram<'_>) -> Teaching {
+        self.known_teaching(datagram).unwrap_or(Teaching::Something)
+    }
+
+    fn known_teaching(&self, datagram: &Datagram<'_>) -> Option<Teaching> {
+        let payload = datagram.payload;
+        let learned = |flow_type, observation_domain| {
+            let key = key(datagram, flow_type, observation_domain);
+            self.domains.learned(&key)
+        };
+        let received_ms = datagram.received.millis();
+        let (message, learned) = match protocol(payload).ok().filter(|_| !datagram.cut)? {
+            Protocol::Netflow5 => {
+                let engine = netflow5::header(payload).ok()?.engine;
+                return learned(FlowType::Netflow5, engine).map(|_| Teaching::Nothing);
+            }
+            Protocol::Sflow5 => {
+                let (header, _) = sflow::header(payload).ok()?;
+                return learned(FlowType::Sflow5, header.sub_agent).map(|_| Teaching::Nothing);
+            }
+            Protocol::Netflow9 => {
+                let (source_id, message) = netflow9::header(payload, received_ms).ok()?;
+                (message, learned(FlowType::Netflow9, source_id)?)
+            }
+            Protocol::Ipfix => {
+                let (domain, message) = ipfix::header(payload, 0, received_ms).ok()?;
+                if ipfix::continues(payload, message.bytes.len()) {
+                    return None;
+                }
+                (message, learned(FlowType::Ipfix, domain)?)
+            }
+        };
+        Some(teaching::of_sets(&message, learned))
     }
 
     fn dispatch<S: FlowSink>(

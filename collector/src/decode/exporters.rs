@@ -290,6 +290,13 @@ impl Domains {
         self.list.get_mut(at)
     }
 
+    /// What `key` has told of itself, if it has a place.
+    #[must_use]
+    pub fn learned(&self, key: &DomainKey) -> Option<&Learned> {
+        let at = self.index.get(&key.packed())?;
+        self.list.get(*at).map(Domain::learned)
+    }
+
     #[cold]
     fn add(&mut self, key: DomainKey, now: UnixNanos) -> Option<usize> {
         let knowledge = self.shared.register(key, now, self.exporters_max)?;

@@ -24,6 +24,7 @@ mod sampling;
 mod sets;
 pub mod sflow;
 mod shared;
+mod teaching;
 mod template;
 mod window;
 
@@ -35,6 +36,7 @@ pub use decoder::Decoder;
 pub use plan::TEMPLATE_FIELDS_MAX;
 pub use sampling::SAMPLERS_MAX;
 pub use shared::{ExporterStatus, Shared};
+pub use teaching::Teaching;
 
 /// Takes decoded flows, a burst at a time.
 pub trait FlowSink {

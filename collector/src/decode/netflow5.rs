@@ -30,10 +30,14 @@ pub struct Header<'a> {
 ///
 /// # Errors
 /// [`DropReason::DatagramTruncated`] when there is less than a header.
+#[inline(always)]
 pub fn header(payload: &[u8]) -> Result<Header<'_>, DropReason> {
     fields(payload).ok_or(DropReason::DatagramTruncated)
 }
 
+/// Inlined for certain: as a function of its own, which it became when it had a second caller, its
+/// result went through memory, and a flow of v5 took 27 % more instructions.
+#[inline(always)]
 fn fields(payload: &[u8]) -> Option<Header<'_>> {
     const INTERVAL_BITS: u16 = 0x3fff;
     let mut cursor = Cursor::new(payload);

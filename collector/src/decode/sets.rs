@@ -58,17 +58,62 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub shared: &'w Shared,
 }
 
+/// Bytes of a set's id and length.
+const SET_HEADER: usize = 4;
+
 /// Data sets of one message that wait for a template further on in it.
 const WAITING_MAX: usize = 16;
 
 /// One set found in a message.
 #[derive(Clone, Debug, Default)]
-struct Set {
-    id: u16,
+pub(super) struct Set {
+    pub(super) id: u16,
     /// Its bytes without the header, as far as they are there.
-    body: Range<usize>,
+    pub(super) body: Range<usize>,
     /// Bytes of it that the message does not have.
     missing: usize,
+}
+
+/// What a set holds, by its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Templates of a kind.
+    Templates(Kind),
+    /// Records of the template with the set's id.
+    Records,
+    /// An id without a meaning.
+    Reserved,
+}
+
+impl Set {
+    /// The set that begins at `at`; `None` at the end of the message, at padding and where what
+    /// follows cannot be a set.
+    #[inline]
+    pub(super) fn at(message: &Message<'_>, at: usize) -> Option<Self> {
+        let rest = message.bytes.get(at..)?;
+        let [id @ .., len_high, len_low] = *rest.first_chunk::<SET_HEADER>()?;
+        let len = usize::from(u16::from_be_bytes([len_high, len_low]));
+        if len < SET_HEADER {
+            return None;
+        }
+        let missing = len.saturating_sub(rest.len());
+        Some(Self {
+            id: u16::from_be_bytes(id),
+            body: at + SET_HEADER..at + len - missing,
+            missing,
+        })
+    }
+
+    /// RFC 3954 section 5.2 and 6.1, RFC 7011 section 3.3.2.
+    #[inline]
+    pub(super) fn content(&self, dialect: Dialect) -> Content {
+        match (dialect, self.id) {
+            (Dialect::Netflow9, 0) | (Dialect::Ipfix, 2) => Content::Templates(Kind::Data),
+            (Dialect::Netflow9, 1) | (Dialect::Ipfix, 3) => Content::Templates(Kind::Options),
+            (_, TEMPLATE_ID_MIN..) => Content::Records,
+            _ => Content::Reserved,
+        }
+    }
 }
 
 impl<S: FlowSink> Workspace<'_, '_, S> {
@@ -81,15 +126,10 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         let message = &mut message;
         while let Some(set) = self.next_set(message, at) {
             at = set.body.end;
-            match (message.dialect, set.id) {
-                (Dialect::Netflow9, 0) | (Dialect::Ipfix, 2) => {
-                    self.templates(message, &set, Kind::Data);
-                }
-                (Dialect::Netflow9, 1) | (Dialect::Ipfix, 3) => {
-                    self.templates(message, &set, Kind::Options);
-                }
-                (dialect, TEMPLATE_ID_MIN..) => {
-                    if dialect == Dialect::Ipfix {
+            match set.content(message.dialect) {
+                Content::Templates(kind) => self.templates(message, &set, kind),
+                Content::Records => {
+                    if message.dialect == Dialect::Ipfix {
                         let boot_ms = self.domain.learned().boot_ms;
                         message.clock = ipfix::with_boot(message.clock, boot_ms);
                     }
@@ -101,7 +141,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                         waiting_len += 1;
                     }
                 }
-                _ => self.counts.drop_one(DropReason::SetReserved),
+                Content::Reserved => self.counts.drop_one(DropReason::SetReserved),
             }
         }
         // Some exporters put a template after the data that it describes.
@@ -112,27 +152,20 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         }
     }
 
-    /// The set at `at`; `None` at the end of the message and at padding.
+    /// The set at `at`, with what is wrong with it counted.
     fn next_set(&mut self, message: &Message<'_>, at: usize) -> Option<Set> {
-        const HEADER: usize = 4;
-        let rest = message.bytes.get(at..)?;
-        let [id @ .., len_high, len_low] = *rest.first_chunk::<HEADER>()?;
-        let len = usize::from(u16::from_be_bytes([len_high, len_low]));
-        if len < HEADER {
-            if !is_zero(rest) {
-                self.counts.drop_one(DropReason::SetMalformed);
+        let set = Set::at(message, at);
+        let is_malformed = match &set {
+            Some(set) => set.missing > 0,
+            None => {
+                let rest = message.bytes.get(at..).unwrap_or_default();
+                rest.len() >= SET_HEADER && !is_zero(rest)
             }
-            return None;
-        }
-        let missing = len.saturating_sub(rest.len());
-        if missing > 0 {
+        };
+        if is_malformed {
             self.counts.drop_one(DropReason::SetMalformed);
         }
-        Some(Set {
-            id: u16::from_be_bytes(id),
-            body: at + HEADER..at + len - missing,
-            missing,
-        })
+        set
     }
 
     fn templates(&mut self, message: &Message<'_>, set: &Set, kind: Kind) {

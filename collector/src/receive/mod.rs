@@ -71,10 +71,6 @@ pub trait Receive {
 }
 
 /// The receive loop that the kernel and the configuration allow; a worker matches on it once.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one a worker, taken apart at its start"
-)]
 pub enum Receiver {
     /// io_uring multishot recvmsg.
     IoUring(UringReceiver),

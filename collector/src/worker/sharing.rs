@@ -35,8 +35,8 @@ const PARCELS: usize = 1024;
 /// `receive.datagram_max` allows.
 const PARCEL_BYTES: usize = 2048;
 /// A turn with fewer datagrams found the sockets nearly empty. It is not the burst: one system call
-/// on an io_uring brings 33 of a socket at most (MULTISHOT_MAX_RETRY in io_uring/net.c of Linux
-/// 6.18), however many wait.
+/// on an io_uring tries a socket again 32 times at most (MULTISHOT_MAX_RETRY in the kernel's
+/// io_uring/net.c), so it brings 33 of its datagrams, however many wait.
 const TURN_LONG: u64 = 32;
 /// A worker is overloaded after so many datagrams in long turns alone. It is eight bursts of
 /// the default length: a queue that comes and goes within a few milliseconds is none.

@@ -63,9 +63,8 @@ impl Network {
         ip(&format!("netns add {ours}"))?;
         ip(&format!("netns add {theirs}"))?;
         let queues = "numrxqueues 2 numtxqueues 2";
-        ip(&format!(
-            "link add {OURS} netns {ours} {queues} type veth peer name {THEIRS} netns {theirs} {queues}"
-        ))?;
+        let pair = format!("netns {ours} {queues} type veth peer name {THEIRS} netns {theirs}");
+        ip(&format!("link add {OURS} {pair} {queues}"))?;
         for (namespace, link, mac, last) in
             [(ours, OURS, OUR_MAC, 1), (theirs, THEIRS, THEIR_MAC, 2)]
         {

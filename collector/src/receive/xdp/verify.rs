@@ -1,7 +1,7 @@
 //! What the kernel verifies of a datagram before a socket gets it, for frames that bypass it.
 //!
-//! In: a frame whose every byte is a stranger's. Out: its payload and where it came from, or what is
-//! wrong. Owner: one worker; no allocation. Drops: `frame_malformed`.
+//! In: a frame whose every byte is a stranger's. Out: its payload and where it came from, or what
+//! is wrong. Owner: one worker; no allocation. Drops: `frame_malformed`.
 //! Specs: RFC 791, RFC 768, RFC 8200 section 8.1, RFC 1071 (checksums), RFC 1122 section 3.2.1.3.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

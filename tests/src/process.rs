@@ -122,10 +122,19 @@ impl Process {
         self.signal(Signal::TERM)?;
         let stopped = self.wait(STOP_MAX);
         if stopped.is_err() {
-            self.child.kill()?;
-            self.ended = Some(self.child.wait()?);
+            self.kill()?;
         }
         stopped
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.ended = Some(self.child.wait()?);
+        Ok(())
     }
 }
 

@@ -193,14 +193,13 @@ fn every_protocol_of_the_generator_is_decoded_from_the_rings() -> Result<()> {
 }
 
 #[test]
-fn what_the_program_cannot_take_comes_by_the_kernel_once_or_is_not_ours_in_the_driver() -> Result<()>
-{
+fn what_the_program_passes_comes_by_the_kernel_once_or_is_not_ours_in_the_driver() -> Result<()> {
     passed("native")
 }
 
 #[test]
-fn what_the_program_cannot_take_comes_by_the_kernel_once_or_is_not_ours_after_the_driver()
--> Result<()> {
+fn what_the_program_passes_comes_by_the_kernel_once_or_is_not_ours_after_the_driver() -> Result<()>
+{
     passed("skb")
 }
 

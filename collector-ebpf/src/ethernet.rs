@@ -28,8 +28,8 @@ pub mod ethertype {
 pub const VLANS_MAX: usize = 2;
 
 /// Two addresses and the EtherType.
-const UNTAGGED_BYTES: usize = 14;
-const TAG_BYTES: usize = 4;
+pub(crate) const UNTAGGED_BYTES: usize = 14;
+pub(crate) const TAG_BYTES: usize = 4;
 const VLAN_ID_MASK: u16 = 0x0fff;
 
 /// The 802.1Q tags of a frame and what follows them.
@@ -104,7 +104,7 @@ impl Ethernet {
 }
 
 #[inline]
-fn is_tag(value: u16) -> bool {
+pub(crate) fn is_tag(value: u16) -> bool {
     matches!(
         value,
         ethertype::VLAN | ethertype::SERVICE_VLAN | ethertype::SERVICE_VLAN_OLD

@@ -6,12 +6,12 @@ use crate::{array_at, u16_at};
 /// then has no ports.
 pub const EXTENSIONS_MAX: usize = 8;
 
-const IPV4_BYTES_MIN: usize = 20;
-const IPV6_BYTES: usize = 40;
+pub(crate) const IPV4_BYTES_MIN: usize = 20;
+pub(crate) const IPV6_BYTES: usize = 40;
 const FRAGMENT_BYTES: usize = 8;
 
 /// IPv6 extension headers (IANA, "IPv6 Extension Header Types").
-mod extension {
+pub(crate) mod extension {
     pub const HOP_BY_HOP: u8 = 0;
     pub const ROUTING: u8 = 43;
     pub const FRAGMENT: u8 = 44;
@@ -20,6 +20,22 @@ mod extension {
     pub const MOBILITY: u8 = 135;
     pub const HOST_IDENTITY: u8 = 139;
     pub const SHIM6: u8 = 140;
+
+    /// True for each of these: no upper layer, but a header before it.
+    #[inline]
+    pub const fn is_extension(next_header: u8) -> bool {
+        matches!(
+            next_header,
+            HOP_BY_HOP
+                | ROUTING
+                | FRAGMENT
+                | AUTHENTICATION
+                | DESTINATION
+                | MOBILITY
+                | HOST_IDENTITY
+                | SHIM6
+        )
+    }
 }
 
 /// Which part of its datagram a packet is.
@@ -95,8 +111,13 @@ impl Ip {
 
     #[inline]
     fn parse_v4(packet: &[u8]) -> Option<Self> {
-        // One check for all of it.
-        let header: &[u8; IPV4_BYTES_MIN] = array_at(packet, 0)?;
+        Self::from_v4(array_at(packet, 0)?)
+    }
+
+    /// Reads an IPv4 header, of which the options do not matter; `None` when it claims to be
+    /// shorter than itself.
+    #[inline]
+    pub(crate) fn from_v4(header: &[u8; IPV4_BYTES_MIN]) -> Option<Self> {
         #[rustfmt::skip]
         let &[
             version_length, tos, l0, l1, i0, i1, f0, f1, ttl, protocol, _, _,
@@ -129,14 +150,35 @@ impl Ip {
 
     #[inline]
     fn parse_v6(packet: &[u8]) -> Option<Self> {
-        let &[w0, w1, w2, w3, l0, l1, next_header, ttl] = array_at(packet, 0)?;
+        let mut ip = Self::from_v6(array_at(packet, 0)?);
+        for _ in 0..EXTENSIONS_MAX {
+            if !ip.step_over_extension(packet) {
+                break;
+            }
+        }
+        Some(ip)
+    }
+
+    /// Reads an IPv6 header; its next header is taken for the upper layer.
+    #[inline]
+    pub(crate) fn from_v6(header: &[u8; IPV6_BYTES]) -> Self {
+        #[rustfmt::skip]
+        let &[
+            w0, w1, w2, w3, l0, l1, next_header, ttl,
+            s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15,
+            d0, d1, d2, d3, d4, d5, d6, d7, d8, d9, d10, d11, d12, d13, d14, d15,
+        ] = header;
         let word = u32::from_be_bytes([w0, w1, w2, w3]);
         let payload_length = u32::from(u16::from_be_bytes([l0, l1]));
         let [_, _, _, tos] = (word >> 20).to_be_bytes();
-        let mut ip = Self {
+        Self {
             version: 6,
-            src: *array_at(packet, 8)?,
-            dst: *array_at(packet, 24)?,
+            src: [
+                s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15,
+            ],
+            dst: [
+                d0, d1, d2, d3, d4, d5, d6, d7, d8, d9, d10, d11, d12, d13, d14, d15,
+            ],
             protocol: next_header,
             tos,
             ttl,
@@ -151,13 +193,7 @@ impl Ip {
                 protocol: next_header,
                 ..Fragment::default()
             },
-        };
-        for _ in 0..EXTENSIONS_MAX {
-            if !ip.step_over_extension(packet) {
-                break;
-            }
         }
-        Some(ip)
     }
 
     /// Moves behind the extension header at `header_length`. False when there is none, when it is

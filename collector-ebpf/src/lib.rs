@@ -10,10 +10,14 @@
 
 mod ethernet;
 mod ip;
+pub mod maps;
+mod steer;
 mod transport;
 
 pub use ethernet::{Ethernet, Tags, VLANS_MAX, ethertype};
 pub use ip::{EXTENSIONS_MAX, Fragment, Ip};
+pub use maps::Verdict;
+pub use steer::{FrameBytes, Pass, UdpFrame, udp_frame};
 pub use transport::{Transport, Udp, protocol};
 
 /// Splits off the first `N` bytes at `offset`; `None` when they are not all there.

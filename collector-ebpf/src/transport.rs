@@ -76,6 +76,8 @@ pub struct Udp {
     pub dst_port: u16,
     /// Bytes of header and payload, at least [`Udp::HEADER_BYTES`].
     pub length: u16,
+    /// Over the pseudo-header, header and payload; 0 when the sender made none.
+    pub checksum: u16,
 }
 
 impl Udp {
@@ -87,12 +89,19 @@ impl Udp {
     #[must_use]
     #[inline]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let &[s0, s1, d0, d1, l0, l1, _, _] = array_at::<8>(bytes, 0)?;
+        Self::from_header(array_at(bytes, 0)?)
+    }
+
+    /// Reads a header; `None` when it claims to be shorter than itself.
+    #[inline]
+    pub(crate) fn from_header(header: &[u8; Self::HEADER_BYTES]) -> Option<Self> {
+        let &[s0, s1, d0, d1, l0, l1, c0, c1] = header;
         let length = u16::from_be_bytes([l0, l1]);
         (usize::from(length) >= Self::HEADER_BYTES).then_some(Self {
             src_port: u16::from_be_bytes([s0, s1]),
             dst_port: u16::from_be_bytes([d0, d1]),
             length,
+            checksum: u16::from_be_bytes([c0, c1]),
         })
     }
 }
@@ -135,7 +144,8 @@ mod tests {
     #[test]
     fn a_udp_length_below_its_header_is_none() {
         assert!(Udp::parse(&[0, 1, 0, 2, 0, 7, 0, 0]).is_none());
-        let udp = Udp::parse(&[0, 1, 0, 2, 0, 8, 0, 0]).unwrap();
+        let udp = Udp::parse(&[0, 1, 0, 2, 0, 8, 0, 9]).unwrap();
         assert_eq!((udp.src_port, udp.dst_port, udp.length), (1, 2, 8));
+        assert_eq!(udp.checksum, 9);
     }
 }

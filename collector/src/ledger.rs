@@ -72,6 +72,8 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
+    /// A frame that bypassed the kernel has a wrong length, checksum or source address.
+    FrameMalformed = (Datagram, "frame_malformed"),
     /// The sender is in no prefix of `receive.allow`.
     ExporterNotAllowed = (Datagram, "exporter_not_allowed"),
     /// The datagram was longer than `receive.datagram_max` and the kernel cut it.
@@ -165,11 +167,11 @@ macro_rules! worker_counters {
 }
 
 worker_counters! {
-    /// UDP payloads taken from the sockets.
+    /// UDP payloads taken from the sockets, and frames that should have held one.
     datagrams_received,
     /// Bytes of those payloads.
     bytes_received,
-    /// Datagrams that the kernel dropped because a socket's buffer was full.
+    /// Datagrams that the kernel dropped because a socket's buffer or ring was full.
     datagrams_dropped_by_kernel,
     /// Datagrams whose header was understood and whose sets were walked.
     datagrams_decoded,

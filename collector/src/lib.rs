@@ -26,4 +26,6 @@ pub mod log;
 
 pub mod generate;
 
+pub mod host;
+
 pub mod units;

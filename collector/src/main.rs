@@ -20,6 +20,8 @@ enum Command {
     Run(cli::run::Args),
     /// Validate a configuration and print what it amounts to.
     Check(cli::check::Args),
+    /// Examine this host and its interfaces for fast receive, and tell what to change.
+    Doctor(cli::doctor::Args),
     /// Decode captures and print or store their flows.
     Replay(cli::replay::Args),
     /// Ask the configured ClickHouse and print a table.
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => cli::run::main(args),
         Command::Check(args) => cli::check::main(args),
+        Command::Doctor(args) => return cli::doctor::main(args),
         Command::Replay(args) => cli::replay::main(args),
         Command::Query(args) => cli::query::main(args),
         Command::Generate(args) => cli::generate::main(args),

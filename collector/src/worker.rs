@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::batch::Batcher;
 use crate::decode::{Decoder, FlowSink};
 use crate::flow::Flow;
-use crate::ledger::{WorkerCounts, WorkerLedger};
+use crate::ledger::{DropReason, WorkerCounts, WorkerLedger};
 use crate::receive::{Datagram, Receive};
 use crate::units::UnixNanos;
 
@@ -101,6 +101,7 @@ impl<R: Receive> Worker<R> {
             rows.received = datagram.received;
             decoder.decode(datagram, counts, rows);
         });
+        count_malformed(counts, receiver.frames_malformed());
         decoder.turn();
         let now = UnixNanos::now();
         rows.batcher.turn(now, &mut rows.counts);
@@ -129,5 +130,32 @@ impl<R: Receive> Worker<R> {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Counts the frames that the receiver could not hand over, `total` of them so far: they arrived,
+/// and the ledger says what became of them.
+fn count_malformed(counts: &mut WorkerCounts, total: u64) {
+    let new = total - counts.dropped(DropReason::FrameMalformed);
+    counts.datagrams_received += new;
+    counts.drop_many(DropReason::FrameMalformed, new);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Ledger;
+
+    #[test]
+    fn malformed_frames_are_received_and_dropped_once_each() {
+        let mut counts = WorkerCounts::default();
+        for total in [0, 3, 3, 5] {
+            count_malformed(&mut counts, total);
+        }
+        assert_eq!(counts.datagrams_received, 5);
+        assert_eq!(counts.dropped(DropReason::FrameMalformed), 5);
+        let ledger = Ledger::new(1);
+        ledger.worker(0).publish(&counts);
+        assert_eq!(ledger.snapshot().unaccounted(), 0);
     }
 }

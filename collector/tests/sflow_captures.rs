@@ -53,7 +53,7 @@ fn decode(folder: &Path, expected: &Value) -> (Vec<Flow>, WorkerCounts) {
     let mut buffer = BurstBuffer::default();
     Capture::new(files.collect())
         .for_each(&mut |datagram| {
-            let base = Flow {
+            let mut base = Flow {
                 exporter_source: datagram.source.into(),
                 time_received_s: datagram.received.seconds(),
                 flow_type: FlowType::Sflow5,
@@ -63,7 +63,7 @@ fn decode(folder: &Path, expected: &Value) -> (Vec<Flow>, WorkerCounts) {
             counts.datagrams_received += 1;
             match sflow::header(datagram.payload) {
                 Ok((header, samples)) => {
-                    sflow::decode(&header, samples, base, &mut counts, &mut burst);
+                    sflow::decode(&header, samples, &mut base, &mut counts, &mut burst);
                     counts.datagrams_decoded += 1;
                 }
                 Err(reason) => counts.drop_one(reason),

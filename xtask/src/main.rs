@@ -5,6 +5,7 @@
 //! kept elsewhere is the ClickHouse library, verified by hash, in the user's cache folder.
 
 mod bench;
+mod build_ebpf;
 mod ci;
 mod debian;
 mod demo;
@@ -41,6 +42,8 @@ enum Task {
     Bench(bench::Args),
     /// Count instructions a flow and hold them against benches/instructions.toml.
     Instructions(instructions::Args),
+    /// Build the XDP program that the collector embeds.
+    BuildEbpf(build_ebpf::Args),
     /// Send at a fixed rate to the release build and report what became of it.
     Load(load::Args),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Engine(args) => engine::main(&args),
         Task::Bench(args) => bench::main(&args),
         Task::Instructions(args) => instructions::main(&args),
+        Task::BuildEbpf(args) => build_ebpf::main(&args),
         Task::Load(args) => load::main(&args),
     };
     match outcome {

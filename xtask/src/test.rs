@@ -1,4 +1,5 @@
-//! `cargo xtask test`: every test, with what the tests need, then instructions a flow.
+//! `cargo xtask test`: every test, with what the tests need, then the XDP program's object and
+//! instructions a flow.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use flowsluice_tests::place;
 
 use crate::debian::{self, Program};
-use crate::{engine, instructions, shell};
+use crate::{build_ebpf, engine, instructions, shell};
 
 /// Real exporters, what makes network namespaces, and what counts instructions.
 const PROGRAMS: [Program; 4] = [
@@ -49,19 +50,13 @@ pub fn main(args: &Args) -> Result<()> {
 /// Runs the tests; where `is_ci`, all of them or none.
 pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> {
     let started = Instant::now();
-    let mut cannot_run = Vec::new();
-    match debian::provide(&PROGRAMS) {
-        Ok(missing) if missing.is_empty() => {}
-        Ok(missing) => cannot_run.push(format!("other programs: {}", debian::remedy(&missing))),
-        Err(error) => cannot_run.push(format!("other programs: {error:#}")),
-    }
-    let library = match engine::obtain(library) {
-        Ok(library) => Some(library),
-        Err(error) => {
-            cannot_run.push(format!("the real ClickHouse: {error:#}"));
-            None
-        }
-    };
+    // Whoever asks for some tests alone does not wait for a BPF toolchain or a release build.
+    let is_everything = cargo.is_empty();
+    let Provided {
+        library,
+        has_bpf_toolchain,
+        cannot_run,
+    } = provide(library, is_everything);
     for reason in &cannot_run {
         eprintln!("xtask: cannot run the tests of {reason}");
     }
@@ -70,7 +65,7 @@ pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> 
     }
     shell::run(&mut shell::cargo(&["build", "-p", "flowsluice"]))?;
     let mut command = shell::cargo(&["test", "--no-fail-fast"]);
-    if cargo.is_empty() {
+    if is_everything {
         command.arg("--workspace");
     }
     command.args(cargo);
@@ -106,11 +101,51 @@ pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> 
     if !success {
         bail!("tests failed");
     }
-    // Whoever asks for some tests alone does not wait for a release build.
-    if cargo.is_empty() && place::program(instructions::VALGRIND.name).is_some() {
+    if has_bpf_toolchain {
+        build_ebpf::check()?;
+    }
+    if is_everything && place::program(instructions::VALGRIND.name).is_some() {
         instructions::check(is_ci)?;
     }
     Ok(())
+}
+
+/// What the tests need and there is.
+struct Provided {
+    library: Option<PathBuf>,
+    /// The XDP program can be built as the committed object was.
+    has_bpf_toolchain: bool,
+    /// Kinds of tests that lack something, with the remedy.
+    cannot_run: Vec<String>,
+}
+
+fn provide(library: Option<&Path>, is_everything: bool) -> Provided {
+    let mut cannot_run = Vec::new();
+    match debian::provide(&PROGRAMS) {
+        Ok(missing) if missing.is_empty() => {}
+        Ok(missing) => cannot_run.push(format!("other programs: {}", debian::remedy(&missing))),
+        Err(error) => cannot_run.push(format!("other programs: {error:#}")),
+    }
+    let library = match engine::obtain(library) {
+        Ok(library) => Some(library),
+        Err(error) => {
+            cannot_run.push(format!("the real ClickHouse: {error:#}"));
+            None
+        }
+    };
+    let mut has_bpf_toolchain = false;
+    if is_everything {
+        match build_ebpf::unavailable() {
+            Ok(None) => has_bpf_toolchain = true,
+            Ok(Some(remedy)) => cannot_run.push(format!("the XDP program's object: {remedy}")),
+            Err(error) => cannot_run.push(format!("the XDP program's object: {error:#}")),
+        }
+    }
+    Provided {
+        library,
+        has_bpf_toolchain,
+        cannot_run,
+    }
 }
 
 /// What `cargo test` says of all its programs together.

@@ -1,6 +1,7 @@
 //! One file a command: its arguments, and what it does with the library.
 
 pub mod check;
+pub mod doctor;
 pub mod engine;
 pub mod generate;
 pub mod query;

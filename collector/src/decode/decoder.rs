@@ -24,6 +24,8 @@ pub struct Decoder {
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
+    /// What the flows of an sFlow datagram begin as; here, so that none is made for each.
+    sflow_base: Flow,
     spans: Spans,
     extras: ExtrasBuffer,
     status: StatusClock,
@@ -63,6 +65,7 @@ impl Decoder {
             ),
             shared,
             buffer: BurstBuffer::default(),
+            sflow_base: Flow::EMPTY,
             spans: Spans::default(),
             extras: ExtrasBuffer::default(),
             status: StatusClock::default(),
@@ -210,10 +213,9 @@ impl Decoder {
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
         domain.begin(datagram.received);
-        let base = Flow {
-            flow_end_ms: datagram.received.millis(),
-            ..*domain.base()
-        };
+        let base = &mut self.sflow_base;
+        base.begin(domain.base());
+        base.flow_end_ms = datagram.received.millis();
         let mut burst = Burst::new(&mut self.buffer, sink);
         let rate = sflow::decode(&header, samples, base, counts, &mut burst);
         burst.flush();

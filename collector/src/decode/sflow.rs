@@ -51,17 +51,17 @@ pub struct Header {
     pub samples: u32,
 }
 
-/// Decodes the samples of a datagram. Each flow begins as `base`, whose receive time becomes its
-/// start and end. Samples count in `counts`; a flow sample is present as soon as its type and
+/// Decodes the samples of a datagram. Each flow begins as `base`, which is completed by what the
+/// header says; its receive time becomes its start and end. Samples count in `counts`; a flow sample is present as soon as its type and
 /// length are read. Yields the sampling rate of the last flow sample, 0 when there is none.
 pub fn decode<S: FlowSink>(
     header: &Header,
     mut cursor: Cursor<'_>,
-    mut base: Flow,
+    base: &mut Flow,
     counts: &mut WorkerCounts,
     burst: &mut Burst<'_, S>,
 ) -> u32 {
-    complete_base(&mut base, header);
+    complete_base(base, header);
     let mut sampling_rate_last = 0;
     for seen in 0..header.samples {
         let (Some(kind), Some(length)) = (cursor.u32(), cursor.u32()) else {
@@ -87,7 +87,7 @@ pub fn decode<S: FlowSink>(
                 match FlowSample::read(sample, kind == format::FLOW_EXPANDED) {
                     Some(sample) => {
                         sampling_rate_last = sample.sampling_rate;
-                        sample.write(burst.next(&base, counts), &base, counts);
+                        sample.write(burst.next(base, counts), base, counts);
                     }
                     None => counts.drop_one(DropReason::RecordTruncated),
                 }

@@ -58,11 +58,18 @@ impl Cause {
 }
 
 /// In the order of the data path.
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind {
         cause: Cause::Kernel,
         what: "the kernel drops datagrams: a socket's buffer is full",
         remedy: "raise receive.socket_buffer and net.core.rmem_max, or receive.workers",
+        is_error: true,
+    },
+    Kind {
+        cause: Cause::Drop(DropReason::FrameMalformed),
+        what: "frames are dropped: their length, checksum or source address is wrong",
+        remedy: "where the interface leaves checksums unfinished, as veth does, set \
+                 receive.xdp.verify_checksum = false; else look for a broken link or exporter",
         is_error: true,
     },
     Kind {
@@ -254,6 +261,7 @@ mod tests {
             datagrams_dropped_by_kernel: 1,
             ..WorkerCounts::default()
         };
+        counts.drop_many(DropReason::FrameMalformed, 6);
         counts.drop_many(DropReason::DatagramCut, 2);
         counts.drop_many(DropReason::ExporterLimit, 3);
         counts.drop_many(DropReason::TemplateLimit, 4);
@@ -263,6 +271,7 @@ mod tests {
             told(&due),
             [
                 ("socket_buffer", 1),
+                ("frame_malformed", 6),
                 ("datagram_cut", 2),
                 ("exporter_limit", 3),
                 ("template_limit", 4),

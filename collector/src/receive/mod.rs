@@ -2,7 +2,7 @@
 //!
 //! In: UDP payloads from sockets (or a capture). Out: each datagram, by callback, borrowed from the
 //! receiver's own buffer. Owner: one worker; no allocation after set-up, one system call a burst.
-//! Drops: `datagram_cut`; the kernel's own drops are read from the sockets.
+//! Drops: `datagram_cut`, `frame_malformed`; the kernel's own drops are read from the sockets.
 
 pub mod affinity;
 pub mod allow;
@@ -63,6 +63,11 @@ pub trait Receive {
     /// Datagrams that the kernel dropped for these sockets since they were opened. A system call a
     /// socket: once a second is often enough.
     fn kernel_drops(&mut self) -> u64;
+
+    /// Frames that bypassed the kernel and failed what it would have verified, since the start.
+    fn frames_malformed(&self) -> u64 {
+        0
+    }
 }
 
 /// The receive loop that the kernel and the configuration allow; a worker matches on it once.

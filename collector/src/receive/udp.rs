@@ -6,6 +6,7 @@
 )]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use super::kernel::Mapping;
@@ -17,7 +18,8 @@ use crate::units::UnixNanos;
 /// Receives by poll and recvmmsg: two system calls a burst.
 pub struct UdpReceiver {
     sockets: Vec<BoundSocket>,
-    polls: Box<[libc::pollfd]>,
+    /// The sockets in their order, then what is watched besides.
+    polls: Vec<libc::pollfd>,
     /// The socket that is read first; it moves on, so that none starves behind a busy one.
     next: usize,
     /// They point into `slots`, one to one.
@@ -68,14 +70,7 @@ impl UdpReceiver {
                 header
             })
             .collect();
-        let polls = sockets
-            .iter()
-            .map(|socket| libc::pollfd {
-                fd: socket.fd(),
-                events: libc::POLLIN,
-                revents: 0,
-            })
-            .collect();
+        let polls = sockets.iter().map(|s| readable(s.fd())).collect();
         Ok(Self {
             sockets,
             polls,
@@ -92,8 +87,14 @@ impl UdpReceiver {
         burst(config) * (stride(config) + size_of::<libc::mmsghdr>())
     }
 
+    /// Lets [`UdpReceiver::wait`] end when `others` have something, too. They stay open as long as
+    /// it is called.
+    pub(super) fn watch<'a>(&mut self, others: impl Iterator<Item = BorrowedFd<'a>>) {
+        self.polls.extend(others.map(|fd| readable(fd.as_raw_fd())));
+    }
+
     /// Waits until a socket has something. False at the timeout and when interrupted.
-    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
         let timeout = libc::timespec {
             tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
@@ -115,6 +116,47 @@ impl UdpReceiver {
             return Ok(false);
         }
         Err(error)
+    }
+
+    /// Hands over what the sockets have that [`UdpReceiver::wait`] found ready, at most `limit`
+    /// datagrams and by `calls` system calls at most. Returns how many datagrams there were. A
+    /// socket that may have more stays ready.
+    pub(super) fn take_ready(
+        &mut self,
+        limit: usize,
+        mut calls: usize,
+        received: UnixNanos,
+        on_datagram: &mut impl FnMut(&Datagram<'_>),
+    ) -> io::Result<usize> {
+        let count = self.sockets.len();
+        let mut left = limit.min(self.headers.len());
+        let mut taken_in_all = 0;
+        let first = self.next;
+        for turn in 0..count {
+            let socket = (first + turn) % count;
+            let revents = self.polls[socket].revents;
+            if revents & libc::POLLNVAL != 0 {
+                return Err(io::Error::from_raw_os_error(libc::EBADF));
+            }
+            if revents == 0 {
+                continue;
+            }
+            if left == 0 || calls == 0 {
+                break;
+            }
+            // A poll that found it ready may be outdated; then nothing is taken.
+            let taken = self.take(socket, left)?;
+            let local_port = self.sockets[socket].local().port();
+            self.hand_over(taken, local_port, received, on_datagram);
+            if taken < left {
+                self.polls[socket].revents = 0;
+            }
+            taken_in_all += taken;
+            left -= taken;
+            calls -= 1;
+            self.next = (socket + 1) % count;
+        }
+        Ok(taken_in_all)
     }
 
     /// Takes what `socket` has, at most `limit` datagrams, into the first buffers.
@@ -181,37 +223,23 @@ impl Receive for UdpReceiver {
         timeout: Duration,
         on_datagram: &mut impl FnMut(&Datagram<'_>),
     ) -> io::Result<()> {
-        if !self.wait(timeout)? {
-            return Ok(());
-        }
-        let received = UnixNanos::now();
-        let count = self.sockets.len();
-        let mut left = self.headers.len();
-        let first = self.next;
-        for turn in 0..count {
-            let socket = (first + turn) % count;
-            let revents = self.polls[socket].revents;
-            if revents & libc::POLLNVAL != 0 {
-                return Err(io::Error::from_raw_os_error(libc::EBADF));
-            }
-            if revents == 0 {
-                continue;
-            }
-            if left == 0 {
-                break;
-            }
-            // A poll that found it ready may be outdated; then nothing is taken.
-            let taken = self.take(socket, left)?;
-            let local_port = self.sockets[socket].local().port();
-            self.hand_over(taken, local_port, received, on_datagram);
-            left -= taken;
-            self.next = (socket + 1) % count;
+        if self.wait(timeout)? {
+            let (datagrams, calls) = (self.headers.len(), self.sockets.len());
+            self.take_ready(datagrams, calls, UnixNanos::now(), on_datagram)?;
         }
         Ok(())
     }
 
     fn kernel_drops(&mut self) -> u64 {
         self.sockets.iter_mut().map(BoundSocket::kernel_drops).sum()
+    }
+}
+
+fn readable(fd: RawFd) -> libc::pollfd {
+    libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
     }
 }
 

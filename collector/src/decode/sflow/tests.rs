@@ -20,7 +20,7 @@ struct Decoded {
 }
 
 fn decode_bytes(payload: &[u8]) -> Decoded {
-    let base = Flow {
+    let mut base = Flow {
         exporter_source: Address::from_v4([198, 51, 100, 1]),
         time_received_s: 1_700_000_000,
         flow_type: FlowType::Sflow5,
@@ -31,7 +31,7 @@ fn decode_bytes(payload: &[u8]) -> Decoded {
     let mut buffer = BurstBuffer::default();
     let mut burst = Burst::new(&mut buffer, &mut flows);
     let outcome = header(payload).map(|(header, samples)| {
-        let rate_last = decode(&header, samples, base, &mut counts, &mut burst);
+        let rate_last = decode(&header, samples, &mut base, &mut counts, &mut burst);
         (header, rate_last)
     });
     burst.flush();

@@ -64,10 +64,14 @@ impl fmt::Display for XdpRefused {
             write!(f, ", queue {queue}")?;
         }
         f.write_str(": ")?;
-        f.write_str(match (self.step, self.errno) {
+        let sentence = match (self.step, self.errno) {
             (Step::Maps | Step::Load, libc::EPERM) => {
                 "maps and programs need CAP_BPF and CAP_NET_ADMIN (EPERM); give the service both \
                  (AmbientCapabilities), or run as root"
+            }
+            (Step::Maps, libc::E2BIG | libc::ENOSPC) => {
+                "a map of the program has no room for so many entries; set fewer listeners, \
+                 receive.xdp.destinations or receive.allow"
             }
             (Step::Load, libc::EACCES) => {
                 "the verifier refuses the program (EACCES), as it does without CAP_PERFMON; give \
@@ -84,6 +88,10 @@ impl fmt::Display for XdpRefused {
             (Step::Attach, libc::EOPNOTSUPP) => {
                 "its driver has no native XDP (EOPNOTSUPP); set receive.xdp.attach = \"skb\""
             }
+            (Step::Attach, libc::EINVAL) => {
+                "its driver refuses native XDP as it is set up, or the kernel is older than 5.9 \
+                 (EINVAL); see 'dmesg', or set receive.xdp.attach = \"skb\""
+            }
             (Step::Attach, libc::EPERM) => {
                 "attaching needs CAP_NET_ADMIN (EPERM); give it to the service"
             }
@@ -97,6 +105,7 @@ impl fmt::Display for XdpRefused {
                 "the memory for frames may not be locked (ENOBUFS); raise the limit ('ulimit -l', \
                  LimitMEMLOCK), give CAP_IPC_LOCK or lower receive.xdp.frames"
             }
+            (Step::Umem, 0) => return f.write_str(&self.detail),
             (Step::Bind, libc::EINVAL) => {
                 "the interface has no such queue, or its MTU does not fit a frame (EINVAL); see \
                  'ethtool -l' and 'ip link'"
@@ -116,9 +125,11 @@ impl fmt::Display for XdpRefused {
             }
             (step, 0) => return write!(f, "{step:?}: {}", self.detail),
             (step, errno) => {
-                return write!(f, "{step:?}: {}", io::Error::from_raw_os_error(errno));
+                write!(f, "{step:?}: {}", io::Error::from_raw_os_error(errno))?;
+                ""
             }
-        })?;
+        };
+        f.write_str(sentence)?;
         if !self.detail.is_empty() {
             write!(f, "; {}", self.detail)?;
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use collector_ebpf::Verdict;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 use tracing::{error, info, warn};
 
@@ -24,7 +24,7 @@ use super::program::{Attached, Program};
 use super::socket::XskSocket;
 use super::{Step, XdpRefused};
 use crate::config;
-use crate::host::{Interface, InterfaceKind};
+use crate::host::{Interface, Kind};
 use crate::ledger::FrameCounts;
 
 /// How an interface is received from.
@@ -349,12 +349,7 @@ fn takes(listener: IpAddr, address: IpAddr) -> bool {
 fn devices(names: &[String]) -> Result<Vec<(String, BTreeSet<String>)>, XdpRefused> {
     let mut devices: Vec<(String, BTreeSet<String>)> = Vec::new();
     for name in names {
-        let below = match lookup(name)?.kind {
-            InterfaceKind::Vlan { parent } => vec![parent],
-            InterfaceKind::Bond { members } => members,
-            _ => vec![name.clone()],
-        };
-        for device in below {
+        for device in below(name)? {
             if device != *name {
                 info!(interface = name, device, "AF_XDP is for the device below");
             }
@@ -364,6 +359,21 @@ fn devices(names: &[String]) -> Result<Vec<(String, BTreeSet<String>)>, XdpRefus
                 None => devices.push((device, both.into())),
             }
         }
+    }
+    Ok(devices)
+}
+
+/// What frames of `name` really come in by: of a VLAN its parent, of a bond its members, and of
+/// these likewise.
+fn below(name: &str) -> Result<Vec<String>, XdpRefused> {
+    let inside = match lookup(name)?.kind {
+        Kind::Vlan { parent } => vec![parent],
+        Kind::Bond { members } => members,
+        _ => return Ok(vec![name.to_owned()]),
+    };
+    let mut devices = Vec::new();
+    for name in inside {
+        devices.extend(below(&name)?);
     }
     Ok(devices)
 }
@@ -378,8 +388,8 @@ fn bell() -> io::Result<OwnedFd> {
     const RTMGRP_IPV4_IFADDR: u32 = 0x10;
     const RTMGRP_IPV6_IFADDR: u32 = 0x100;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (family, protocol) = (AddressFamily::NETLINK, Some(netlink::ROUTE));
-    let bell = socket_with(family, SocketType::RAW, flags, protocol)?;
+    // No protocol is NETLINK_ROUTE.
+    let bell = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
     let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
     bind(&bell, &SocketAddrNetlink::new(0, groups))?;
     Ok(bell)

@@ -10,7 +10,7 @@ use flowsluice_tests::collector::assert_accounted;
 use flowsluice_tests::generator::generate;
 use flowsluice_tests::namespace::{COLLECTOR, EXPORTER, STRANGER, address_command, ipv4, ipv6};
 use flowsluice_tests::packet::{self, Between, SERVICE_VLAN, VLAN};
-use flowsluice_tests::process::{Signal, signal_pid};
+use flowsluice_tests::process::{Signal, pause, signal_pid};
 use flowsluice_tests::wire::{self, Sender};
 use flowsluice_tests::{Collector, Ledger, Settings, Status, Store, Veth};
 use serde_json::Value;
@@ -146,7 +146,9 @@ fn every_kind_of_frame(attach: &str, mode: &str) -> Result<()> {
     let interface = status.at("/receive/interfaces/0").context("an interface")?;
     let expected = serde_json::json!({"name": Veth::COLLECTOR, "mode": mode, "queues": 2});
     assert_eq!(*interface, expected);
-    for worker in 0..2 {
+    // Behind the driver a veth does not tell queues apart: all frames are of the first.
+    let queues = if attach == "native" { 2 } else { 1 };
+    for worker in 0..queues {
         assert!(
             received_by(&status, worker) > 0,
             "worker {worker}, queue {worker}"
@@ -179,7 +181,8 @@ fn every_protocol_of_the_generator_is_decoded_from_the_rings() -> Result<()> {
     let collector = Collector::start(&settings)?;
     // One exporter a protocol: from one address, two would mix their templates up.
     let arguments = ["--rate", "20000", "--flows", "40000", "--exporters", "4"];
-    let target = SocketAddr::new(ipv6(COLLECTOR), collector.port());
+    // The generator's datagrams fill packets of IPv4; by IPv6 they would come in fragments.
+    let target = SocketAddr::new(ipv4(COLLECTOR), collector.port());
     let folder = collector.folder();
     let sent = (veth.exporter).run(|| generate(&settings.binary, target, &arguments, folder))??;
     let ledger = settled(&collector, sent.datagrams, sent.datagrams)?;
@@ -260,7 +263,10 @@ fn datagrams_of_strangers_are_dropped_and_counted_in_the_program_and_behind_the_
     let Some(veth) = Veth::new_or_skip()? else {
         return Ok(());
     };
-    let allowed = [ipv4(EXPORTER), ipv6(EXPORTER)].map(|one| one.to_string());
+    let allowed = [
+        format!("{}/32", ipv4(EXPORTER)),
+        format!("{}/128", ipv6(EXPORTER)),
+    ];
     let settings = Settings {
         receive: format!("allow = {allowed:?}\n"),
         ..steered(&veth, "native")
@@ -457,7 +463,7 @@ fn sigterm_detaches_and_everything_in_the_rings_is_counted() -> Result<()> {
     let collector = Collector::start(&steered(&veth, "native"))?;
     let target = SocketAddr::new(ipv4(COLLECTOR), collector.port());
     // It does not run while they arrive, and finds the signal before them when it goes on.
-    signal_pid(collector.pid(), Signal::STOP)?;
+    pause(collector.pid())?;
     let payload = wire::netflow5(0, RECORDS);
     let sent = send(&veth, ipv4(EXPORTER), target, 1000, &payload)?;
     signal_pid(collector.pid(), Signal::TERM)?;
@@ -484,7 +490,7 @@ fn what_does_not_fit_the_rings_is_counted_as_dropped_by_the_kernel() -> Result<(
     let _inside = veth.collector.enter()?;
     let collector = Collector::start(&settings)?;
     let target = SocketAddr::new(ipv4(COLLECTOR), collector.port());
-    signal_pid(collector.pid(), Signal::STOP)?;
+    pause(collector.pid())?;
     let payload = wire::netflow5(0, RECORDS);
     let sent = send(&veth, ipv4(EXPORTER), target, 1000, &payload)?;
     signal_pid(collector.pid(), Signal::CONT)?;

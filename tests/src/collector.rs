@@ -56,6 +56,12 @@ pub struct Settings {
     pub store: Store,
     /// The embedded ClickHouse's folder; `None` takes a fresh one.
     pub data_dir: Option<PathBuf>,
+    /// Port of its listener; `None` takes a free one.
+    pub port: Option<u16>,
+    /// Network namespace that it runs in. Whoever asks it anything has to be in there too.
+    pub namespace: Option<String>,
+    /// Further lines of the section `receive`.
+    pub receive: String,
     /// Further lines of TOML.
     pub more: String,
 }
@@ -96,6 +102,9 @@ impl Settings {
             batch_rows: None,
             store,
             data_dir: None,
+            port: None,
+            namespace: None,
+            receive: String::new(),
             more: String::new(),
         }
     }
@@ -110,11 +119,11 @@ impl Settings {
         });
         let gro = if self.gro { "gro = true\n" } else { "" };
         let mut text = format!(
-            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\nshare = {}\n{gro}{buffer}\n\
+            "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\nshare = {}\n{gro}{buffer}{}\n\
              [[receive.listeners]]\nport = {port}\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [batch]\nage_max = \"{}\"\n",
-            self.receive_mode, self.workers, self.pin, self.share, self.batch_age,
+            self.receive_mode, self.workers, self.pin, self.share, self.receive, self.batch_age,
         );
         if let Some(rows) = self.batch_rows {
             let _ = writeln!(text, "rows_max = {rows}");
@@ -141,6 +150,16 @@ impl Settings {
         };
         text + &self.more
     }
+
+    fn command(&self) -> Command {
+        let Some(namespace) = &self.namespace else {
+            return Command::new(&self.binary);
+        };
+        // `ip netns exec` also mounts the /sys of the namespace, and becomes the program.
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(&self.binary);
+        command
+    }
 }
 
 /// A running collector. Dropped, it is stopped and its folder removed.
@@ -161,7 +180,7 @@ impl Collector {
     /// When it does not become ready; the error holds what it printed.
     pub fn start(settings: &Settings) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a temporary folder")?;
-        let port = place::free_udp_port()?;
+        let port = settings.port.map_or_else(place::free_udp_port, Ok)?;
         let http = SocketAddr::from(([127, 0, 0, 1], place::free_tcp_port(0)?));
         let config = folder.path().join("flowsluice.toml");
         std::fs::write(&config, settings.toml(folder.path(), port, http))?;
@@ -172,7 +191,7 @@ impl Collector {
                 Some(server.clone())
             }
         };
-        let mut command = Command::new(&settings.binary);
+        let mut command = settings.command();
         command.arg("run").arg("--config").arg(&config);
         let log = folder.path().join("log");
         let process = Process::spawn("the collector", &mut command, &log)?;
@@ -192,6 +211,12 @@ impl Collector {
     #[must_use]
     pub fn target(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// The port that it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Its process id.
@@ -288,18 +313,35 @@ impl Collector {
         reader(&self.status()?, &self.data_dir)
     }
 
+    /// Sends SIGKILL and waits until it has ended.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill()
+    }
+
     /// Sends SIGTERM and waits until it has ended; returns the figures that it logged last.
     ///
     /// # Errors
     /// When it does not end with success, leaves its ClickHouse behind, or logs no figures.
-    pub fn stop(mut self) -> Result<Stopped> {
+    pub fn stop(self) -> Result<Stopped> {
         let engine = self.status()?.engine_pid();
-        let status = self.process.stop()?;
-        ensure!(status.success(), "it ended with {status}\n{}", self.tail());
+        let stopped = self.terminate()?;
         if let Some(pid) = engine {
             let left = crate::process::is_alive(pid);
             ensure!(!left, "it left its ClickHouse behind: process {pid}");
         }
+        Ok(stopped)
+    }
+
+    /// The same without a word before, for one that may not answer.
+    ///
+    /// # Errors
+    /// When it does not end with success, or logs no figures.
+    pub fn terminate(mut self) -> Result<Stopped> {
+        let status = self.process.stop()?;
+        ensure!(status.success(), "it ended with {status}\n{}", self.tail());
         Stopped::last_of(&self.process.output()).with_context(|| self.tail())
     }
 }

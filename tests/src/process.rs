@@ -122,10 +122,19 @@ impl Process {
         self.signal(Signal::TERM)?;
         let stopped = self.wait(STOP_MAX);
         if stopped.is_err() {
-            self.child.kill()?;
-            self.ended = Some(self.child.wait()?);
+            self.kill()?;
         }
         stopped
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.ended = Some(self.child.wait()?);
+        Ok(())
     }
 }
 
@@ -147,14 +156,39 @@ pub fn signal_pid(pid: u32, signal: Signal) -> Result<()> {
     kill_process(target, signal).with_context(|| format!("send {signal:?} to process {pid}"))
 }
 
+/// Sends SIGSTOP and waits until every thread of the process has stopped.
+///
+/// # Errors
+/// When there is no such process, or it runs on for a second.
+pub fn pause(pid: u32) -> Result<()> {
+    signal_pid(pid, Signal::STOP)?;
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task"))?;
+        let stat = |thread: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(thread?.path().join("stat"))
+        };
+        let stats = threads.map(stat).collect::<Result<Vec<_>, _>>()?;
+        if stats.iter().all(|stat| state(stat) == Some('T')) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            bail!("process {pid} does not stop: {stats:?}");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Does this process exist and run (a zombie does not)?
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|state| state != 'Z' && state != 'X')
+    state(&stat).is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+/// The state in /proc/PID/stat; the name before it may hold spaces and brackets.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// `pid` and every process below it, by the parents that /proc tells.

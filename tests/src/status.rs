@@ -86,6 +86,15 @@ impl Ledger {
         self.number(&format!("/dropped/{reason}"))
     }
 
+    /// Frames on which the XDP programs gave this verdict.
+    ///
+    /// # Panics
+    /// When there is no such verdict.
+    #[must_use]
+    pub fn frames(&self, verdict: &str) -> u64 {
+        self.number(&format!("/frames/{verdict}"))
+    }
+
     /// Every reason with losses.
     #[must_use]
     pub fn losses(&self) -> Vec<(String, u64)> {

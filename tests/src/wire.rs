@@ -1,6 +1,6 @@
 //! Datagrams made by hand: good ones that are counted exactly, and bad ones.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result};
 
@@ -18,7 +18,16 @@ impl Sender {
     /// # Errors
     /// When the kernel refuses.
     pub fn new(target: SocketAddr) -> Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0").context("bind a socket")?;
+        Self::between(Ipv4Addr::LOCALHOST.into(), target)
+    }
+
+    /// A socket on any port of the address `source`, towards `target`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn between(source: IpAddr, target: SocketAddr) -> Result<Self> {
+        let bound = UdpSocket::bind((source, 0));
+        let socket = bound.with_context(|| format!("bind a socket to {source}"))?;
         socket.connect(target)?;
         Ok(Self { socket, sent: 0 })
     }

@@ -12,8 +12,8 @@ use flowsluice_tests::place;
 use crate::debian::{self, Program};
 use crate::{build_ebpf, engine, instructions, shell};
 
-/// Real exporters, and what counts instructions.
-const PROGRAMS: [Program; 3] = [
+/// Real exporters, what makes network namespaces, and what counts instructions.
+const PROGRAMS: [Program; 4] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -21,6 +21,10 @@ const PROGRAMS: [Program; 3] = [
     Program {
         name: "pmacctd",
         package: "pmacct",
+    },
+    Program {
+        name: "ip",
+        package: "iproute2",
     },
     instructions::VALGRIND,
 ];

@@ -1,7 +1,7 @@
 //! `flowsluice generate`: simulated exporters that send to a collector or write a capture.
 
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,9 @@ use flowsluice::config::Protocol;
 use flowsluice::generate::capture::{self, Capture};
 use flowsluice::generate::pace::Limits;
 use flowsluice::generate::send::{self, Sender};
-use flowsluice::generate::{FLOWS_PER_DATAGRAM_MAX, Profile, Protocols, Settings, Simulator, Sums};
+use flowsluice::generate::{
+    FLOWS_PER_DATAGRAM_MAX, Profile, Protocols, Settings, Simulator, Sums, Totals,
+};
 use flowsluice::units::UnixNanos;
 use serde::Serialize;
 
@@ -61,6 +63,13 @@ pub struct Args {
     /// Part of the first exporter's datagrams that gets lost on the way, from 0 to 1
     #[arg(long, value_name = "PART", default_value_t = 0.0)]
     loss: f64,
+    /// Number the records from 1 in the low 32 bits of their source addresses, in the order of
+    /// sending: what is missing at the other end is known one by one
+    #[arg(long)]
+    number: bool,
+    /// Write when what was sent, a line a burst: nanoseconds since 1970, flows and datagrams so far
+    #[arg(long, value_name = "FILE", requires = "target")]
+    sent_log: Option<PathBuf>,
     /// Print the sums as one JSON object
     #[arg(long)]
     json: bool,
@@ -72,7 +81,10 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     let limits = args.limits();
     let mut simulator = Simulator::new(&args.settings(), start)?;
     let (elapsed, refused) = match (&args.target, args.write) {
-        (Some(target), _) => send(target, args.exporters, &limits, &mut simulator)?,
+        (Some(target), _) => {
+            let watch = Watch::new(args.sent_log.as_deref())?;
+            send(target, args.exporters, &limits, &mut simulator, watch)?
+        }
         (None, Some(file)) => (write(&file, &limits, &mut simulator, start)?, 0),
         (None, None) => bail!("neither --target nor --write is given; give one of them"),
     };
@@ -101,6 +113,7 @@ impl Args {
             flows_per_datagram: self.flows_per_datagram,
             ipv6: self.ipv6,
             loss: self.loss,
+            number: self.number,
             ..Settings::default()
         }
     }
@@ -119,30 +132,80 @@ fn send(
     exporters: usize,
     limits: &Limits,
     simulator: &mut Simulator,
+    mut watch: Watch,
 ) -> anyhow::Result<(Duration, u64)> {
     let mut sender = Sender::open(resolve(target)?, exporters)?;
     let stop = stop_at_signal()?;
-    let is_terminal = std::io::stderr().is_terminal();
-    let mut before = (Duration::ZERO, Sums::default());
+    let mut logged = Ok(());
     let elapsed = send::run(simulator, &mut sender, limits, &stop, &mut |at, totals| {
-        if is_terminal {
-            let (at_before, sums) = before;
-            let seconds = (at - at_before).as_secs_f64();
-            let flows = (totals.all.flows - sums.flows) as f64 / seconds;
-            let datagrams = (totals.all.datagrams - sums.datagrams) as f64 / seconds;
-            eprint!(
-                "\r{:>4} s  {flows:>9.0} flows/s  {datagrams:>7.0} datagrams/s  {:>11} flows ",
-                at.as_secs(),
-                totals.all.flows,
-            );
-            before = (at, totals.all);
+        watch.progress(at, totals);
+        if let Err(error) = watch.log(totals) {
+            logged = Err(error);
+            stop.store(true, Ordering::Relaxed);
         }
     })?;
-    if is_terminal && before.0 > Duration::ZERO {
-        eprintln!();
-    }
+    logged
+        .and_then(|()| watch.end())
+        .context("--sent-log: the file cannot be written")?;
     Ok((elapsed, sender.refused()))
 }
+
+/// Tells of the sending while it goes on.
+struct Watch {
+    is_terminal: bool,
+    /// When the last line for people was written, and the sums then.
+    before: (Duration, Sums),
+    log: Option<BufWriter<File>>,
+}
+
+impl Watch {
+    fn new(log: Option<&Path>) -> anyhow::Result<Self> {
+        let create = |file: &Path| {
+            let failed = || format!("--sent-log: {} cannot be written", file.display());
+            File::create(file).with_context(failed).map(BufWriter::new)
+        };
+        Ok(Self {
+            is_terminal: io::stderr().is_terminal(),
+            before: (Duration::ZERO, Sums::default()),
+            log: log.map(create).transpose()?,
+        })
+    }
+
+    /// Shows people the rate, once a second.
+    fn progress(&mut self, at: Duration, totals: &Totals) {
+        let (at_before, sums) = self.before;
+        if !self.is_terminal || at < at_before + PROGRESS {
+            return;
+        }
+        let seconds = (at - at_before).as_secs_f64();
+        let flows = (totals.all.flows - sums.flows) as f64 / seconds;
+        let datagrams = (totals.all.datagrams - sums.datagrams) as f64 / seconds;
+        eprint!(
+            "\r{:>4} s  {flows:>9.0} flows/s  {datagrams:>7.0} datagrams/s  {:>11} flows ",
+            at.as_secs(),
+            totals.all.flows,
+        );
+        self.before = (at, totals.all);
+    }
+
+    /// Notes that everything in `totals` is sent by now.
+    fn log(&mut self, totals: &Totals) -> io::Result<()> {
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        let (now, sums) = (UnixNanos::now().0, &totals.all);
+        writeln!(log, "{now} {} {}", sums.flows, sums.datagrams)
+    }
+
+    fn end(self) -> io::Result<()> {
+        if self.before.0 > Duration::ZERO {
+            eprintln!();
+        }
+        self.log.map_or(Ok(()), |mut log| log.flush())
+    }
+}
+
+const PROGRESS: Duration = Duration::from_secs(1);
 
 fn resolve(target: &str) -> anyhow::Result<SocketAddr> {
     target

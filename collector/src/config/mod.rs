@@ -118,7 +118,7 @@ impl Default for Receive {
             socket_buffer: ByteSize::mib(32),
             datagram_max: ByteSize::b(9216),
             burst: 256,
-            share: true,
+            share: false,
             gro: false,
             allow: Vec::new(),
             xdp: Xdp::default(),

@@ -33,7 +33,8 @@ pub fn encode(
         .min((room / record_length(flow.family)) as u32);
     let set = wire.begin_set(template_id(flow.family));
     for record in 1..=flows {
-        write_record(&flow, wire);
+        let numbered = export.numbered(flow, encoded.sums.flows);
+        write_record(&numbered, wire);
         encoded
             .sums
             .add_flow(flow.packets, flow.octets(), sampling_rate);

@@ -121,6 +121,10 @@ pub struct Settings {
     /// The part of one exporter's datagrams that is lost on the way, from 0 to 1. Its sequence
     /// numbers tell; the totals count them apart.
     pub loss: f64,
+    /// The low 32 bits of each record's source address are its serial number: 1, 2 and so on over
+    /// all exporters in the order of sending, those that are lost on purpose included. All
+    /// protocols have that field, it comes out as it went in, and 2^32 flows go by until it wraps.
+    pub number: bool,
 }
 
 impl Default for Settings {
@@ -135,6 +139,7 @@ impl Default for Settings {
             announce_datagrams: 500,
             announce_every: Duration::from_secs(60),
             loss: 0.0,
+            number: false,
         }
     }
 }
@@ -176,6 +181,7 @@ pub struct SimDatagram<'a> {
 #[derive(Debug)]
 pub struct Simulator {
     loss: f64,
+    number: bool,
     context: Context,
     exporters: Vec<Exporter>,
     streams: Vec<Stream>,
@@ -213,6 +219,7 @@ impl Simulator {
         let (sources, weights) = sources(&context, &exporters, &streams);
         Ok(Self {
             loss: settings.loss,
+            number: settings.number,
             traffic: Traffic::new(settings.profile, switches, scramble(settings.seed)),
             totals: Totals::new(exporters.len()),
             next_source: WeightedAliasIndex::new(weights)
@@ -266,10 +273,12 @@ impl Simulator {
         let source = self.sources[self.next_source.sample(&mut self.rng)];
         let stream = &mut self.streams[source.stream];
         let index = stream.exporter();
+        let made = self.totals.all.flows + self.totals.lost.flows;
         let order = Order {
             family: source.family,
             flows_max,
             now,
+            number: self.number.then_some(made as u32 + 1),
         };
         let exporter = &self.exporters[index];
         let traffic = &mut self.traffic;
@@ -414,6 +423,46 @@ mod tests {
                 assert_eq!(reader.gaps, 0);
             }
         }
+    }
+
+    #[test]
+    fn records_are_numbered_in_the_order_of_sending_and_nothing_else_changes() {
+        let plain = settings(Protocols::Mix, 50);
+        let numbered = Settings {
+            number: true,
+            ..plain.clone()
+        };
+        let (_, without) = read(&plain, 40_000, 200);
+        let (simulator, with) = read(&numbered, 40_000, 200);
+        assert_eq!(with.flows.len() as u64, simulator.totals.all.flows);
+        for (index, (numbered, plain)) in with.flows.iter().zip(&without.flows).enumerate() {
+            assert_eq!(numbered.src_addr as u32, index as u32 + 1);
+            assert_eq!(numbered.src_addr >> 32, plain.src_addr >> 32);
+            assert_eq!(
+                (numbered.exporter, numbered.dst_addr, numbered.octets),
+                (plain.exporter, plain.dst_addr, plain.octets)
+            );
+        }
+    }
+
+    #[test]
+    fn records_that_are_lost_on_purpose_take_their_numbers_with_them() {
+        let settings = Settings {
+            number: true,
+            loss: 0.5,
+            ..settings(Protocols::Netflow9, 2)
+        };
+        let (simulator, reader) = read(&settings, 10_000, 10);
+        let Totals { all, lost, .. } = simulator.totals();
+        let last = reader.flows.last().unwrap().src_addr as u32;
+        assert!(lost.flows > 0);
+        let missing = u64::from(last) - all.flows;
+        assert!(missing <= lost.flows, "{missing} of {}", lost.flows);
+        assert!(
+            reader
+                .flows
+                .is_sorted_by(|a, b| a.src_addr as u32 <= b.src_addr as u32)
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub fn encode(
     wire.u16(sampling(sampling_rate));
     let mut encoded = Encoded::default();
     for _ in 0..export.flows_max {
-        let flow = next();
+        let flow = export.numbered(next(), encoded.sums.flows);
         write_record(export, &flow, wire);
         encoded
             .sums

@@ -38,7 +38,8 @@ pub fn encode(
     let mut flow = next();
     let set = wire.begin_set(template_id(flow.family));
     for record in 1..=export.flows_max {
-        write_record(export, &flow, wire);
+        let numbered = export.numbered(flow, encoded.sums.flows);
+        write_record(export, &numbered, wire);
         encoded
             .sums
             .add_flow(flow.packets, flow.octets(), sampling_rate);

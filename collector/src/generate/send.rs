@@ -129,8 +129,8 @@ fn connect(from: IpAddr, target: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Sends until a limit is reached or `stop` is set; calls `progress` about once a second.
-/// Yields how long it took.
+/// Sends until a limit is reached or `stop` is set; calls `on_burst` behind each burst that was
+/// sent. Yields how long it took.
 ///
 /// # Errors
 /// When a datagram cannot be sent.
@@ -139,23 +139,22 @@ pub fn run(
     sender: &mut Sender,
     limits: &Limits,
     stop: &AtomicBool,
-    progress: &mut impl FnMut(Duration, &Totals),
+    on_burst: &mut impl FnMut(Duration, &Totals),
 ) -> Result<Duration, SendError> {
     let started = Instant::now();
-    let mut progress_due = PROGRESS;
     loop {
         let elapsed = started.elapsed();
         let sent = simulator.totals().all.flows;
         if stop.load(Ordering::Relaxed) || limits.is_over(sent, elapsed) {
             return Ok(elapsed);
         }
-        if elapsed >= progress_due {
-            progress(elapsed, simulator.totals());
-            progress_due = elapsed + PROGRESS;
+        let due = limits.due(sent, elapsed);
+        send_due(simulator, sender, limits, due)?;
+        if due > 0 {
+            on_burst(started.elapsed(), simulator.totals());
         }
-        send_due(simulator, sender, limits, limits.due(sent, elapsed))?;
         let pause = limits.pause(simulator.totals().all.flows, started.elapsed());
-        // Short enough to notice `stop` and to show progress.
+        // Short enough to notice `stop`.
         thread::sleep(pause.min(PAUSE_MAX));
     }
 }
@@ -184,7 +183,6 @@ fn send_due(
 const LOOPBACK_FIRST: u32 = 0x7f01_0000;
 const SEND_ATTEMPTS: u32 = 2_000;
 const QUEUE_PAUSE: Duration = Duration::from_millis(1);
-const PROGRESS: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -220,14 +218,21 @@ mod tests {
             flows: None,
         };
         let stop = AtomicBool::new(false);
-        let mut seconds = 0;
-        let elapsed = run(&mut simulator, &mut sender, &limits, &stop, &mut |_, _| {
-            seconds += 1;
-        });
+        let mut told = 0;
+        let elapsed = run(
+            &mut simulator,
+            &mut sender,
+            &limits,
+            &stop,
+            &mut |_, totals| {
+                assert!(totals.all.flows > told, "only bursts are told");
+                told = totals.all.flows;
+            },
+        );
         let flows = simulator.totals().all.flows as f64;
         let rate = flows / elapsed.unwrap().as_secs_f64();
         assert!((9_800.0..10_200.0).contains(&rate), "{rate}");
-        assert!((1..=2).contains(&seconds), "{seconds} reports");
+        assert_eq!(told, simulator.totals().all.flows, "each burst is told");
     }
 
     #[test]

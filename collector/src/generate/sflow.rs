@@ -50,7 +50,13 @@ pub fn encode(
     while encoded.sums.flows < flows_max {
         let flow = samples.kept.take().unwrap_or_else(&mut *next);
         let start = wire.position();
-        let octets = flow_sample(export, samples.flow_samples.wrapping_add(1), &flow, wire);
+        let numbered = export.numbered(flow, encoded.sums.flows);
+        let octets = flow_sample(
+            export,
+            samples.flow_samples.wrapping_add(1),
+            &numbered,
+            wire,
+        );
         if wire.position() > PAYLOAD_MAX {
             wire.0.truncate(start);
             samples.kept = Some(flow);

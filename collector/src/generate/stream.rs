@@ -76,6 +76,8 @@ pub struct Order {
     pub flows_max: u32,
     /// Wall clock.
     pub now: UnixNanos,
+    /// Serial number of its first record, when records are numbered.
+    pub number: Option<u32>,
 }
 
 /// What the encoders need to know of the datagram besides its records.
@@ -95,9 +97,25 @@ pub struct Export<'a> {
     pub announce: bool,
     /// Flows in the datagram at most.
     pub flows_max: u32,
+    /// Serial number of the first record, when records are numbered.
+    pub number: Option<u32>,
 }
 
 impl Export<'_> {
+    /// The flow as the record behind `before` others of the datagram. A flow is numbered when it is
+    /// written: one that did not fit a datagram waits for the exporter's next.
+    #[inline]
+    pub fn numbered(&self, flow: FlowRecord, before: u64) -> FlowRecord {
+        let Some(first) = self.number else {
+            return flow;
+        };
+        let number = first.wrapping_add(before as u32);
+        FlowRecord {
+            src_addr: flow.src_addr >> 32 << 32 | u128::from(number),
+            ..flow
+        }
+    }
+
     /// Milliseconds since boot; wraps after 49.7 days as the field does.
     pub fn uptime_ms(&self) -> u32 {
         self.switched_ms(self.clock_ms)
@@ -188,6 +206,7 @@ impl Stream {
             flows_max: order
                 .flows_max
                 .min(context.flows_max(exporter.protocol, order.family)),
+            number: order.number,
         };
         if export.announce {
             self.announced_ms = Some(clock_ms);

@@ -61,8 +61,9 @@ impl Cause {
 const KINDS: [Kind; 7] = [
     Kind {
         cause: Cause::Kernel,
-        what: "the kernel drops datagrams: a socket's buffer is full",
-        remedy: "raise receive.socket_buffer and net.core.rmem_max, or receive.workers",
+        what: "the kernel drops datagrams: a socket's buffer or an AF_XDP ring is full",
+        remedy: "raise receive.socket_buffer and net.core.rmem_max, receive.xdp.frames, or \
+                 receive.workers",
         is_error: true,
     },
     Kind {

@@ -171,8 +171,9 @@ fn compare(
         .map(|&candidate| -> Round<'_, Outcome> {
             let mut first = case.rate;
             Box::new(move || {
-                eprintln!("veth: {}: {candidate}", case.title);
-                round::run(candidate, pair, load, &mut first)
+                let outcome = round::run(candidate, pair, load, &mut first)?;
+                eprintln!("veth: {}: {candidate}: {outcome}", case.title);
+                Ok(outcome)
             })
         })
         .collect();

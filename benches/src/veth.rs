@@ -171,8 +171,9 @@ fn compare(
         .map(|&candidate| -> Round<'_, Outcome> {
             let mut first = case.rate;
             Box::new(move || {
-                eprintln!("veth: {}: {candidate}", case.title);
-                round::run(candidate, pair, load, &mut first)
+                let outcome = round::run(candidate, pair, load, &mut first)?;
+                eprintln!("veth: {}: {candidate}: {outcome}", case.title);
+                Ok(outcome)
             })
         })
         .collect();
@@ -293,7 +294,8 @@ fn set_up(extent: &Extent, buffer: u64, idle: f64) -> Result<String> {
         "\n\nDatagrams/s without loss: the highest rate, by bisection to {:.0} % from where the \
          round before ended, {} ms a rate, sent at 97 % of it or more, every datagram received, \
          nothing dropped behind, nothing unaccounted; a rate fails when a twentieth was lost, or \
-         it failed twice: a pause of the machine is not the receiver's. CPU: {} s at the rate named. Receiving is \
+         it failed twice: a pause of the machine is not the receiver's. CPU: {} s at the rate \
+         named. Receiving is \
          the collector's process (user and system) and the interrupts and soft interrupts of all \
          processors by /proc/stat: the whole machine without the sender. The sender's own CPU \
          time cannot just be subtracted, since the kernel takes in what came over a veth in soft \

@@ -1,5 +1,6 @@
 //! One round of one candidate: started, fed at a steady rate, then ever faster, ended.
 
+use std::fmt;
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +42,20 @@ pub struct Outcome {
     pub highest: Option<f64>,
     /// Why the next rate was not kept; `None` when all were.
     pub limit: Option<Limit>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let highest = self.highest.unwrap_or(0.0);
+        let limit = self.limit.map_or("nothing", Limit::name);
+        let receiving = self.steady.receiving_ns();
+        let lost = self.steady.lost_percent();
+        write!(
+            f,
+            "{highest:.0} datagrams/s, ended by {limit}; receiving {receiving:.0} ns CPU a \
+             datagram, {lost:.2} % lost"
+        )
+    }
 }
 
 /// CPU time of a steady rate, seconds.

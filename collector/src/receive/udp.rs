@@ -36,7 +36,7 @@ pub struct UdpReceiver {
     stride: usize,
     /// A longer datagram is cut, bytes.
     datagram_max: usize,
-    /// What the kernel may write beside a payload, bytes: nothing, or how long merged datagrams are.
+    /// What the kernel may write beside a payload, bytes: nothing, or how long datagrams are.
     control_bytes: usize,
 }
 

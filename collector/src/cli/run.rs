@@ -215,10 +215,14 @@ struct Receiving {
 impl Receiving {
     fn open(config: &config::Receive, workers: usize) -> anyhow::Result<Self> {
         let mut sockets = receive::sockets::Plan::new(config)?;
-        let mode = receive::choose(config)?;
         let listeners = sockets.addresses().to_vec();
         let ports: Vec<u16> = listeners.iter().map(SocketAddr::port).collect();
         let mut steering = Steering::open(config, &ports)?;
+        // One poll waits for the queues and for the sockets beside them.
+        let mode = match steering.has_queues() {
+            true => ReceiveMode::Recvmmsg,
+            false => receive::choose(config)?,
+        };
         let receivers = steering
             .sockets_by_worker(workers)
             .into_iter()

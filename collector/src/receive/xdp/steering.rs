@@ -144,6 +144,12 @@ impl Steering {
         &self.modes
     }
 
+    /// True when a queue has a socket.
+    #[must_use]
+    pub fn has_queues(&self) -> bool {
+        !self.sockets.is_empty()
+    }
+
     /// The sockets of all queues, shared out to `workers` in turn. Called once.
     #[must_use]
     pub fn sockets_by_worker(&mut self, workers: usize) -> Vec<Vec<XskSocket>> {

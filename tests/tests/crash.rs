@@ -159,11 +159,11 @@ fn kill(collector: Collector, veth: &Veth) -> Result<Before> {
     })
 }
 
-/// The number up to which each one is a row.
+/// The number up to which each one is a row: behind a gap numbers are ahead of their places.
 fn stored_to(clickhouse: &ClickHouse) -> Result<u64> {
     clickhouse.value(&format!(
-        "SELECT ifNull(minOrNull(place), count() + 1) - 1 FROM (SELECT {NUMBER} AS number, \
-         row_number() OVER (ORDER BY number) AS place FROM flows) WHERE number != place"
+        "SELECT countIf(number = place) FROM (SELECT {NUMBER} AS number, \
+         row_number() OVER (ORDER BY number) AS place FROM flows)"
     ))
 }
 
@@ -312,10 +312,10 @@ fn a_killed_collector_loses_what_was_in_memory_and_what_came_while_it_was_dead()
         "{in_memory} of at most {in_memory_max}"
     );
     // That again are the rings, the open batches, and what was on its way to ClickHouse.
-    let in_rings_max = sent_at_kill - first.counter("flows_decoded");
+    let undecoded_max = sent_at_kill - first.counter("flows_decoded");
     assert_eq!(
         in_memory_max,
-        in_rings_max + first.flows_under_way(),
+        undecoded_max + first.flows_under_way(),
         "\n{}",
         first.table()
     );
@@ -331,7 +331,7 @@ fn a_killed_collector_loses_what_was_in_memory_and_what_came_while_it_was_dead()
     );
     println!(
         "of {} flows {} are missing: {in_memory} in memory at the kill, of at most \
-         {in_memory_max}, {in_rings_max} of them in the rings, the oldest sent {age:?} before; \
+         {in_memory_max}, {undecoded_max} of them not yet decoded, the oldest sent {age:?} before; \
          {while_dead} while it was dead for {} ms; the rest until it was ready {} ms later; the \
          host was silent for {silent:?} at most",
         sent.flows,

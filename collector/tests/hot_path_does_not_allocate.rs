@@ -93,7 +93,11 @@ fn datagrams_are_handed_to_another_worker_and_taken_over_without_an_allocation()
     }
     // Its own template counts as news once.
     decoder.take_over();
-    let mut parts = among(2, &config::Receive::default()).into_iter().flatten();
+    let config = config::Receive {
+        share: true,
+        ..config::Receive::default()
+    };
+    let mut parts = among(2, &config).into_iter().flatten();
     let (mut lender, helper) = (parts.next().unwrap(), parts.next().unwrap());
     let mut now = UnixNanos(1_800_000_000_000_000_000);
     let mut lent = 0;

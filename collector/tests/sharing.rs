@@ -83,7 +83,7 @@ fn flood(
     };
     let shared = Arc::<Shared>::default();
     let mut queues = queues.into_iter();
-    let mut parts = among(2, &config::Receive::default()).into_iter();
+    let mut parts = among(2, &sharing_config()).into_iter();
     let mut stages = |index| {
         let decoder = Decoder::new(&config::Decode::default(), &[], Arc::clone(&shared));
         let batcher = Batcher::new(&batch, queues.next().unwrap());
@@ -127,6 +127,13 @@ fn assert_whole(snapshot: &LedgerSnapshot, datagrams: u64) {
     assert_eq!(total.datagrams_decoded, datagrams);
     assert_eq!(total.datagrams_taken_over, total.datagrams_lent);
     assert_eq!(snapshot.dropped(DropReason::TemplateMissing), 0);
+}
+
+fn sharing_config() -> config::Receive {
+    config::Receive {
+        share: true,
+        ..config::Receive::default()
+    }
 }
 
 #[test]
@@ -190,7 +197,7 @@ fn a_datagram_handed_over_finds_the_template_that_was_learned_just_before() {
     let shared = Arc::<Shared>::default();
     let bench = || Bench::with(&config::Decode::default(), Arc::clone(&shared));
     let (mut lender, mut helper) = (bench(), bench());
-    let mut parts = among(2, &config::Receive::default()).into_iter().flatten();
+    let mut parts = among(2, &sharing_config()).into_iter().flatten();
     let (mut lends, takes): (Sharing, Sharing) = (parts.next().unwrap(), parts.next().unwrap());
     lends.turn(1 << 20, RECEIVED);
     // The helper has been there before, and knows another template.

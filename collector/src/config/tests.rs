@@ -132,8 +132,8 @@ fn values_of_the_wrong_type_are_all_told_with_what_was_found() {
                 listen = \"localhost\"\n";
     assert_eq!(
         errors(text),
-        "f.toml:2: receive.mode: found \"fast\"; allowed: \"auto\" or \"af_xdp\" or \"io_uring\" or \
-         \"recvmmsg\"\n\
+        "f.toml:2: receive.mode: found \"fast\"; allowed: \"auto\" or \"af_xdp\" or \
+         \"io_uring\" or \"recvmmsg\"\n\
          f.toml:3: receive.workers: found -1; allowed: a whole number, 0 or more\n\
          f.toml:4: receive.cpus: found [\"a\"]; allowed: a list of whole numbers, such as [2, 3]\n\
          f.toml:5: receive.socket_buffer: found 65536; allowed: a size with its unit, such as \

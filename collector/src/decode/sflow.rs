@@ -52,8 +52,9 @@ pub struct Header {
 }
 
 /// Decodes the samples of a datagram. Each flow begins as `base`, which is completed by what the
-/// header says; its receive time becomes its start and end. Samples count in `counts`; a flow sample is present as soon as its type and
-/// length are read. Yields the sampling rate of the last flow sample, 0 when there is none.
+/// header says; its receive time becomes its start and end. Samples count in `counts`; a flow
+/// sample is present as soon as its type and length are read. Yields the sampling rate of the last
+/// flow sample, 0 when there is none.
 pub fn decode<S: FlowSink>(
     header: &Header,
     mut cursor: Cursor<'_>,

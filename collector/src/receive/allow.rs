@@ -95,7 +95,9 @@ mod tests {
             asked in any::<u32>(),
             near in any::<prop::sample::Index>(),
         ) {
-            let net = |(bits, length): (u32, u8)| IpNet::new(IpAddr::V4(bits.into()), length).unwrap();
+            let net = |(bits, length): (u32, u8)| {
+                IpNet::new(IpAddr::V4(bits.into()), length).unwrap()
+            };
             let prefixes: Vec<IpNet> = prefixes.into_iter().map(net).collect();
             let set = Allowed::new(&prefixes);
             let edge = near.get(&prefixes).broadcast();

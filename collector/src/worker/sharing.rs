@@ -376,9 +376,15 @@ mod tests {
 
     const NOW: UnixNanos = UnixNanos(1_800_000_000_000_000_000);
 
+    fn shared() -> config::Receive {
+        config::Receive {
+            share: true,
+            ..config::Receive::default()
+        }
+    }
+
     fn parts(workers: usize) -> Vec<Sharing> {
-        let config = config::Receive::default();
-        among(workers, &config).into_iter().flatten().collect()
+        among(workers, &shared()).into_iter().flatten().collect()
     }
 
     fn datagram(payload: &[u8]) -> Datagram<'_> {
@@ -405,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_alone_or_shall_not_share_has_no_part() {
-        let mut config = config::Receive::default();
+        let mut config = shared();
         assert!(among(1, &config).iter().all(Option::is_none));
         config.share = false;
         assert_eq!(among(3, &config).iter().filter(|s| s.is_none()).count(), 3);

@@ -217,8 +217,9 @@ mod tests {
             socket.set_read_timeout(patience).unwrap();
             let port = socket.local_addr().unwrap().port();
             let mut source = Source::open(&pair, kind, &stream, port).unwrap();
-            let sent = source.send(1_000, Duration::from_millis(50)).unwrap();
-            assert!((40..=60).contains(&sent.datagrams), "{kind:?}: {sent:?}");
+            // A frame takes a page of the default receive buffer, which holds 50 of them.
+            let sent = source.send(500, Duration::from_millis(50)).unwrap();
+            assert!((20..=30).contains(&sent.datagrams), "{kind:?}: {sent:?}");
             let (mut taken, mut buffer) = (0, [0; 2000]);
             while let Ok((length, from)) = socket.recv_from(&mut buffer) {
                 assert_eq!(from.ip(), ADDRESS_SENDER);

@@ -110,7 +110,8 @@ pub enum OpenError {
 }
 
 /// Decides for the kernel's sockets between io_uring and recvmmsg by trying io_uring out on a
-/// loopback socket of its own: [`ReceiveMode::IoUring`] or [`ReceiveMode::Recvmmsg`]. Call once for all workers.
+/// loopback socket of its own: [`ReceiveMode::IoUring`] or [`ReceiveMode::Recvmmsg`]. Call once for
+/// all workers.
 ///
 /// # Errors
 /// When the configuration insists on io_uring and the kernel refuses it.

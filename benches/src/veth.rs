@@ -47,9 +47,9 @@ impl Extent {
         } else {
             Self {
                 rounds: 5,
-                steady: Duration::from_secs(4),
-                step_duration: Duration::from_millis(1_000),
-                step: 0.1,
+                steady: Duration::from_secs(2),
+                step_duration: Duration::from_millis(500),
+                step: 0.15,
             }
         }
     }

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::ring::{Consumer, Producer};
-use super::umem::Frames;
+use super::umem::{Frames, fill_places};
 use super::{Step, XdpRefused};
 use crate::config;
 use crate::receive::kernel::{self, HUGE_PAGE_BYTES, Mapping, Plain};
@@ -156,7 +156,8 @@ impl XskSocket {
 /// What one queue takes at most, in bytes.
 #[must_use]
 pub fn memory_bytes(config: &config::Xdp) -> usize {
-    let a_frame = FRAME_BYTES_LONG as usize + size_of::<u64>() + size_of::<libc::xdp_desc>();
+    let places = fill_places(1) as usize * size_of::<u64>() + size_of::<libc::xdp_desc>();
+    let a_frame = FRAME_BYTES_LONG as usize + places;
     (config.frames as usize).saturating_mul(a_frame)
 }
 
@@ -252,9 +253,10 @@ impl Opening<'_> {
     /// Makes the rings. Each has a place for every frame, so that only frames can run out.
     fn rings(&self, socket: BorrowedFd<'_>) -> Result<Rings, XdpRefused> {
         let count = self.config.frames;
+        let places = fill_places(count);
         let refused = |error: io::Error| self.refused(Step::Rings, &error);
         for (name, entries) in [
-            (libc::XDP_UMEM_FILL_RING, count),
+            (libc::XDP_UMEM_FILL_RING, places),
             // Only what is sent is completed, but without this ring no socket is bound.
             (libc::XDP_UMEM_COMPLETION_RING, 1),
             (libc::XDP_RX_RING, count),
@@ -266,14 +268,16 @@ impl Opening<'_> {
             self.refused_because(Step::Rings, detail)
         })?;
         let libc::xdp_mmap_offsets { rx, fr: fill, .. } = offsets;
-        let map = |ring: &libc::xdp_ring_offset, entry_bytes, offset| {
-            let bytes = ring.desc as usize + count as usize * entry_bytes;
+        let map = |ring: &libc::xdp_ring_offset, bytes, offset| {
+            let bytes = ring.desc as usize + bytes;
             Mapping::shared(socket, bytes, offset).map_err(refused)
         };
-        let fill_memory = map(&fill, size_of::<u64>(), FILL_RING_OFFSET)?;
-        let received_memory = map(&rx, size_of::<libc::xdp_desc>(), libc::XDP_PGOFF_RX_RING)?;
+        let fill_bytes = places as usize * size_of::<u64>();
+        let fill_memory = map(&fill, fill_bytes, FILL_RING_OFFSET)?;
+        let received_bytes = count as usize * size_of::<libc::xdp_desc>();
+        let received_memory = map(&rx, received_bytes, libc::XDP_PGOFF_RX_RING)?;
         Ok((
-            Producer::new(fill_memory, &fill, count).map_err(refused)?,
+            Producer::new(fill_memory, &fill, places).map_err(refused)?,
             Consumer::new(received_memory, &rx, count).map_err(refused)?,
         ))
     }

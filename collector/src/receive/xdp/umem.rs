@@ -205,8 +205,16 @@ impl<M: SharedMemory> Frames<M> {
     #[inline]
     fn fill_with(&mut self, address: u64) {
         let has_room = self.fill.push(address);
-        assert!(has_room, "the fill ring has a place for every frame");
+        assert!(has_room, "the fill ring has two places for every frame");
     }
+}
+
+/// Places of the fill ring for so many frames. The kernel shows what it received before it frees
+/// the places that it took the frames from (`xsk_flush` of
+/// <https://github.com/torvalds/linux/blob/v6.12/net/xdp/xsk.c>), so a frame may come back while
+/// its old place still looks taken: two for each, and the ring is never full.
+pub(super) const fn fill_places(frames: u32) -> u32 {
+    2 * frames
 }
 
 #[cfg(test)]
@@ -228,12 +236,19 @@ mod tests {
     impl Kernel {
         /// A frame of `bytes` arrives, 256 bytes into the next free frame; false when none is.
         fn arrives(&mut self, bytes: &[u8]) -> bool {
+            let arrived = self.arrives_before_its_place_is_free(bytes);
+            self.fill.release();
+            arrived
+        }
+
+        /// The same up to the moment at which the kernel has shown the frame and not yet the place
+        /// in the fill ring that it was taken from.
+        fn arrives_before_its_place_is_free(&mut self, bytes: &[u8]) -> bool {
             self.fill.look();
             let Some(base) = self.fill.pop() else {
                 return false;
             };
             assert_eq!(base % u64::from(FRAME_BYTES), 0);
-            self.fill.release();
             let address = base + 256;
             // SAFETY: the frame came out of the fill ring, so the other side does not access it.
             unsafe {
@@ -256,18 +271,19 @@ mod tests {
 
     fn queue(count: u32) -> (Frames<Plainly>, Kernel) {
         let memory = Plainly::new((count * FRAME_BYTES) as usize);
-        let fill = ring_memory::<u64>(count);
+        let places = fill_places(count);
+        let fill = ring_memory::<u64>(places);
         let received = ring_memory::<libc::xdp_desc>(count);
         let frames = Frames::new(
             memory.clone(),
             FRAME_BYTES,
             count,
-            Producer::new(fill.clone(), &OFFSETS, count).unwrap(),
+            Producer::new(fill.clone(), &OFFSETS, places).unwrap(),
             Consumer::new(received.clone(), &OFFSETS, count).unwrap(),
         );
         let kernel = Kernel {
             memory,
-            fill: Consumer::new(fill, &OFFSETS, count).unwrap(),
+            fill: Consumer::new(fill, &OFFSETS, places).unwrap(),
             received: Producer::new(received, &OFFSETS, count).unwrap(),
         };
         (frames, kernel)
@@ -290,6 +306,18 @@ mod tests {
         assert!(!kernel.arrives(&[4; 60]), "not published");
         frames.publish();
         assert!(kernel.arrives(&[4; 60]));
+    }
+
+    #[test]
+    fn a_frame_comes_back_before_the_kernel_frees_its_place() {
+        let (mut frames, mut kernel) = queue(4);
+        for n in 0..4 {
+            assert!(kernel.arrives_before_its_place_is_free(&[n; 60]));
+            assert_eq!(frames.arrived(), 1);
+            let frame = frames.take().unwrap().unwrap();
+            frames.give_back(frame);
+            frames.publish();
+        }
     }
 
     #[test]

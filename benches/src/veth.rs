@@ -6,7 +6,6 @@
 
 mod candidate;
 mod kernel;
-mod namespace;
 mod pair;
 mod round;
 mod source;
@@ -128,7 +127,7 @@ pub fn main(options: &Options) -> Result<()> {
 fn refused(pair: &Pair, buffer: u64) -> Result<Vec<(Candidate, String)>> {
     let mut refused = Vec::new();
     for candidate in [Candidate::XdpNative, Candidate::XdpSkb] {
-        let started = pair.receiver.enter(|| {
+        let started = pair.at_receiver(|| {
             let receiving = candidate.start(pair, buffer)?;
             receiving.finish().map(|_| ())
         });

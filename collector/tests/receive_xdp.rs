@@ -1,24 +1,15 @@
 //! AF_XDP against a real kernel: two queues of a veth, and what the program passes on.
-#![allow(
-    unsafe_code,
-    reason = "network namespaces are entered, and frames sent, by system calls"
-)]
 
 mod counting;
 
-use std::fs::File;
-use std::io;
-use std::net::{IpAddr, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::process::Command;
-use std::thread;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use collector_ebpf::Verdict;
 use counting::allocations;
-use etherparse::{PacketBuilder, VlanId};
 use flowsluice::config::{self, XdpAttach, XdpCopy};
+use flowsluice::host::Interface;
 use flowsluice::receive::sockets::Plan;
 use flowsluice::receive::udp::UdpReceiver;
 use flowsluice::receive::xdp::program::{Attached, Program};
@@ -26,15 +17,11 @@ use flowsluice::receive::xdp::receiver::XdpReceiver;
 use flowsluice::receive::xdp::socket::XskSocket;
 use flowsluice::receive::xdp::{Step, XdpRefused};
 use flowsluice::receive::{Datagram, Receive};
+use flowsluice_tests::namespace::{COLLECTOR, EXPORTER, Veth, ipv4, ipv6};
+use flowsluice_tests::packet::{self, Between, FrameSender, VLAN};
+use flowsluice_tests::place;
 
-const OURS: &str = "fsx0";
-const THEIRS: &str = "fsx1";
-const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const THEIR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const OUR_V4: [u8; 4] = [192, 0, 2, 1];
-const THEIR_V4: [u8; 4] = [192, 0, 2, 2];
-const OUR_V6: [u8; 16] = v6(1);
-const THEIR_V6: [u8; 16] = v6(2);
+const OURS: &str = Veth::COLLECTOR;
 /// The program steers what is sent to this port.
 const PORT: u16 = 2055;
 /// Of both ends; native XDP on a veth takes no more than some 3500.
@@ -42,175 +29,32 @@ const MTU: u32 = 3000;
 /// A listener that the program does not know of.
 const OTHER_PORT: u16 = 9995;
 
-const fn v6(last: u8) -> [u8; 16] {
-    [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]
-}
-
-/// Two namespaces that a veth of two queues joins; gone when dropped.
-struct Network {
-    ours: String,
-    theirs: String,
-}
-
-impl Network {
-    fn new() -> io::Result<Self> {
-        let random = rand::random::<u32>();
-        let network = Self {
-            ours: format!("fsx-{random:08x}-a"),
-            theirs: format!("fsx-{random:08x}-b"),
-        };
-        let Self { ours, theirs } = &network;
-        ip(&format!("netns add {ours}"))?;
-        ip(&format!("netns add {theirs}"))?;
-        let queues = "numrxqueues 2 numtxqueues 2";
-        let pair = format!("netns {ours} {queues} type veth peer name {THEIRS} netns {theirs}");
-        ip(&format!("link add {OURS} {pair} {queues}"))?;
-        for (namespace, link, mac, last) in
-            [(ours, OURS, OUR_MAC, 1), (theirs, THEIRS, THEIR_MAC, 2)]
-        {
-            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-            let ip_there = |command: String| ip(&format!("-n {namespace} {command}"));
-            ip_there(format!("link set {link} address {mac} mtu {MTU}"))?;
-            ip_there(format!("address add 192.0.2.{last}/24 dev {link}"))?;
-            ip_there(format!("address add 2001:db8::{last}/64 dev {link} nodad"))?;
-            ip_there(format!("link set {link} up"))?;
-        }
-        Ok(network)
+/// The cable, with an MTU that needs the longer frames, unless this is no place for it.
+fn cable_or_skip() -> Option<Veth> {
+    let veth = Veth::new_or_skip().unwrap()?;
+    for (side, link) in [(&veth.collector, OURS), (&veth.exporter, Veth::EXPORTER)] {
+        side.ip(&format!("link set {link} mtu {MTU}\n")).unwrap();
     }
-
-    /// Runs `body` in a thread in the namespace that receives.
-    fn receiving<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
-        within(&self.ours, body)
-    }
-
-    /// A socket that puts frames on the other end of the wire.
-    fn sender(&self) -> Sender {
-        within(&self.theirs, || Sender::new().unwrap())
-    }
+    Some(veth)
 }
 
-impl Drop for Network {
-    fn drop(&mut self) {
-        for namespace in [&self.ours, &self.theirs] {
-            let _ = ip(&format!("netns delete {namespace}"));
-        }
-    }
-}
-
-fn ip(arguments: &str) -> io::Result<()> {
-    let output = Command::new("ip")
-        .args(arguments.split_whitespace())
-        .output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(io::Error::other(format!("ip {arguments}: {said}")))
-}
-
-fn within<T: Send>(namespace: &str, body: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            let there = File::open(format!("/run/netns/{namespace}")).unwrap();
-            // SAFETY: it changes the namespace of this thread only, which does not outlive it.
-            let outcome = unsafe { libc::setns(there.as_raw_fd(), libc::CLONE_NEWNET) };
-            assert_eq!(outcome, 0, "{}", io::Error::last_os_error());
-            body()
-        });
-        inside.join().unwrap()
-    })
-}
-
-/// The network, unless this is no place for it.
-fn network_or_skip() -> Option<Network> {
-    match Network::new() {
-        Ok(network) => Some(network),
-        Err(error) => {
-            skip(&error.to_string());
-            None
-        }
-    }
-}
-
-fn skip(reason: &str) {
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "AF_XDP cannot be tested here, and under CI it must: {reason}"
-    );
-    eprintln!("skipped: {reason}");
-}
-
-/// Puts frames on the wire as they are.
-struct Sender {
-    socket: OwnedFd,
-    address: libc::sockaddr_ll,
-}
-
-impl Sender {
-    fn new() -> io::Result<Self> {
-        // SAFETY: no pointer is involved.
-        let socket =
-            unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-        if socket < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: it was just opened, and nobody else has it.
-        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-        // SAFETY: integers, for which zero is valid.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_ifindex = index_of(THEIRS)? as i32;
-        Ok(Self { socket, address })
-    }
-
-    fn send(&self, frame: &[u8]) {
-        // SAFETY: frame and address are readable for the lengths given.
-        let sent = unsafe {
-            libc::sendto(
-                self.socket.as_raw_fd(),
-                frame.as_ptr().cast(),
-                frame.len(),
-                0,
-                (&raw const self.address).cast(),
-                size_of_val(&self.address) as libc::socklen_t,
-            )
-        };
-        assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
-    }
-}
-
-fn index_of(interface: &str) -> io::Result<u32> {
-    let name = std::ffi::CString::new(interface)?;
-    // SAFETY: the name ends with a zero and outlives the call.
-    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => Err(io::Error::last_os_error()),
-        index => Ok(index),
-    }
+fn index() -> u32 {
+    Interface::of(OURS).unwrap().index
 }
 
 fn frame_v4(source_port: u16, port: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::new();
-    PacketBuilder::ethernet2(THEIR_MAC, OUR_MAC)
-        .ipv4(THEIR_V4, OUR_V4, 64)
-        .udp(source_port, port)
-        .write(&mut frame, payload)
-        .unwrap();
-    frame
+    let from = SocketAddr::new(ipv4(EXPORTER), source_port);
+    let to = SocketAddr::new(ipv4(COLLECTOR), port);
+    let packet = packet::udp(from, to, Between::Nothing, payload).unwrap();
+    packet::frame(Veth::COLLECTOR_MAC, &[], &packet)
 }
 
 fn frame_v6(source_port: u16, tagged: bool, payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::new();
-    let ethernet = PacketBuilder::ethernet2(THEIR_MAC, OUR_MAC);
-    let ip = if tagged {
-        let tagged = ethernet.single_vlan(VlanId::try_new(7).unwrap());
-        tagged.ipv6(THEIR_V6, OUR_V6, 64)
-    } else {
-        ethernet.ipv6(THEIR_V6, OUR_V6, 64)
-    };
-    ip.udp(source_port, PORT)
-        .write(&mut frame, payload)
-        .unwrap();
-    frame
+    let from = SocketAddr::new(ipv6(EXPORTER), source_port);
+    let to = SocketAddr::new(ipv6(COLLECTOR), PORT);
+    let packet = packet::udp(from, to, Between::Nothing, payload).unwrap();
+    let tags: &[_] = if tagged { &[(VLAN, 7)] } else { &[] };
+    packet::frame(Veth::COLLECTOR_MAC, tags, &packet)
 }
 
 /// A plain IPv4 frame in two pieces; the first carries `first` bytes of the packet, headers aside.
@@ -267,10 +111,10 @@ fn open_for(
     queues: &[u32],
     mtu: u32,
 ) -> Result<(Program, XdpReceiver), XdpRefused> {
-    let if_index = index_of(OURS).unwrap();
+    let if_index = index();
     let mut program = Program::load(OURS, config.xdp.perfmon)?;
     program.set_ports(&[PORT])?;
-    program.set_destinations(&[IpAddr::from(OUR_V4), IpAddr::from(OUR_V6)])?;
+    program.set_destinations(&[ipv4(COLLECTOR), ipv6(COLLECTOR)])?;
     let mut sockets = Vec::new();
     for queue in queues {
         let socket = XskSocket::open(OURS, if_index, *queue, mtu, &config.xdp)?;
@@ -320,15 +164,16 @@ fn take(receiver: &mut XdpReceiver, expected: usize) -> Vec<Taken> {
 }
 
 /// For `body`, the receiver in its namespace, and the sender; in both modes of attaching.
-fn in_both_modes(body: impl Fn(XdpAttach, &Sender) -> Result<(), XdpRefused> + Send + Sync) {
+fn in_both_modes(body: impl Fn(XdpAttach, &FrameSender) -> Result<(), XdpRefused> + Send + Sync) {
     for attach in [XdpAttach::Native, XdpAttach::Skb] {
-        let Some(network) = network_or_skip() else {
+        let Some(veth) = cable_or_skip() else {
             return;
         };
-        let sender = network.sender();
-        let outcome = network.receiving(|| body(attach, &sender));
+        let sender = veth.exporter.run(|| FrameSender::open(Veth::EXPORTER));
+        let sender = sender.unwrap().unwrap();
+        let outcome = veth.collector.run(|| body(attach, &sender)).unwrap();
         if let Err(refused) = outcome {
-            skip(&refused.to_string());
+            place::skip(&refused.to_string());
         }
     }
 }
@@ -338,23 +183,25 @@ fn every_datagram_arrives_once_whichever_way_it_takes() {
     in_both_modes(|attach, sender| {
         let (program, mut receiver) = open(&config(attach), &[0, 1])?;
         let mut expected: Vec<Taken> = Vec::new();
-        let (v4, v6) = (IpAddr::from(THEIR_V4), IpAddr::from(THEIR_V6));
+        let (v4, v6) = (ipv4(EXPORTER), ipv6(EXPORTER));
         for port in 5000..5064_u16 {
             let payload = port.to_be_bytes().repeat(usize::from(port - 4990));
-            sender.send(&frame_v4(port, PORT, &payload));
+            sender.send(&frame_v4(port, PORT, &payload)).unwrap();
             expected.push((v4, port, PORT, payload.clone()));
             let tagged = port % 2 == 0;
-            sender.send(&frame_v6(port, tagged, &payload));
+            sender.send(&frame_v6(port, tagged, &payload)).unwrap();
             expected.push((v6, port, PORT, payload));
         }
-        sender.send(&frame_v4(6000, PORT, b""));
+        sender.send(&frame_v4(6000, PORT, b"")).unwrap();
         expected.push((v4, 6000, PORT, Vec::new()));
         let steered = expected.len() as u64;
-        sender.send(&frame_v4(6001, OTHER_PORT, b"another port"));
+        sender
+            .send(&frame_v4(6001, OTHER_PORT, b"another port"))
+            .unwrap();
         expected.push((v4, 6001, OTHER_PORT, b"another port".into()));
         let long = vec![7; 2000];
         for piece in fragments(&frame_v4(6002, PORT, &long), 1480) {
-            sender.send(&piece);
+            sender.send(&piece).unwrap();
         }
         expected.push((v4, 6002, PORT, long));
         expected.sort();
@@ -375,7 +222,9 @@ fn both_queues_bring_frames_and_what_has_no_socket_comes_by_the_kernel() {
         for queue in [0, 1] {
             let (program, mut receiver) = open(&config(attach), &[queue])?;
             for n in 0..SENT {
-                sender.send(&frame_v4(5000 + n, PORT, &n.to_be_bytes()));
+                sender
+                    .send(&frame_v4(5000 + n, PORT, &n.to_be_bytes()))
+                    .unwrap();
             }
             let taken = take(&mut receiver, usize::from(SENT));
             let numbers: Vec<_> = taken.iter().map(|(_, port, ..)| port - 5000).collect();
@@ -402,7 +251,7 @@ fn a_frame_with_a_wrong_checksum_is_counted_and_the_next_ones_arrive() {
             if n % 3 < 2 {
                 frame[40] ^= 1;
             }
-            sender.send(&frame);
+            sender.send(&frame).unwrap();
             if n % 100 == 99 {
                 take_all(&mut receiver);
             }
@@ -411,8 +260,8 @@ fn a_frame_with_a_wrong_checksum_is_counted_and_the_next_ones_arrive() {
         assert_eq!(receiver.kernel_drops(), 0);
         let mut frame = frame_v4(5000, PORT, b"datagram");
         frame[40] ^= 1;
-        sender.send(&frame);
-        sender.send(&frame_v4(5001, PORT, b"good"));
+        sender.send(&frame).unwrap();
+        sender.send(&frame_v4(5001, PORT, b"good")).unwrap();
         assert_eq!(take(&mut receiver, 1).len(), 1);
         Ok(())
     });
@@ -440,7 +289,7 @@ fn frames_that_find_no_room_are_counted_as_the_kernels_drops() {
         let mut datagrams = 0;
         for _ in 0..3 {
             for port in 5000..5300 {
-                sender.send(&frame_v4(port, PORT, b"datagram"));
+                sender.send(&frame_v4(port, PORT, b"datagram")).unwrap();
             }
             datagrams += take_all(&mut receiver);
         }
@@ -455,17 +304,21 @@ fn frames_that_find_no_room_are_counted_as_the_kernels_drops() {
 #[test]
 fn unfinished_checksums_are_believed_only_when_the_configuration_says_so() {
     for attach in [XdpAttach::Native, XdpAttach::Skb] {
-        let Some(network) = network_or_skip() else {
+        let Some(veth) = cable_or_skip() else {
             return;
         };
         // Unlike frames from a packet socket, the kernel's own have no full checksum on a veth.
-        let socket = within(&network.theirs, || UdpSocket::bind("0.0.0.0:0").unwrap());
-        let outcome = network.receiving(|| {
+        let socket = veth
+            .exporter
+            .run(|| UdpSocket::bind("0.0.0.0:0"))
+            .unwrap()
+            .unwrap();
+        let outcome = veth.collector.run(|| {
             for verify_checksum in [true, false] {
                 let mut config = config(attach);
                 config.xdp.verify_checksum = verify_checksum;
                 let (_program, mut receiver) = open(&config, &[0, 1])?;
-                let to = (IpAddr::from(OUR_V4), PORT);
+                let to = (ipv4(COLLECTOR), PORT);
                 for _ in 0..20 {
                     socket.send_to(b"datagram", to).unwrap();
                 }
@@ -474,11 +327,10 @@ fn unfinished_checksums_are_believed_only_when_the_configuration_says_so() {
                 let found = (datagrams, receiver.frames_malformed());
                 assert_eq!(found, expected, "{attach:?}");
             }
-            Ok(())
+            Ok::<_, XdpRefused>(())
         });
-        if let Err(refused) = outcome {
-            let refused: XdpRefused = refused;
-            skip(&refused.to_string());
+        if let Err(refused) = outcome.unwrap() {
+            place::skip(&refused.to_string());
         }
     }
 }
@@ -489,7 +341,7 @@ fn larger_packets_arrive_whole_in_larger_frames() {
         let (_program, mut receiver) = open_for(&config(attach), &[0, 1], 3000)?;
         let payload: Vec<u8> = (0..2900_u16).map(|n| n as u8).collect();
         for port in 5000..5100 {
-            sender.send(&frame_v4(port, PORT, &payload));
+            sender.send(&frame_v4(port, PORT, &payload)).unwrap();
         }
         let taken = take(&mut receiver, 100);
         assert_eq!(taken.len(), 100, "{attach:?}");
@@ -503,7 +355,7 @@ fn huge_pages_are_taken_or_their_want_is_told() {
     in_both_modes(|attach, _| {
         let mut config = config(attach).xdp;
         config.huge_pages = true;
-        let if_index = index_of(OURS).unwrap();
+        let if_index = index();
         match XskSocket::open(OURS, if_index, 0, 1500, &config) {
             Ok(_) => assert!(huge_pages() > 0),
             Err(refused) => {
@@ -530,10 +382,12 @@ fn after_set_up_receiving_allocates_nothing() {
         let mut broken = frame_v4(5000, PORT, b"datagram");
         broken[40] ^= 1;
         for port in 5000..5100 {
-            sender.send(&frame_v4(port, PORT, b"datagram"));
-            sender.send(&frame_v6(port, true, b"datagram"));
-            sender.send(&frame_v4(port, OTHER_PORT, b"datagram"));
-            sender.send(&broken);
+            sender.send(&frame_v4(port, PORT, b"datagram")).unwrap();
+            sender.send(&frame_v6(port, true, b"datagram")).unwrap();
+            sender
+                .send(&frame_v4(port, OTHER_PORT, b"datagram"))
+                .unwrap();
+            sender.send(&broken).unwrap();
         }
         let before = allocations();
         let datagrams = take_all(&mut receiver);
@@ -553,8 +407,10 @@ fn sockets_are_served_while_frames_keep_coming_and_the_other_way_round() {
         config.burst = 4;
         let (_program, mut receiver) = open(&config, &[0, 1])?;
         for n in 0..200 {
-            sender.send(&frame_v4(5000 + n, PORT, b"frame"));
-            sender.send(&frame_v4(5000 + n, OTHER_PORT, b"socket"));
+            sender.send(&frame_v4(5000 + n, PORT, b"frame")).unwrap();
+            sender
+                .send(&frame_v4(5000 + n, OTHER_PORT, b"socket"))
+                .unwrap();
         }
         let mut order = Vec::new();
         while order.len() < 400 {
@@ -590,7 +446,7 @@ fn a_turn_ends_at_its_timeout_also_when_the_card_is_polled() {
             .unwrap();
         let waited = begun.elapsed();
         assert!(waited >= timeout && waited < 4 * timeout, "{waited:?}");
-        sender.send(&frame_v4(5000, PORT, b"datagram"));
+        sender.send(&frame_v4(5000, PORT, b"datagram")).unwrap();
         assert_eq!(take(&mut receiver, 1).len(), 1);
         Ok(())
     });
@@ -600,7 +456,7 @@ fn a_turn_ends_at_its_timeout_also_when_the_card_is_polled() {
 fn a_queue_belongs_to_one_socket_and_is_free_again_when_that_is_dropped() {
     in_both_modes(|attach, _| {
         let config = config(attach).xdp;
-        let if_index = index_of(OURS).unwrap();
+        let if_index = index();
         let socket = |queue| XskSocket::open(OURS, if_index, queue, 1500, &config);
         let held = socket(0)?;
         assert!(!held.is_zero_copy(), "a veth has none");
@@ -619,7 +475,7 @@ fn zero_copy_by_configuration_is_refused_where_the_driver_has_none() {
     in_both_modes(|_, _| {
         let mut config = config(XdpAttach::Native).xdp;
         config.copy = XdpCopy::ZeroCopy;
-        let if_index = index_of(OURS).unwrap();
+        let if_index = index();
         let refused = XskSocket::open(OURS, if_index, 0, 1500, &config)
             .err()
             .unwrap();

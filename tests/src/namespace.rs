@@ -1,7 +1,7 @@
 //! Two network namespaces with a cable between them: an exporter's host and a collector's.
 //!
 //! The cable is a veth pair with two queues, IPv4 and IPv6 on it. Needs root and `ip`. Everything
-//! goes away with the value.
+//! goes away with the value. For whatever needs a network of its own: no test makes another.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -62,29 +62,35 @@ impl Veth {
     /// # Panics
     /// Under CI, where it cannot be done.
     pub fn new_or_skip() -> Result<Option<Self>> {
-        if !geteuid().is_root() {
-            place::skip("network namespaces need root");
+        let Some(exporter) = Namespace::new_or_skip("exporter") else {
             return Ok(None);
-        }
-        if place::program_or_skip("ip", "iproute2").is_none() {
+        };
+        let Some(collector) = Namespace::new_or_skip("collector") else {
             return Ok(None);
-        }
-        let suffix = RandomState::new().hash_one(std::process::id()) as u32;
-        let make = |role| Namespace::new(format!("flowsluice-{suffix:08x}-{role}"));
-        match (make("exporter"), make("collector")) {
-            (Ok(exporter), Ok(collector)) => {
-                let veth = Self {
-                    exporter,
-                    collector,
-                };
-                veth.lay()?;
-                Ok(Some(veth))
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                place::skip(&format!("no network namespaces here: {error:#}"));
-                Ok(None)
-            }
-        }
+        };
+        Self::between(exporter, collector).map(Some)
+    }
+
+    /// Lays the cable for a program that may be killed: nothing of it has a name, so the kernel
+    /// takes all of it away when the last process in it has ended.
+    ///
+    /// # Errors
+    /// When this user may not, or `ip` is missing.
+    pub fn new_without_names() -> Result<Self> {
+        let (exporter, collector) = (Namespace::new("exporter")?, Namespace::new("collector")?);
+        let mut veth = Self::between(exporter, collector)?;
+        veth.exporter.unname();
+        veth.collector.unname();
+        Ok(veth)
+    }
+
+    fn between(exporter: Namespace, collector: Namespace) -> Result<Self> {
+        let veth = Self {
+            exporter,
+            collector,
+        };
+        veth.lay()?;
+        Ok(veth)
     }
 
     fn lay(&self) -> Result<()> {
@@ -109,8 +115,9 @@ impl Veth {
     /// # Errors
     /// When `ip` fails.
     pub fn xdp(&self) -> Result<Option<Value>> {
-        let arguments = ["-n", &self.collector.name, "-j", "link", "show", "dev"];
-        let text = output(Command::new("ip").args(arguments).arg(Self::COLLECTOR))?;
+        let mut show = Command::new("ip");
+        show.args(["-j", "link", "show", "dev", Self::COLLECTOR]);
+        let text = self.collector.run(|| output(&mut show))??;
         let links: Value = serde_json::from_str(&text).context("parse the answer of ip")?;
         let link = links.get(0).with_context(|| format!("no link: {text}"))?;
         Ok(link.get("xdp").cloned())
@@ -122,10 +129,30 @@ impl Veth {
 pub struct Namespace {
     name: String,
     file: File,
+    is_named: bool,
 }
 
 impl Namespace {
-    fn new(name: String) -> Result<Self> {
+    /// Makes one; `None`, with the reason printed, where that cannot be done. Its name ends with
+    /// `role`.
+    ///
+    /// # Panics
+    /// Under CI, where it cannot be done.
+    #[must_use]
+    pub fn new_or_skip(role: &str) -> Option<Self> {
+        if !geteuid().is_root() {
+            place::skip("network namespaces need root");
+            return None;
+        }
+        place::program_or_skip("ip", "iproute2")?;
+        Self::new(role)
+            .map_err(|error| place::skip(&format!("no network namespaces here: {error:#}")))
+            .ok()
+    }
+
+    fn new(role: &str) -> Result<Self> {
+        let suffix = RandomState::new().hash_one(std::process::id()) as u32;
+        let name = format!("flowsluice-{suffix:08x}-{role}");
         output(Command::new("ip").args(["netns", "add", &name]))?;
         let path = format!("/run/netns/{name}");
         let opened = File::open(&path).with_context(|| format!("open {path}"));
@@ -135,7 +162,14 @@ impl Namespace {
         Ok(Self {
             file: opened?,
             name,
+            is_named: true,
         })
+    }
+
+    /// Takes its name away: it lasts as long as this value, and processes in it.
+    fn unname(&mut self) {
+        delete(&self.name);
+        self.is_named = false;
     }
 
     /// Its name, for `ip netns exec`.
@@ -172,13 +206,12 @@ impl Namespace {
     /// # Errors
     /// When one fails.
     pub fn ip(&self, commands: &str) -> Result<()> {
-        let mut child = Command::new("ip")
-            .args(["-n", &self.name, "-batch", "-"])
+        let mut ip = Command::new("ip");
+        ip.args(["-batch", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("start ip")?;
+            .stderr(Stdio::piped());
+        let mut child = self.run(|| ip.spawn())?.context("start ip")?;
         let mut input = child.stdin.take().context("its input is a pipe")?;
         let written = input.write_all(commands.as_bytes());
         drop(input);
@@ -201,7 +234,9 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        delete(&self.name);
+        if self.is_named {
+            delete(&self.name);
+        }
     }
 }
 

@@ -2,14 +2,14 @@
 //! that are wrong.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use etherparse::{
     IpHeaders, IpNumber, Ipv4Header, Ipv6Extensions, Ipv6Header, Ipv6RawExtHeader, PacketBuilder,
 };
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{AddressFamily as Family, SockFlag, SockProtocol, SockType};
+use nix::sys::socket::{AddressFamily as Family, SockFlag, SockType};
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 
 /// What stands between the IP header and the UDP header.
@@ -95,23 +95,45 @@ pub fn frame(target: [u8; 6], tags: &[(u16, u16)], packet: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Sends frames as they are by an interface of the calling thread's network namespace. Needs root.
+/// Sends frames as they are by one interface.
+#[derive(Debug)]
+pub struct FrameSender(OwnedFd);
+
+impl FrameSender {
+    /// For an interface of the calling thread's network namespace. Needs root.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses.
+    pub fn open(interface: &str) -> Result<Self> {
+        let link = getifaddrs()?
+            .filter(|entry| entry.interface_name == interface)
+            .find_map(|entry| entry.address?.as_link_addr().copied());
+        let link = link.with_context(|| format!("no interface {interface}"))?;
+        let (kind, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
+        // No protocol: it only sends, and shall not be given what arrives.
+        let socket = nix::sys::socket::socket(Family::Packet, kind, flags, None)
+            .context("open a packet socket")?;
+        nix::sys::socket::bind(socket.as_raw_fd(), &link).context("bind it to the interface")?;
+        Ok(Self(socket))
+    }
+
+    /// Sends one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        rustix::net::send(&self.0, frame, SendFlags::empty()).context("send a frame")?;
+        Ok(())
+    }
+}
+
+/// Sends frames as [`FrameSender`] does.
 ///
 /// # Errors
-/// When there is no such interface, or the kernel refuses.
+/// Those of [`FrameSender`].
 pub fn send_frames(frames: &[Vec<u8>], interface: &str) -> Result<()> {
-    let link = getifaddrs()?
-        .filter(|entry| entry.interface_name == interface)
-        .find_map(|entry| entry.address?.as_link_addr().copied());
-    let link = link.with_context(|| format!("no interface {interface}"))?;
-    let (kind, protocol) = (SockType::Raw, SockProtocol::EthAll);
-    let socket = nix::sys::socket::socket(Family::Packet, kind, SockFlag::SOCK_CLOEXEC, protocol)
-        .context("open a packet socket")?;
-    nix::sys::socket::bind(socket.as_raw_fd(), &link).context("bind it to the interface")?;
-    for frame in frames {
-        rustix::net::send(&socket, frame, SendFlags::empty()).context("send a frame")?;
-    }
-    Ok(())
+    let sender = FrameSender::open(interface)?;
+    frames.iter().try_for_each(|frame| sender.send(frame))
 }
 
 /// The type of an 802.1Q tag.

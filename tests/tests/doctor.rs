@@ -1,83 +1,37 @@
 //! `flowsluice doctor` on interfaces that the test makes, in a network namespace of its own.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
+use flowsluice_tests::namespace::Namespace;
 use flowsluice_tests::place;
 use serde_json::Value;
 
-/// A network namespace; dropped, it is gone with all that is in it.
-struct Namespace {
-    name: String,
-    ip: PathBuf,
+/// Runs one command of `ip` in it.
+fn ip(namespace: &Namespace, arguments: &str) -> Result<()> {
+    namespace.ip(&format!("{arguments}\n"))
 }
 
-impl Namespace {
-    /// None, and why, where namespaces cannot be made.
-    fn new() -> Result<Option<Self>> {
-        let Some(ip) = place::program_or_skip("ip", "iproute2") else {
-            return Ok(None);
-        };
-        if !rustix::process::geteuid().is_root() {
-            place::skip("only root makes network namespaces");
-            return Ok(None);
-        }
-        let suffix = RandomState::new().build_hasher().finish();
-        let name = format!("flowsluice-{suffix:016x}");
-        let made = Command::new(&ip).args(["netns", "add", &name]).output()?;
-        if !made.status.success() {
-            let why = String::from_utf8_lossy(&made.stderr);
-            place::skip(&format!(
-                "no network namespace could be made: {}",
-                why.trim()
-            ));
-            return Ok(None);
-        }
-        Ok(Some(Self { name, ip }))
-    }
-
-    /// Runs `ip` in it.
-    fn ip(&self, arguments: &str) -> Result<()> {
-        let output = Command::new(&self.ip)
-            .args(["-netns", &self.name])
-            .args(arguments.split(' '))
-            .output()?;
-        let why = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "ip {arguments}: {}", why.trim());
-        Ok(())
-    }
-
-    /// Runs `flowsluice doctor --json` in it, with a sysfs of its own.
-    fn doctor(&self, interfaces: &[&str]) -> Result<Examined> {
-        let mut command = Command::new(&self.ip);
-        command.args(["netns", "exec", &self.name]);
-        self.examine(command, interfaces)
-    }
-
-    /// The same, with the sysfs of the host.
-    fn doctor_with_the_sysfs_of_the_host(&self, interfaces: &[&str]) -> Result<Examined> {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name));
-        self.examine(command, interfaces)
-    }
-
-    fn examine(&self, mut command: Command, interfaces: &[&str]) -> Result<Examined> {
-        let command = command.arg(place::binary()?).args(["doctor", "--json"]);
-        Examined::of(&command.args(interfaces).output()?)
-    }
+/// Runs `flowsluice doctor --json` in it, with a sysfs of its own.
+fn doctor(namespace: &Namespace, interfaces: &[&str]) -> Result<Examined> {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace.name()]);
+    examine(command, interfaces)
 }
 
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let deleted = Command::new(&self.ip)
-            .args(["netns", "delete", &self.name])
-            .status();
-        if !deleted.is_ok_and(|status| status.success()) {
-            eprintln!("the namespace {} is left", self.name);
-        }
-    }
+/// The same, with the sysfs of the host.
+fn doctor_with_the_sysfs_of_the_host(
+    namespace: &Namespace,
+    interfaces: &[&str],
+) -> Result<Examined> {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{}", namespace.name()));
+    examine(command, interfaces)
+}
+
+fn examine(mut command: Command, interfaces: &[&str]) -> Result<Examined> {
+    let command = command.arg(place::binary()?).args(["doctor", "--json"]);
+    Examined::of(&command.args(interfaces).output()?)
 }
 
 /// What doctor said.
@@ -126,21 +80,24 @@ fn without(error: &anyhow::Error) {
 
 #[test]
 fn a_vlan_is_examined_at_its_parent() -> Result<()> {
-    let Some(namespace) = Namespace::new()? else {
+    let Some(namespace) = Namespace::new_or_skip("doctor") else {
         return Ok(());
     };
-    namespace.ip("link add v0 numrxqueues 2 numtxqueues 2 type veth peer name v1")?;
-    if let Err(error) = namespace.ip("link add link v0 name v0.7 type vlan id 7") {
+    ip(
+        &namespace,
+        "link add v0 numrxqueues 2 numtxqueues 2 type veth peer name v1",
+    )?;
+    if let Err(error) = ip(&namespace, "link add link v0 name v0.7 type vlan id 7") {
         without(&error);
         return Ok(());
     }
     for name in ["v0", "v1", "v0.7"] {
-        namespace.ip(&format!("link set dev {name} up"))?;
+        ip(&namespace, &format!("link set dev {name} up"))?;
     }
-    namespace.ip("address add 192.0.2.1/24 dev v0.7")?;
-    namespace.ip("address add 2001:db8::1/64 dev v0.7 nodad")?;
+    ip(&namespace, "address add 192.0.2.1/24 dev v0.7")?;
+    ip(&namespace, "address add 2001:db8::1/64 dev v0.7 nodad")?;
 
-    let seen = namespace.doctor(&["v0.7"])?;
+    let seen = doctor(&namespace, &["v0.7"])?;
     assert_eq!(seen.names(), ["host", "v0.7", "v0"]);
     let vlan = &seen.section("v0.7")["interface"];
     assert_eq!(vlan["kind"]["vlan"]["parent"], "v0");
@@ -162,21 +119,24 @@ fn a_vlan_is_examined_at_its_parent() -> Result<()> {
 
 #[test]
 fn a_bond_is_examined_at_its_members() -> Result<()> {
-    let Some(namespace) = Namespace::new()? else {
+    let Some(namespace) = Namespace::new_or_skip("doctor") else {
         return Ok(());
     };
-    if let Err(error) = namespace.ip("link add b0 type bond") {
+    if let Err(error) = ip(&namespace, "link add b0 type bond") {
         without(&error);
         return Ok(());
     }
     for pair in ["0", "1"] {
-        namespace.ip(&format!("link add m{pair} type veth peer name p{pair}"))?;
-        namespace.ip(&format!("link set dev m{pair} master b0"))?;
-        namespace.ip(&format!("link set dev p{pair} up"))?;
+        ip(
+            &namespace,
+            &format!("link add m{pair} type veth peer name p{pair}"),
+        )?;
+        ip(&namespace, &format!("link set dev m{pair} master b0"))?;
+        ip(&namespace, &format!("link set dev p{pair} up"))?;
     }
-    namespace.ip("link set dev b0 up")?;
+    ip(&namespace, "link set dev b0 up")?;
 
-    let seen = namespace.doctor(&["b0"])?;
+    let seen = doctor(&namespace, &["b0"])?;
     assert_eq!(seen.names(), ["host", "b0", "m0", "m1"]);
     let members = &seen.section("b0")["interface"]["kind"]["bond"]["members"];
     assert_eq!(members, &serde_json::json!(["m0", "m1"]));
@@ -185,17 +145,20 @@ fn a_bond_is_examined_at_its_members() -> Result<()> {
 
 #[test]
 fn facts_are_those_of_the_namespace_without_its_sysfs_too() -> Result<()> {
-    let Some(namespace) = Namespace::new()? else {
+    let Some(namespace) = Namespace::new_or_skip("doctor") else {
         return Ok(());
     };
     if place::program_or_skip("nsenter", "util-linux").is_none() {
         return Ok(());
     }
     // Named like an interface that the host has for certain, to be mistaken for it.
-    namespace.ip("link add eth0 numrxqueues 3 numtxqueues 3 type veth peer name v1")?;
-    namespace.ip("link set dev eth0 mtu 1300 up")?;
-    let own = namespace.doctor(&["eth0", "lo"])?;
-    let hosts = namespace.doctor_with_the_sysfs_of_the_host(&["eth0", "lo"])?;
+    ip(
+        &namespace,
+        "link add eth0 numrxqueues 3 numtxqueues 3 type veth peer name v1",
+    )?;
+    ip(&namespace, "link set dev eth0 mtu 1300 up")?;
+    let own = doctor(&namespace, &["eth0", "lo"])?;
+    let hosts = doctor_with_the_sysfs_of_the_host(&namespace, &["eth0", "lo"])?;
     for name in ["eth0", "lo"] {
         let facts = |seen: &Examined| seen.section(name)["interface"].clone();
         assert_eq!(facts(&own), facts(&hosts));
@@ -210,20 +173,20 @@ fn facts_are_those_of_the_namespace_without_its_sysfs_too() -> Result<()> {
 
 #[test]
 fn a_link_that_is_down_is_a_problem_with_its_command() -> Result<()> {
-    let Some(namespace) = Namespace::new()? else {
+    let Some(namespace) = Namespace::new_or_skip("doctor") else {
         return Ok(());
     };
-    namespace.ip("link add v0 type veth peer name v1")?;
-    let seen = namespace.doctor(&["v0"])?;
+    ip(&namespace, "link add v0 type veth peer name v1")?;
+    let seen = doctor(&namespace, &["v0"])?;
     assert_eq!(seen.report["state"], "problem");
     let link = seen.check("v0", "link");
     assert_eq!(link["state"], "problem");
     assert_eq!(link["mend"][0]["run"], "ip link set dev v0 up");
     // And that command mends it.
-    namespace.ip("link set dev v0 up")?;
-    namespace.ip("link set dev v1 up")?;
+    ip(&namespace, "link set dev v0 up")?;
+    ip(&namespace, "link set dev v1 up")?;
     assert_eq!(
-        namespace.doctor(&["v0"])?.check("v0", "link")["state"],
+        doctor(&namespace, &["v0"])?.check("v0", "link")["state"],
         "ok"
     );
     Ok(())
@@ -231,16 +194,22 @@ fn a_link_that_is_down_is_a_problem_with_its_command() -> Result<()> {
 
 #[test]
 fn an_mtu_beyond_one_buffer_is_told_with_the_one_that_fits() -> Result<()> {
-    let Some(namespace) = Namespace::new()? else {
+    let Some(namespace) = Namespace::new_or_skip("doctor") else {
         return Ok(());
     };
-    namespace.ip("link add v0 mtu 9000 type veth peer name v1 mtu 9000")?;
-    let seen = namespace.doctor(&["v0"])?;
+    ip(
+        &namespace,
+        "link add v0 mtu 9000 type veth peer name v1 mtu 9000",
+    )?;
+    let seen = doctor(&namespace, &["v0"])?;
     let mtu = seen.check("v0", "MTU");
     assert_eq!(mtu["state"], "problem");
     assert_eq!(mtu["mend"][0]["run"], "ip link set dev v0 mtu 3506");
-    namespace.ip("link set dev v0 mtu 3506")?;
-    assert_eq!(namespace.doctor(&["v0"])?.check("v0", "MTU")["state"], "ok");
+    ip(&namespace, "link set dev v0 mtu 3506")?;
+    assert_eq!(
+        doctor(&namespace, &["v0"])?.check("v0", "MTU")["state"],
+        "ok"
+    );
     Ok(())
 }
 

@@ -39,7 +39,7 @@ impl Candidate {
                 socket_buffer: Some(buffer),
                 ..flowsluice(mode, 1)
             })?),
-            Self::Nfcapd => Box::new(Nfcapd::start(Ipv4Addr::LOCALHOST, buffer)?),
+            Self::Nfcapd => Box::new(Nfcapd::start(Ipv4Addr::LOCALHOST.into(), buffer)?),
             Self::Nfacctd => Box::new(Nfacctd::start(buffer)?),
         })
     }

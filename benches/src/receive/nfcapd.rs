@@ -1,6 +1,6 @@
 //! nfcapd of nfdump, writing LZ4-compressed files as its users have it do.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl Nfcapd {
     ///
     /// # Errors
     /// When it is not installed or does not listen.
-    pub fn start(address: Ipv4Addr, buffer: u64) -> Result<Self> {
+    pub fn start(address: IpAddr, buffer: u64) -> Result<Self> {
         let program = place::program("nfcapd");
         let program = program.context("nfcapd is not here; run 'apt-get install nfdump'")?;
         let folder = tempfile::tempdir().context("make a temporary folder")?;

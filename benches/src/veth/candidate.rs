@@ -5,9 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use flowsluice_tests::{Collector, Ledger, Settings};
+use flowsluice_tests::{Collector, Ledger, Settings, Veth};
 
-use super::pair::{ADDRESS_RECEIVER, Pair, RECEIVER};
+use super::pair::{Pair, receiver_address};
 use crate::receive::candidate::{self, Running};
 use crate::receive::nfcapd::Nfcapd;
 use crate::receive::socket;
@@ -59,8 +59,9 @@ impl Candidate {
         };
         let more = self.attach().map_or_else(String::new, |(attach, _)| {
             format!(
-                "\n[receive.xdp]\ninterfaces = [\"{RECEIVER}\"]\nattach = \"{attach}\"\n\
-                 verify_checksum = false\n"
+                "\n[receive.xdp]\ninterfaces = [\"{}\"]\nattach = \"{attach}\"\n\
+                 verify_checksum = false\n",
+                Veth::COLLECTOR
             )
         });
         Some(Settings {
@@ -78,7 +79,7 @@ impl Candidate {
     /// When it does not start, or receives by another path than this one.
     pub fn start(self, pair: &Pair, buffer: u64) -> Result<Receiving> {
         let Some(settings) = self.settings(buffer) else {
-            let nfcapd = Nfcapd::start(ADDRESS_RECEIVER, buffer)?;
+            let nfcapd = Nfcapd::start(receiver_address(), buffer)?;
             return Ok(Receiving::Nfcapd(Box::new(nfcapd)));
         };
         let collector = Collector::start(&settings)?;
@@ -92,7 +93,7 @@ impl Candidate {
         let (attached, expected) = (pair.attached()?, self.attach().map(|(_, place)| place));
         ensure!(
             attached.as_deref() == expected,
-            "{self}: the kernel calls the program on {RECEIVER} {attached:?}, not {expected:?}"
+            "{self}: the kernel calls the program {attached:?}, not {expected:?}"
         );
         Ok(Receiving::Flowsluice(Box::new(collector)))
     }

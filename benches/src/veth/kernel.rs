@@ -1,30 +1,14 @@
-//! A network namespace of one's own, and frames that the kernel makes itself.
+//! Frames that the kernel makes itself.
 //!
-//! The frames: an XDP program of four instructions sends what it is run with out of an interface,
-//! and BPF_PROG_TEST_RUN runs it with a frame as often as it is told, each time with a real frame
-//! of the driver's kind and no socket buffer. Specs: bpf(2), unshare(2); include/uapi/linux/bpf.h
-//! and net/bpf/test_run.c of Linux 6.18.
+//! An XDP program of four instructions sends what it is run with out of an interface, and
+//! BPF_PROG_TEST_RUN runs it with a frame as often as it is told, each time with a real frame of
+//! the driver's kind and no socket buffer. Specs: bpf(2); include/uapi/linux/bpf.h and
+//! net/bpf/test_run.c of Linux 6.18.
 
-#![allow(
-    unsafe_code,
-    reason = "bpf(2) takes addresses of what it reads, and unshare(2) is safe only with this flag"
-)]
+#![allow(unsafe_code, reason = "bpf(2) takes addresses of what it reads")]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-
-use rustix::thread::{UnshareFlags, unshare_unsafe};
-
-/// Moves the calling thread into a new network namespace.
-///
-/// # Errors
-/// `EPERM` without CAP_SYS_ADMIN.
-pub fn unshare_network() -> io::Result<()> {
-    // SAFETY: of the kinds of name space only that of networks is left; memory, file descriptors
-    // and credentials stay shared as the standard library expects them.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
-    Ok(())
-}
 
 /// A loaded program that redirects frames to an interface.
 #[derive(Debug)]

@@ -1,58 +1,70 @@
-//! Two network namespaces and one veth pair between them.
+//! The cable between exporter and collector, as the benchmark wants it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
+use std::process::Command;
+use std::thread;
 
-use anyhow::{Context, Result};
-
-use super::namespace::Namespace;
+use anyhow::{Context, Result, ensure};
+use flowsluice_tests::namespace::{self, COLLECTOR, EXPORTER, Namespace, Veth};
+use flowsluice_tests::place;
 
 /// A network of two: whoever exports, and whoever collects.
 #[derive(Debug)]
 pub struct Pair {
-    /// Where exporters are.
-    pub sender: Namespace,
-    /// Where the collector is.
-    pub receiver: Namespace,
+    veth: Veth,
     /// Index of the sender's interface in its namespace.
     pub sender_index: u32,
 }
 
 impl Pair {
-    /// Makes both namespaces and the pair, of two queues in each direction.
-    ///
     /// The receiver's end has GRO on, so that all frames come by NAPI, as from a network card, and
     /// the sender's end takes frames without socket buffers.
     ///
     /// # Errors
-    /// When this user may not, or `ip` or `ethtool` is missing or fails.
+    /// When this user may not make namespaces, or `ip` or `ethtool` is missing or fails.
     pub fn new() -> Result<Self> {
-        let (sender, receiver) = (Namespace::new()?, Namespace::new()?);
-        let path = sender.path();
-        let (from, to) = (mac(MAC_SENDER), mac(MAC_RECEIVER));
-        receiver.ip(&format!(
-            "link add {RECEIVER} address {to} {QUEUES} type veth \
-             peer name {SENDER} address {from} {QUEUES} netns {path}"
-        ))?;
-        for (namespace, interface, address) in [
-            (&sender, SENDER, ADDRESS_SENDER),
-            (&receiver, RECEIVER, ADDRESS_RECEIVER),
-        ] {
-            namespace.ip(&format!("address add {address}/24 dev {interface}"))?;
-            namespace.ip(&format!("link set {interface} up"))?;
-        }
+        let veth = Veth::new_without_names().context("lay a veth pair; run it as root")?;
+        let to = Veth::COLLECTOR_MAC
+            .map(|byte| format!("{byte:02x}"))
+            .join(":");
         // Nothing shall depend on when an address is asked for.
-        sender.ip(&format!(
-            "neighbour add {ADDRESS_RECEIVER} lladdr {to} dev {SENDER} nud permanent"
+        let (receiver, device) = (receiver_address(), Veth::EXPORTER);
+        veth.exporter.ip(&format!(
+            "neighbour replace {receiver} lladdr {to} dev {device} nud permanent\n"
         ))?;
-        receiver.run("ethtool", &format!("-K {RECEIVER} gro on"))?;
-        let line = sender.ip(&format!("-oneline link show dev {SENDER}"))?;
+        let gro = ["-K", Veth::COLLECTOR, "gro", "on"];
+        run(&veth.collector, "ethtool", &gro)?;
+        let line = run(
+            &veth.exporter,
+            "ip",
+            &["-oneline", "link", "show", "dev", device],
+        )?;
         let index = line.split(':').next().and_then(|n| n.trim().parse().ok());
         let sender_index = index.with_context(|| format!("no index in {line:?}"))?;
-        Ok(Self {
-            sender,
-            receiver,
-            sender_index,
-        })
+        Ok(Self { veth, sender_index })
+    }
+
+    /// Does `work` in a thread of its own where exporters are. Sockets and processes that it makes
+    /// stay there; what it does to the thread ends with it.
+    ///
+    /// # Errors
+    /// Those of `work`, or when the namespace cannot be entered.
+    ///
+    /// # Panics
+    /// When `work` does.
+    pub fn at_sender<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        in_thread(&self.veth.exporter, work)
+    }
+
+    /// The same where the collector is.
+    ///
+    /// # Errors
+    /// As [`Pair::at_sender`].
+    ///
+    /// # Panics
+    /// When `work` does.
+    pub fn at_receiver<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        in_thread(&self.veth.collector, work)
     }
 
     /// How an XDP program is attached to the receiver's interface, as the kernel tells: `xdp` in
@@ -61,28 +73,38 @@ impl Pair {
     /// # Errors
     /// When `ip` fails.
     pub fn attached(&self) -> Result<Option<String>> {
-        let show = format!("-oneline link show dev {RECEIVER}");
-        let line = self.receiver.ip(&show)?;
+        let show = ["-oneline", "link", "show", "dev", Veth::COLLECTOR];
+        let line = run(&self.veth.collector, "ip", &show)?;
         let words = line.split_whitespace();
         let mut names = words.map(|word| word.split('/').next().unwrap_or(word));
         Ok(names.find(|word| word.starts_with("xdp")).map(Into::into))
     }
 }
 
-fn mac(bytes: [u8; 6]) -> String {
-    bytes.map(|byte| format!("{byte:02x}")).join(":")
+/// The exporter's address.
+pub fn sender_address() -> IpAddr {
+    namespace::ipv4(EXPORTER)
 }
 
-/// The receiver's interface.
-pub const RECEIVER: &str = "collect0";
-/// The sender's interface.
-pub const SENDER: &str = "export0";
-/// Of the network for documentation, RFC 5737.
-pub const ADDRESS_SENDER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// Where exporters send to.
-pub const ADDRESS_RECEIVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-/// Locally administered.
-pub const MAC_SENDER: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// Of the interface that frames are sent to.
-pub const MAC_RECEIVER: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const QUEUES: &str = "numtxqueues 2 numrxqueues 2";
+pub fn receiver_address() -> IpAddr {
+    namespace::ipv4(COLLECTOR)
+}
+
+/// Runs a program of the system in there; yields what it printed.
+fn run(there: &Namespace, program: &str, arguments: &[&str]) -> Result<String> {
+    let file = place::program(program).with_context(|| format!("{program} is not here"))?;
+    let output = there.run(|| Command::new(file).args(arguments).output())??;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let status = output.status;
+    ensure!(
+        status.success(),
+        "{program} {arguments:?}: {status}: {said}"
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn in_thread<T: Send>(there: &Namespace, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let outcome = thread::scope(|scope| scope.spawn(|| there.run(work)).join());
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?
+}

@@ -139,7 +139,7 @@ impl Limit {
 /// # Errors
 /// When the candidate does not run or does not account for everything, or nothing can be sent.
 pub fn run(candidate: Candidate, pair: &Pair, load: &Load<'_>, first: &mut u64) -> Result<Outcome> {
-    pair.receiver.enter(|| {
+    pair.at_receiver(|| {
         let receiving = candidate.start(pair, load.buffer)?;
         let mut source = Source::open(pair, load.kind, load.stream, receiving.port())?;
         thread::sleep(TAKEN_IN);

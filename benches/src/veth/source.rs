@@ -5,12 +5,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use etherparse::PacketBuilder;
 use flowsluice::generate::pace::Limits;
 use flowsluice::receive::affinity;
+use flowsluice_tests::namespace::Veth;
+use flowsluice_tests::packet::{self, Between};
 
 use super::kernel::Redirect;
-use super::pair::{ADDRESS_RECEIVER, ADDRESS_SENDER, MAC_RECEIVER, MAC_SENDER, Pair};
+use super::pair::{Pair, receiver_address, sender_address};
 use crate::cpu;
 use crate::sender::{Loop, Sent};
 use crate::streams::Stream;
@@ -48,8 +49,8 @@ impl<'a> Source<'a> {
     /// # Errors
     /// When sockets or the program that makes frames cannot be had, or a datagram is not taken.
     pub fn open(pair: &'a Pair, kind: Kind, stream: &Stream, port: u16) -> Result<Self> {
-        let target = SocketAddr::from((ADDRESS_RECEIVER, port));
-        let (socket, frames) = pair.sender.enter(|| {
+        let target = SocketAddr::new(receiver_address(), port);
+        let (socket, frames) = pair.at_sender(|| {
             let mut socket = Loop::open(stream, target)?;
             socket.announce()?;
             let frames = match kind {
@@ -86,7 +87,7 @@ impl<'a> Source<'a> {
             socket,
             frames,
         } = self;
-        pair.sender.enter(|| {
+        pair.at_sender(|| {
             // Beside the worker: by default that has the last processor.
             let first = affinity::available().first().map_or(0, |cpu| cpu.id);
             ensure!(affinity::pin(first), "cannot pin the sender to cpu {first}");
@@ -165,20 +166,16 @@ impl Frames {
 
 /// With headers and checksums as an exporter's network card would send them.
 fn frame(payload: &[u8], port: u16) -> Result<Vec<u8>> {
-    let (from, to) = (ADDRESS_SENDER.octets(), ADDRESS_RECEIVER.octets());
-    let headers = PacketBuilder::ethernet2(MAC_SENDER, MAC_RECEIVER)
-        .ipv4(from, to, HOPS)
-        .udp(EXPORTER_PORT, port);
-    let mut frame = Vec::with_capacity(headers.size(payload.len()));
-    headers.write(&mut frame, payload).context("make a frame")?;
-    Ok(frame)
+    let from = SocketAddr::new(sender_address(), EXPORTER_PORT);
+    let to = SocketAddr::new(receiver_address(), port);
+    let packet = packet::udp(from, to, Between::Nothing, payload)?;
+    Ok(packet::frame(Veth::COLLECTOR_MAC, &[], &packet))
 }
 
 /// Frames that are sent in turn.
 const FRAMES: usize = 16;
 /// Before the next one's turn comes.
 const FRAMES_A_CALL: u64 = 256;
-const HOPS: u8 = 64;
 const EXPORTER_PORT: u16 = 50_000;
 
 #[cfg(test)]
@@ -209,9 +206,9 @@ mod tests {
         let (_, exported) = stream.exported();
         let payloads: Vec<_> = exported.map(|datagram| datagram.payload).collect();
         let pair = Pair::new().unwrap();
-        let bind = || Ok(UdpSocket::bind((ADDRESS_RECEIVER, 0))?);
+        let bind = || Ok(UdpSocket::bind((receiver_address(), 0))?);
         for kind in [Kind::Frames, Kind::Socket] {
-            let socket = pair.receiver.enter(bind).unwrap();
+            let socket = pair.at_receiver(bind).unwrap();
             // The last frames may still be on their way through the receiving side's softirq.
             let patience = Some(Duration::from_millis(500));
             socket.set_read_timeout(patience).unwrap();
@@ -222,7 +219,7 @@ mod tests {
             assert!((20..=30).contains(&sent.datagrams), "{kind:?}: {sent:?}");
             let (mut taken, mut buffer) = (0, [0; 2000]);
             while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                assert_eq!(from.ip(), ADDRESS_SENDER);
+                assert_eq!(from.ip(), sender_address());
                 // Behind the header, in which a socket's loop sets time and sequence.
                 let records = &buffer[20..length];
                 assert!(payloads.iter().any(|payload| &payload[20..] == records));

@@ -147,6 +147,11 @@ pub const TWENTY_FIELDS: [(u16, u16); 20] = [
     (234, 4),
 ];
 
+/// The template 256 of [`TWENTY_FIELDS`], of NetFlow v9.
+pub fn twenty_field_template() -> Vec<u8> {
+    set(0, &template(256, &TWENTY_FIELDS))
+}
+
 /// `count` records of [`TWENTY_FIELDS`].
 pub fn twenty_field_records(count: u8) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -74,9 +74,9 @@ impl Report {
         report.title("on this host");
         let mode = report.receive_mode(config);
         let cpus = report.cpus(config);
-        report.bound(config, &mode, &cpus);
+        let queues = report.bound(config, &mode, &cpus);
         report.title("memory");
-        let sum = memory::sum(config, cpus.len());
+        let sum = memory::sum(config, cpus.len(), queues);
         writeln!(report.text, "{sum}\n").expect("a String takes everything");
         report.receive_buffer(config);
         match config.store.target() {
@@ -120,10 +120,21 @@ impl Report {
         }
     }
 
-    fn bound(&mut self, config: &Config, mode: &str, cpus: &[Option<usize>]) {
-        self.line("receive", mode, "");
-        for name in &config.receive.xdp.interfaces {
-            self.interface(name);
+    /// What is listened on and how; returns the queues that get an AF_XDP socket.
+    fn bound(&mut self, config: &Config, mode: &str, cpus: &[Option<usize>]) -> u64 {
+        let interfaces = &config.receive.xdp.interfaces;
+        let is_forced = config.receive.mode == ReceiveMode::AfXdp;
+        let queues = interfaces
+            .iter()
+            .map(|name| self.interface(name, is_forced));
+        let queues = queues.sum();
+        match queues {
+            0 => self.line("receive", mode, ""),
+            _ => self.line(
+                "receive",
+                "af_xdp",
+                "and recvmmsg for what the program passes",
+            ),
         }
         for (worker, cpu) in cpus.iter().enumerate() {
             let cpu = cpu.map_or("unpinned".into(), |cpu| format!("pinned to cpu {cpu}"));
@@ -173,22 +184,31 @@ impl Report {
                 self.line("store", &data, "embedded ClickHouse, data");
             }
         }
+        queues
     }
 
-    /// What `run` would steer; whether the driver lets it is told by `flowsluice doctor`.
-    fn interface(&mut self, name: &str) {
-        match Interface::of(name) {
-            Ok(found) => {
-                let queues = counted(found.rx_queues as usize, "queue");
+    /// One of `receive.xdp.interfaces`; returns its queues. Without it the sockets do, unless
+    /// AF_XDP `is_forced`.
+    fn interface(&mut self, name: &str, is_forced: bool) -> u64 {
+        match Interface::of(name).and_then(|found| Ok((found.carriers()?, found))) {
+            Ok((carriers, found)) => {
+                let count = carriers.iter().map(|device| device.rx_queues);
+                let count: u32 = count.sum();
+                let queues = counted(count as usize, "queue");
                 self.line("AF_XDP", name, &format!("{queues}, MTU {}", found.mtu));
                 if !found.is_up {
                     self.warnings
                         .push(format!("receive.xdp.interfaces: {name} is down"));
                 }
+                u64::from(count)
             }
             Err(error) => {
-                let refused = XdpRefused::new(name, None, Step::Interface, &error);
-                self.errors.push(refused.to_string());
+                let refused = XdpRefused::new(name, None, Step::Interface, &error).to_string();
+                match is_forced {
+                    true => self.errors.push(refused),
+                    false => self.warnings.push(refused),
+                }
+                0
             }
         }
     }

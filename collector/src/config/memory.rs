@@ -61,11 +61,16 @@ impl MemorySum {
     }
 }
 
-/// Adds up what `config` takes with `workers` workers.
+/// Adds up what `config` takes with `workers` workers and AF_XDP sockets on `queues` queues.
 #[must_use]
-pub fn sum(config: &Config, workers: usize) -> MemorySum {
+pub fn sum(config: &Config, workers: usize, queues: u64) -> MemorySum {
     let workers = (workers as u64, "workers");
     let mut lines = collector_lines(config, workers);
+    if queues > 0 {
+        let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
+        let frames = [(queues, "queues"), (a_queue, "B")];
+        lines.push(Line::product(Owner::Collector, "AF_XDP frames", &frames));
+    }
     let Config { receive, store, .. } = config;
     let sockets = [
         workers,
@@ -213,28 +218,31 @@ mod tests {
     #[test]
     fn the_sum_grows_with_what_it_says_it_is_made_of() {
         let mut config = Config::default();
-        let before = sum(&config, 2);
+        let before = sum(&config, 2, 0);
         config.batch.rows_max *= 2;
-        let after = sum(&config, 2);
+        let after = sum(&config, 2, 0);
         let grown = after.of(Owner::Collector) - before.of(Owner::Collector);
         assert_eq!(grown, 0);
         let batch = |rows| batch::Batch::memory_bytes_for(rows) as u64;
         let grown = after.of(Owner::CollectorAtMost) - before.of(Owner::CollectorAtMost);
         assert_eq!(grown, batch(524_288) - batch(262_144));
         config.batch.per_worker += 1;
-        let more = sum(&config, 2).of(Owner::Collector) - after.of(Owner::Collector);
+        let more = sum(&config, 2, 0).of(Owner::Collector) - after.of(Owner::Collector);
         assert_eq!(more, 2 * batch(4096));
         assert_eq!(after.of(Owner::Kernel), before.of(Owner::Kernel));
+        let queues = |queues| sum(&config, 2, queues).of(Owner::Collector);
+        let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
+        assert_eq!(queues(3) - queues(0), 3 * a_queue);
     }
 
     #[test]
     fn another_store_leaves_the_embedded_clickhouse_out() {
         let mut config = Config::default();
-        assert_eq!(sum(&config, 1).of(Owner::ClickHouse), 2 << 30);
+        assert_eq!(sum(&config, 1, 0).of(Owner::ClickHouse), 2 << 30);
         config.store.url = Some("http://db:8123".into());
-        assert_eq!(sum(&config, 1).of(Owner::ClickHouse), 0);
+        assert_eq!(sum(&config, 1, 0).of(Owner::ClickHouse), 0);
         config.store.url = None;
         config.store.kind = StoreKind::Null;
-        assert_eq!(sum(&config, 1).of(Owner::ClickHouse), 0);
+        assert_eq!(sum(&config, 1, 0).of(Owner::ClickHouse), 0);
     }
 }

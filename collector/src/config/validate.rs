@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use collector_ebpf::maps;
 
 use super::{
     Batch, Config, Decode, Embedded, Problem, Protocol, Receive, ReceiveMode, Store, StoreKind,
@@ -24,12 +25,12 @@ pub const BATCH_ROWS_MAX: usize = 1_048_576;
 /// Longest retention. `time_received` is a DateTime, which ends in 2106: an expiry after that wraps
 /// around and drops the row at once. 54 years are safe until 2051.
 const RETENTION_MAX: Duration = Duration::from_secs(20_000 * 24 * 3600);
-/// Most prefixes of exporters; each is one of a kernel table's entries.
-pub const PREFIXES_MAX: usize = 65_536;
+/// Most prefixes of exporters: the XDP program's table takes new ones in before old ones go.
+pub const PREFIXES_MAX: usize = maps::ALLOWED_MAX as usize / 2;
 /// Most interfaces to receive from by AF_XDP.
 const INTERFACES_MAX: usize = 64;
-/// Most destinations; as many as the XDP program's table holds.
-const DESTINATIONS_MAX: usize = 1024;
+/// Most destinations, likewise.
+const DESTINATIONS_MAX: usize = maps::DESTINATIONS_MAX as usize / 2;
 /// Frames of a queue: at least a burst, at most 512 MiB of the larger ones.
 const FRAMES_MIN: u32 = 256;
 const FRAMES_MAX: u32 = 131_072;

@@ -15,3 +15,4 @@ pub mod umem;
 pub mod verify;
 
 pub use refused::{Step, XdpRefused};
+pub use socket::{frames_bytes, memory_bytes};

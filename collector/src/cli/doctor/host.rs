@@ -256,7 +256,8 @@ fn frames_bytes(wanted: &Wanted) -> (u64, String) {
     let frames = u64::from(wanted.config.receive.xdp.frames);
     let queues = wanted.queues.max(1);
     let how = format!("{} of {frames} frames", counted(queues, "queue"));
-    (queues * frames * FRAME_BYTES_MAX, how)
+    let a_queue = receive::xdp::frames_bytes(&wanted.config.receive.xdp) as u64;
+    (queues * a_queue, how)
 }
 
 fn huge_pages(wanted: &Wanted, pages: Option<HugePages>) -> Check {
@@ -387,8 +388,6 @@ fn iec(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
-/// A frame takes 2 or 4 KiB; the larger is reckoned with.
-const FRAME_BYTES_MAX: u64 = 4096;
 /// More than this is not locked for the sake of an answer: it could push others out of memory.
 const LOCK_TRIED_MAX: u64 = 256 << 20;
 

@@ -1,5 +1,6 @@
 //! The receive queues of an interface: how many, what spreads exporters over them, who serves them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -198,23 +199,19 @@ fn served(wanted: &Wanted, interface: &Interface, found: &[Interrupt], places: &
     if found.is_empty() {
         return Check::unknown(subject, "the kernel does not tell those of the queues");
     }
-    // A worker that polls the card itself wants the interrupt where it runs.
-    let is_polled = wanted.af_xdp && wanted.config.receive.xdp.busy_poll_us > 0;
+    if wanted.af_xdp && !places.workers.is_empty() {
+        return aligned(wanted, found);
+    }
     let meets_worker = |one: &&Interrupt| {
         let is_met = one.cpus.iter().any(|cpu| places.workers.contains(cpu));
-        is_met && !is_polled && !places.free.is_empty()
+        is_met && !places.free.is_empty()
     };
     let is_far = |one: &&Interrupt| {
         places.has_nodes && !one.cpus.iter().any(|cpu| places.near.contains(cpu))
     };
     let met: Vec<_> = found.iter().filter(meets_worker).collect();
     let far: Vec<_> = found.iter().filter(is_far).collect();
-    let mut all: Vec<_> = found
-        .iter()
-        .flat_map(|one| one.cpus.iter().copied())
-        .collect();
-    all.sort_unstable();
-    all.dedup();
+    let all = cpus_of(found);
     let targets = if places.free.is_empty() {
         &places.near
     } else {
@@ -247,6 +244,50 @@ fn served(wanted: &Wanted, interface: &Interface, found: &[Interrupt], places: &
     };
     let check = Check::new(State::Advice, subject, format!("{shown} {reason}"));
     moved(check, &wrong, targets)
+}
+
+/// Whether the interrupt of each queue comes to the CPU of the worker that has its AF_XDP socket:
+/// what the kernel wrote into a frame is then in the cache that the worker reads it from, and the
+/// two take turns by need_wakeup.
+fn aligned(wanted: &Wanted, found: &[Interrupt]) -> Check {
+    let subject = "interrupts";
+    let worker_of = |(place, one): (usize, &Interrupt)| {
+        let queue = one.queue.map_or(place, |queue| queue as usize);
+        wanted.workers[queue % wanted.workers.len()]
+    };
+    let (wrong, targets): (Vec<_>, Vec<_>) = found
+        .iter()
+        .enumerate()
+        .filter_map(|(place, one)| Some((one, worker_of((place, one))?)))
+        .filter(|(one, cpu)| one.cpus != [*cpu])
+        .unzip();
+    let cpus = cpus::format(&cpus_of(found));
+    let count = counted(found.len() as u64, "interrupt");
+    if wrong.is_empty() {
+        return Check::ok(
+            subject,
+            format!("{count} on CPU {cpus}, where their workers are"),
+        );
+    }
+    let shown = format!(
+        "{} of {} on CPU {cpus}, away from the worker of the queue",
+        wrong.len(),
+        count
+    );
+    let check = Check::new(State::Advice, subject, shown);
+    wrong.iter().zip(targets).fold(check, |check, (one, cpu)| {
+        check.run(format!(
+            "echo {cpu} > /proc/irq/{}/smp_affinity_list",
+            one.number
+        ))
+    })
+}
+
+/// The processors that serve any of `interrupts`, in ascending order.
+fn cpus_of(interrupts: &[Interrupt]) -> Vec<usize> {
+    let cpus = interrupts.iter().flat_map(|one| one.cpus.iter().copied());
+    let cpus: BTreeSet<_> = cpus.collect();
+    cpus.into_iter().collect()
 }
 
 /// The commands that move interrupts to `targets`, one after the other.
@@ -427,8 +468,30 @@ mod tests {
     }
 
     #[test]
-    fn interrupts_leave_the_workers_alone_while_there_are_others() {
+    fn interrupts_of_queues_with_a_socket_come_to_their_worker() {
         let wanted = wanted(true, &[2, 3]);
+        let places = Places::of(&wanted, None, vec![0, 1, 2, 3]);
+        let check = |found: &[Interrupt]| served(&wanted, &card(), found, &places);
+        let met = check(&[interrupt(40, &[2]), interrupt(41, &[3])]);
+        assert_eq!(
+            met.found,
+            "2 interrupts on CPU 2-3, where their workers are"
+        );
+        let told = |number, queue| Interrupt {
+            queue: Some(queue),
+            ..interrupt(number, &[2])
+        };
+        let apart = check(&[told(40, 1), told(41, 0)]);
+        assert_eq!(
+            apart.found,
+            "1 of 2 interrupts on CPU 2, away from the worker of the queue"
+        );
+        assert_eq!(apart.mend, run("echo 3 > /proc/irq/40/smp_affinity_list"));
+    }
+
+    #[test]
+    fn interrupts_leave_the_workers_alone_while_there_are_others() {
+        let wanted = wanted(false, &[2, 3]);
         let places = Places::of(&wanted, None, vec![0, 1, 2, 3]);
         let check = |found: &[Interrupt]| served(&wanted, &card(), found, &places);
         let apart = check(&[interrupt(40, &[0]), interrupt(41, &[1])]);
@@ -446,7 +509,7 @@ mod tests {
 
     #[test]
     fn many_interrupts_are_moved_by_one_command() {
-        let wanted = wanted(true, &[2, 3]);
+        let wanted = wanted(false, &[2, 3]);
         let places = Places::of(&wanted, None, vec![0, 1, 2, 3]);
         let found: Vec<_> = (40..46).map(|number| interrupt(number, &[2])).collect();
         let check = served(&wanted, &card(), &found, &places);
@@ -465,7 +528,7 @@ mod tests {
         let places = |wanted| Places::of(wanted, Some(vec![2, 3]), vec![0, 1, 2, 3]);
         let check = numa(&far, &card, &places(&far));
         assert_eq!(check.mend, [Mend::Set("cpus = [2, 3] in [receive]".into())]);
-        let near = wanted(true, &[3]);
+        let near = wanted(false, &[3]);
         assert_eq!(numa(&near, &card, &places(&near)).state, State::Ok);
         let interrupts = [interrupt(40, &[0])];
         let check = served(&near, &card, &interrupts, &places(&near));

@@ -329,13 +329,7 @@ fn refused(interface: &str, step: Step, error: &(dyn Error + 'static)) -> XdpRef
             text = format!("{text}: {error}");
         }
     }
-    XdpRefused {
-        interface: interface.to_owned(),
-        queue: None,
-        step,
-        errno: 0,
-        detail: text,
-    }
+    XdpRefused::because(interface, step, text)
 }
 
 #[cold]

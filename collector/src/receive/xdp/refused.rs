@@ -54,6 +54,36 @@ impl XdpRefused {
             detail: String::new(),
         }
     }
+
+    /// Refused by what was found on `interface`, not by the kernel: `detail` is the sentence.
+    #[cold]
+    #[must_use]
+    pub fn because(interface: &str, step: Step, detail: String) -> Self {
+        Self {
+            interface: interface.to_owned(),
+            queue: None,
+            step,
+            errno: 0,
+            detail,
+        }
+    }
+}
+
+impl Step {
+    /// What failed, where no sentence knows the error.
+    fn phrase(self) -> &'static str {
+        match self {
+            Self::Maps => "the program's maps cannot be made or filled",
+            Self::Load => "the program cannot be loaded",
+            Self::Attach => "the program cannot be attached",
+            Self::Socket => "an AF_XDP socket cannot be made",
+            Self::Umem => "the memory for frames cannot be had",
+            Self::Rings => "the rings cannot be had",
+            Self::Bind => "the socket cannot be bound to the queue",
+            Self::Steer => "the program does not take the queue's socket",
+            Self::Interface => "the interface cannot be used",
+        }
+    }
 }
 
 impl fmt::Display for XdpRefused {
@@ -68,10 +98,11 @@ impl fmt::Display for XdpRefused {
             of_program(self.step, self.errno).or_else(|| of_socket(self.step, self.errno));
         match (sentence, self.step, self.errno) {
             (Some(sentence), ..) => f.write_str(sentence)?,
-            (None, Step::Umem, 0) => return f.write_str(&self.detail),
-            (None, step, 0) => return write!(f, "{step:?}: {}", self.detail),
+            // What is not the kernel's refusal says all of it.
+            (None, _, 0) => return f.write_str(&self.detail),
             (None, step, errno) => {
-                write!(f, "{step:?}: {}", io::Error::from_raw_os_error(errno))?;
+                let error = io::Error::from_raw_os_error(errno);
+                write!(f, "{}: {error}", step.phrase())?;
             }
         }
         if !self.detail.is_empty() {

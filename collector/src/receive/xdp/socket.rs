@@ -153,12 +153,17 @@ impl XskSocket {
     }
 }
 
-/// What one queue takes at most, in bytes.
+/// What one queue takes at most, in bytes: its frames and its rings.
 #[must_use]
 pub fn memory_bytes(config: &config::Xdp) -> usize {
     let places = fill_places(1) as usize * size_of::<u64>() + size_of::<libc::xdp_desc>();
-    let a_frame = FRAME_BYTES_LONG as usize + places;
-    (config.frames as usize).saturating_mul(a_frame)
+    frames_bytes(config).saturating_add((config.frames as usize).saturating_mul(places))
+}
+
+/// What the frames of one queue take at most, in bytes: the part that is locked.
+#[must_use]
+pub fn frames_bytes(config: &config::Xdp) -> usize {
+    (config.frames as usize).saturating_mul(FRAME_BYTES_LONG as usize)
 }
 
 /// The shorter of the two lengths of frames that a packet of `mtu` bytes fits into. `None` when it
@@ -189,11 +194,8 @@ impl Opening<'_> {
     #[cold]
     fn refused_because(&self, step: Step, detail: String) -> XdpRefused {
         XdpRefused {
-            interface: self.interface.to_owned(),
             queue: Some(self.queue),
-            step,
-            errno: 0,
-            detail,
+            ..XdpRefused::because(self.interface, step, detail)
         }
     }
 

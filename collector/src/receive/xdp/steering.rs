@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use collector_ebpf::Verdict;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -116,26 +116,37 @@ impl Steering {
             modes: Vec::new(),
             sockets: Vec::new(),
         };
-        for (device, names) in devices(&config.xdp.interfaces)? {
-            let mode = match Steered::open(&device, names, config, ports) {
-                Ok((steered, sockets, mode)) => {
-                    steering.interfaces.push(steered);
-                    steering.sockets.extend(sockets);
-                    info!(interface = device, mode = mode.name(), "steering");
-                    mode
-                }
-                Err(refused) if config.mode == config::ReceiveMode::AfXdp => return Err(refused),
-                Err(refused) => {
-                    warn!(requested = "af_xdp", actual = "sockets", "{refused}");
-                    SteeredBy::Sockets(refused)
-                }
-            };
-            steering.modes.push(InterfaceMode {
-                interface: device,
-                mode,
-            });
+        let (devices, refusals) = devices(&config.xdp.interfaces);
+        let opened = devices
+            .into_iter()
+            .map(|(device, names)| Steered::open(&device, names, config, ports));
+        for outcome in refusals.into_iter().map(Err).chain(opened) {
+            steering.add(outcome, config.mode)?;
         }
         Ok(steering)
+    }
+
+    fn add(
+        &mut self,
+        outcome: Result<(Steered, Vec<XskSocket>, SteeredBy), XdpRefused>,
+        wanted: config::ReceiveMode,
+    ) -> Result<(), XdpRefused> {
+        let (interface, mode) = match outcome {
+            Ok((steered, sockets, mode)) => {
+                let interface = steered.name.clone();
+                info!(interface, mode = mode.name(), "steering");
+                self.interfaces.push(steered);
+                self.sockets.extend(sockets);
+                (interface, mode)
+            }
+            Err(refused) if wanted == config::ReceiveMode::AfXdp => return Err(refused),
+            Err(refused) => {
+                warn!(requested = "af_xdp", actual = "sockets", "{refused}");
+                (refused.interface.clone(), SteeredBy::Sockets(refused))
+            }
+        };
+        self.modes.push(InterfaceMode { interface, mode });
+        Ok(())
     }
 
     /// How each interface is received from.
@@ -178,9 +189,17 @@ impl Steering {
         let thread = thread::Builder::new()
             .name("steering".into())
             .spawn(move || {
+                let mut looked = None;
                 while !stopped.load(Ordering::Relaxed) {
-                    follower.look();
-                    wait(&bell);
+                    let is_due = |at: Instant| at.elapsed() >= LOOK_EVERY;
+                    if looked.is_none_or(is_due) {
+                        follower.look();
+                        looked = Some(Instant::now());
+                    }
+                    follower.publish();
+                    if wait(&bell) {
+                        looked = None;
+                    }
                 }
                 follower.end();
             })?;
@@ -199,7 +218,7 @@ pub struct Following {
 
 impl Following {
     /// Detaches the programs: from here on everything goes to the kernel's sockets. What is in the
-    /// workers' rings stays there for them. Returns when it is done, within [`LOOK_EVERY`].
+    /// workers' rings stays there for them. Returns when it is done, within [`COUNT_EVERY`].
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -209,8 +228,10 @@ impl Following {
     }
 }
 
-/// How often state and counters are looked at, and how late a stop is noticed.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the counters are read, and how late a stop is noticed.
+const COUNT_EVERY: Duration = Duration::from_millis(250);
+/// How often interfaces are looked at when nobody rings: not every change does.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 struct Follower {
     interfaces: Vec<Steered>,
@@ -222,7 +243,6 @@ impl Follower {
         for steered in &mut self.interfaces {
             steered.look();
         }
-        self.publish();
     }
 
     fn publish(&self) {
@@ -362,12 +382,20 @@ fn takes(listener: IpAddr, address: IpAddr) -> bool {
     }
 }
 
-/// The devices behind the configured names, each once, with the names whose addresses are theirs.
-fn devices(names: &[String]) -> Result<Vec<(String, BTreeSet<String>)>, XdpRefused> {
+/// The devices behind the configured names, each once, with the names whose addresses are theirs;
+/// and the names that have none.
+fn devices(names: &[String]) -> (Vec<(String, BTreeSet<String>)>, Vec<XdpRefused>) {
     let mut devices: Vec<(String, BTreeSet<String>)> = Vec::new();
+    let mut refusals = Vec::new();
     for name in names {
-        let refused = |error| XdpRefused::new(name, None, Step::Interface, &error);
-        for device in lookup(name)?.carriers().map_err(refused)? {
+        let carriers = match carriers(name) {
+            Ok(carriers) => carriers,
+            Err(refused) => {
+                refusals.push(refused);
+                continue;
+            }
+        };
+        for device in carriers {
             let device = device.name;
             if device != *name {
                 info!(interface = name, device, "AF_XDP is for the device below");
@@ -379,7 +407,19 @@ fn devices(names: &[String]) -> Result<Vec<(String, BTreeSet<String>)>, XdpRefus
             }
         }
     }
-    Ok(devices)
+    (devices, refusals)
+}
+
+fn carriers(name: &str) -> Result<Vec<Interface>, XdpRefused> {
+    let carriers = lookup(name)?.carriers();
+    let carriers =
+        carriers.map_err(|error| XdpRefused::new(name, None, Step::Interface, &error))?;
+    if carriers.is_empty() {
+        let remedy =
+            format!("it is a bond without members; 'ip link set eth0 master {name}' adds one");
+        return Err(XdpRefused::because(name, Step::Interface, remedy));
+    }
+    Ok(carriers)
 }
 
 fn lookup(name: &str) -> Result<Interface, XdpRefused> {
@@ -399,12 +439,14 @@ fn bell() -> io::Result<OwnedFd> {
     Ok(bell)
 }
 
-/// Waits for a change or until the next look is due. What changed is read from the interface.
-fn wait(bell: &OwnedFd) {
-    let timeout = Timespec::try_from(LOOK_EVERY).expect("a quarter of a second");
+/// Waits for a change or until the counters are due. True when something changed: what, is read
+/// from the interfaces.
+fn wait(bell: &OwnedFd) -> bool {
+    let timeout = Timespec::try_from(COUNT_EVERY).expect("a quarter of a second");
     let mut polled = [PollFd::new(bell, PollFlags::IN)];
-    // Interrupted or not: the next look is at most early.
-    let _ = poll(&mut polled, Some(&timeout));
+    // Interrupted or not: the counters are at most early.
+    let rang = poll(&mut polled, Some(&timeout)).is_ok_and(|ready| ready > 0);
     let mut message = [0_u8; 4096];
     while recv(bell.as_fd(), &mut message, RecvFlags::DONTWAIT).is_ok() {}
+    rang
 }

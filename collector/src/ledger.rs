@@ -10,7 +10,7 @@
 //! flows_decoded      = records_decoded - options_records - records_suppressed + reverse_rows_added
 //! flows_decoded      = flows_batched + sum(dropped, flow level)
 //! flows_batched      = flows_open + flows_in_flight + flows_stored + sum(flows_lost)
-//! rows_offered       = rows_waiting + rows_stored + sum(rows_dropped), of the tables beside `flows`
+//! rows_offered       = rows_waiting + rows_stored + sum(rows_dropped), beside `flows`
 //! ```
 
 mod frames;

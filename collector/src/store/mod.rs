@@ -199,8 +199,9 @@ impl Store {
         self.side_rows.clone()
     }
 
-    /// Stores what the workers have handed over and what waits beside, for `store.stop_timeout` at most, and ends. The
-    /// workers have called `Batcher::finish` before. What is not acknowledged is counted as lost.
+    /// Stores what the workers have handed over and the rows that were pushed, for
+    /// `store.stop_timeout` at most, and ends. The workers have called `Batcher::finish` before.
+    /// What is not acknowledged is counted as lost.
     pub async fn stop(mut self) -> StopReport {
         self.phase.send_replace(Phase::Draining);
         let both = async { tokio::join!(&mut self.sender, &mut self.side) };

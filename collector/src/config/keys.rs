@@ -50,6 +50,8 @@ pub(super) enum Kind {
     Texts,
     /// A list of addresses without ports.
     Addresses,
+    /// A prefix of addresses, or one address.
+    Prefix,
     /// A list of prefixes.
     Prefixes,
 }
@@ -69,6 +71,8 @@ const MODES: &[&str] = &["auto", "af_xdp", "io_uring", "recvmmsg"];
 const ATTACH: &[&str] = &["auto", "native", "skb"];
 const COPY: &[&str] = &["auto", "zero_copy", "copy"];
 const PROTOCOLS: &[&str] = &["netflow5", "netflow9", "ipfix", "sflow5"];
+const SCOPES: &[&str] = &["domain", "exporter"];
+const TIMES: &[&str] = &["exporter", "received"];
 const STORES: &[&str] = &["auto", "embedded", "server", "null"];
 const FORMATS: &[&str] = &["text", "json"];
 
@@ -105,6 +109,12 @@ pub(super) const KEYS: &[Key] = &[
     key("decode.templates_max", Kind::Count),
     key("decode.templates_per_exporter_max", Kind::Count),
     key("decode.sampling_rate_default", Kind::Count32),
+    key("decode.exporters", Kind::Tables),
+    key("decode.exporters[].source", Kind::Prefix),
+    key("decode.exporters[].sampling_rate", Kind::Count32),
+    key("decode.exporters[].sampling_force", Kind::Flag),
+    key("decode.exporters[].scope", Kind::Word(SCOPES)),
+    key("decode.exporters[].time", Kind::Word(TIMES)),
     key("batch", Kind::Table),
     key("batch.rows_max", Kind::Count),
     key("batch.age_max", Kind::Duration),
@@ -135,7 +145,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Keys without which their table means nothing.
-pub(super) const REQUIRED: &[&str] = &["receive.listeners[].port"];
+pub(super) const REQUIRED: &[&str] = &["receive.listeners[].port", "decode.exporters[].source"];
 
 /// The key at `path`, indexes written as `[]`.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
@@ -173,6 +183,7 @@ impl Kind {
             Self::Addresses => {
                 "a list of addresses, such as [\"192.0.2.1\", \"2001:db8::1\"]".into()
             }
+            Self::Prefix => "a prefix, such as \"192.0.2.0/24\" or \"192.0.2.1/32\"".into(),
             Self::Prefixes => {
                 "a list of prefixes, such as [\"192.0.2.0/24\", \"2001:db8::/32\"]".into()
             }
@@ -208,6 +219,7 @@ impl Kind {
             Self::Counts => read::<Vec<usize>>(value).is_some(),
             Self::Texts => read::<Vec<String>>(value).is_some(),
             Self::Addresses => read::<Vec<IpAddr>>(value).is_some(),
+            Self::Prefix => read::<IpNet>(value).is_some(),
             Self::Prefixes => read::<Vec<IpNet>>(value).is_some(),
         }
     }
@@ -225,7 +237,10 @@ fn quoted(words: &[&str], between: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Listener, Protocol, ReceiveMode, Secret, XdpAttach, XdpCopy};
+    use crate::config::{
+        Config, ExporterOverride, Listener, Protocol, ReceiveMode, Secret, TemplateScope,
+        TimeSource, XdpAttach, XdpCopy,
+    };
 
     /// A configuration in which nothing is absent, so that every key of the structs is seen.
     fn full() -> Config {
@@ -235,6 +250,13 @@ mod tests {
             ..config.receive.listeners[0].clone()
         };
         config.receive.listeners = vec![listener];
+        config.decode.exporters = vec![ExporterOverride {
+            source: "192.0.2.0/24".parse().unwrap(),
+            sampling_rate: 1000,
+            sampling_force: true,
+            scope: TemplateScope::Exporter,
+            time: TimeSource::Received,
+        }];
         config.store.url = Some("http://localhost:8123".into());
         config.store.password = Some(Secret::new("x"));
         config.store.password_file = Some("/x".into());
@@ -286,6 +308,12 @@ mod tests {
         }
         for name in COPY {
             let _: XdpCopy = word(name).try_into().unwrap();
+        }
+        for name in SCOPES {
+            let _: TemplateScope = word(name).try_into().unwrap();
+        }
+        for name in TIMES {
+            let _: TimeSource = word(name).try_into().unwrap();
         }
         for name in FORMATS {
             let _: crate::config::LogFormat = word(name).try_into().unwrap();

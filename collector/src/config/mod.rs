@@ -4,6 +4,7 @@
 //! [`load`] reads a file and tells everything that is wrong with it, [`display`] writes one,
 //! [`memory`] adds up what it will take.
 
+mod decode;
 pub mod display;
 mod error;
 mod keys;
@@ -20,6 +21,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use decode::{Decode, ExporterOverride, Protocol, TemplateScope, TimeSource};
 pub use error::{ConfigError, Problem};
 pub use load::{DEFAULT_PATH, load, load_or_default, parse};
 pub use secret::{PASSWORD_VARIABLE, SecretError};
@@ -218,55 +220,6 @@ impl Listener {
 
 fn any_address() -> IpAddr {
     IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-}
-
-/// An export protocol that can be switched on and off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// NetFlow version 5.
-    Netflow5,
-    /// NetFlow version 9.
-    Netflow9,
-    /// IPFIX.
-    Ipfix,
-    /// sFlow version 5.
-    Sflow5,
-}
-
-impl Protocol {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Netflow5, Self::Netflow9, Self::Ipfix, Self::Sflow5];
-}
-
-/// `[decode]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Decode {
-    /// Protocols that are taken at all.
-    pub protocols: Vec<Protocol>,
-    /// Pairs of exporter and observation domain. When there are as many, a new one takes the place
-    /// of one that never produced a flow or has been silent for ten minutes; without such a one its
-    /// datagrams are dropped and counted. One source address may have a sixteenth, at least 8.
-    pub exporters_max: usize,
-    /// Templates in all.
-    pub templates_max: usize,
-    /// Templates of one exporter and domain.
-    pub templates_per_exporter_max: usize,
-    /// Sampling rate of rows whose exporter never says one; 0 leaves it unknown (counts as 1).
-    pub sampling_rate_default: u32,
-}
-
-impl Default for Decode {
-    fn default() -> Self {
-        Self {
-            protocols: Protocol::ALL.into(),
-            exporters_max: 4096,
-            templates_max: 32_768,
-            templates_per_exporter_max: 1024,
-            sampling_rate_default: 0,
-        }
-    }
 }
 
 /// `[batch]`

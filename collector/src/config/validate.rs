@@ -12,8 +12,8 @@ use bytesize::ByteSize;
 use collector_ebpf::maps;
 
 use super::{
-    Batch, Config, Decode, Embedded, Problem, Protocol, Receive, ReceiveMode, Store, StoreKind,
-    StoreTarget, display,
+    Batch, Config, Decode, Embedded, ExporterOverride, Problem, Protocol, Receive, ReceiveMode,
+    Store, StoreKind, StoreTarget, display,
 };
 
 /// Most workers; more than this on one host share processors and gain nothing.
@@ -27,6 +27,8 @@ pub const BATCH_ROWS_MAX: usize = 1_048_576;
 const RETENTION_MAX: Duration = Duration::from_secs(20_000 * 24 * 3600);
 /// Most prefixes of exporters: the XDP program's table takes new ones in before old ones go.
 pub const PREFIXES_MAX: usize = maps::ALLOWED_MAX as usize / 2;
+/// Most exporters, or prefixes of them, that the operator knows better.
+const EXPORTER_OVERRIDES_MAX: usize = 4096;
 /// Most interfaces to receive from by AF_XDP.
 const INTERFACES_MAX: usize = 64;
 /// Most destinations, likewise.
@@ -229,7 +231,27 @@ impl Problems {
         }
     }
 
+    fn overrides(&mut self, overrides: &[ExporterOverride]) {
+        let key = "decode.exporters";
+        self.count(key, overrides.len(), 0..=EXPORTER_OVERRIDES_MAX);
+        for (index, one) in overrides.iter().enumerate() {
+            let source = one.source.trunc();
+            if overrides[..index]
+                .iter()
+                .any(|it| it.source.trunc() == source)
+            {
+                let text = format!("{source} is listed twice; remove one of the two");
+                self.add(format!("{key}[{index}].source"), text);
+            }
+            if one.sampling_force && one.sampling_rate == 0 {
+                let text = "true, but sampling_rate names none; set it beside, or remove this";
+                self.add(format!("{key}[{index}].sampling_force"), text);
+            }
+        }
+    }
+
     fn decode(&mut self, decode: &Decode) {
+        self.overrides(&decode.exporters);
         if decode.protocols.is_empty() {
             let text = "empty, so every datagram would be dropped; name at least one protocol, \
                         or leave the key away for all of them";

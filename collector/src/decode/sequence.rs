@@ -115,6 +115,36 @@ pub struct SequenceStatus {
     pub counts: SequenceCounts,
 }
 
+/// What was found of all domains since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SequenceTotals {
+    /// Numbers that never arrived, by what they count: [`SEQUENCE_UNITS`].
+    pub lost: [u64; SEQUENCE_UNITS.len()],
+    /// Messages that arrived behind later ones.
+    pub reordered: u64,
+    /// Messages whose numbers had been there already.
+    pub duplicated: u64,
+    /// Times that numbers began anew.
+    pub restarts: u64,
+}
+
+/// The names of what numbers count.
+pub const SEQUENCE_UNITS: [&str; 3] = ["packets", "flows", "records"];
+
+impl SequenceTotals {
+    /// Adds a domain's.
+    pub fn add(&mut self, flow_type: FlowType, status: &SequenceStatus) {
+        let counts = &status.counts;
+        let units = SEQUENCE_UNITS.iter().zip(&mut self.lost);
+        for (_, lost) in units.filter(|(unit, _)| **unit == status.unit.name(flow_type)) {
+            *lost += counts.lost;
+        }
+        self.reordered += counts.reordered;
+        self.duplicated += counts.duplicated;
+        self.restarts += counts.restarts;
+    }
+}
+
 /// What outlives a restart of the collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SequenceState {
@@ -237,7 +267,8 @@ impl Held {
     #[inline]
     pub fn hand_in(&mut self) {
         if !self.0.is_empty() {
-            self.0.retain(|(sequence, kept)| !sequence.try_observe(kept));
+            self.0
+                .retain(|(sequence, kept)| !sequence.try_observe(kept));
         }
     }
 }

@@ -82,7 +82,9 @@ impl Tracker {
             return self.begin(observation);
         }
         if let Some(stream) = self.streams.first()
-            && self.unit.weigh(stream.last, stream.last_records, observation)
+            && self
+                .unit
+                .weigh(stream.last, stream.last_records, observation)
         {
             self.begin_counting(observation);
         }

@@ -189,17 +189,12 @@ impl Sequence {
         let Ok(mut tracker) = self.tracker.try_lock() else {
             return false;
         };
-        self.note(&mut tracker, observation);
-        true
-    }
-
-    #[inline]
-    fn note(&self, tracker: &mut Tracker, observation: &Observation) {
         if self.is_unsure.load(Ordering::Relaxed) {
             self.is_unsure.store(false, Ordering::Relaxed);
             tracker.doubt();
         }
         tracker.observe(observation);
+        true
     }
 
     /// What was found since the last call, with what the numbers count. Numbers that have been
@@ -263,12 +258,14 @@ impl Held {
         }
     }
 
-    /// Once a turn: hands in what is kept, as far as nobody is inside.
+    /// Once a turn: hands in what is kept, as far as nobody is inside. Of a domain that became
+    /// unsure it is too late.
     #[inline]
     pub fn hand_in(&mut self) {
         if !self.0.is_empty() {
-            self.0
-                .retain(|(sequence, kept)| !sequence.try_observe(kept));
+            self.0.retain(|(sequence, kept)| {
+                !sequence.is_unsure.load(Ordering::Relaxed) && !sequence.try_observe(kept)
+            });
         }
     }
 }
@@ -276,7 +273,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         for (sequence, kept) in &self.0 {
-            sequence.note(&mut sequence.lock(), kept);
+            sequence.lock().observe(kept);
         }
     }
 }

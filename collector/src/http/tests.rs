@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::decode::ExporterStatus;
+use crate::decode::sequence::SequenceStatus;
 use crate::flow::{FlowType, SamplingSource};
 use crate::ledger::{DropReason, WORKER_COUNTERS, WorkerCounts};
 use crate::receive::xdp::steering::SteeredBy;

@@ -120,9 +120,7 @@ impl Teller {
             let statuses = self.shared.exporters();
             // What has come by now came before the clock struck, but for a second.
             self.gaps(&statuses, before, now);
-            if is_state_due {
-                self.state(&statuses);
-            }
+            self.state(&statuses, is_state_due);
         }
     }
 
@@ -133,7 +131,7 @@ impl Teller {
         }
         let statuses = self.shared.exporters();
         self.gaps(&statuses, self.looked, now);
-        self.state(&statuses);
+        self.state(&statuses, true);
     }
 
     /// Tells what sequence numbers said since the last time, as of the minute of `second`.
@@ -168,17 +166,20 @@ impl Teller {
         }
     }
 
-    /// Tells the state of the exporters that were heard of since it was told.
-    fn state(&mut self, statuses: &[ExporterStatus]) {
-        let mut told = HashMap::with_capacity(statuses.len());
+    /// Tells the state of the exporters that are new, or of all that were heard of since it was
+    /// told.
+    fn state(&mut self, statuses: &[ExporterStatus], of_all: bool) {
+        let before = std::mem::take(&mut self.told);
         for status in statuses {
-            let key = status.key();
-            told.insert(key, status.last_seen);
-            if self.told.get(&key) != Some(&status.last_seen) {
+            let (key, now) = (status.key(), status.last_seen);
+            let told = before.get(&key).copied();
+            let is_due = told.is_none_or(|told| of_all && told != now);
+            if is_due {
                 self.rows.push(&self.row(status));
             }
+            let told = told.filter(|_| !is_due).unwrap_or(now);
+            self.told.insert(key, told);
         }
-        self.told = told;
     }
 
     fn row(&self, status: &ExporterStatus) -> ExporterRow {

@@ -13,9 +13,10 @@ use crate::units::UnixNanos;
 /// How long a missing number may come late. Workers hand observations in within a turn of 100 ms,
 /// and networks reorder by less.
 const HOLE_AGE_NS: u64 = 2_000_000_000;
-/// Holes of a stream; of one more the oldest is lost early. Two workers that share an exporter
-/// message by message are apart by a burst or some, so by as many holes.
-const HOLES_MAX: usize = 1024;
+/// Holes of a stream, 32 KiB; of one more the oldest is lost early. Two workers that have an
+/// exporter's messages in turn are apart by a burst or some, or by the 1024 that one may lend the
+/// other, and by as many holes.
+const HOLES_MAX: usize = 2048;
 /// Streams of a domain: its numbers before and after a restart, or several processes that export
 /// from one address under the same domain.
 const STREAMS_MAX: usize = 3;
@@ -49,6 +50,8 @@ pub(super) struct Tracker {
 struct Stream {
     /// The number behind the furthest message.
     next: u32,
+    /// The first number, as long as what came before it may still be on its way.
+    first: Option<u32>,
     /// What the last message said.
     last: u32,
     last_records: Option<u32>,
@@ -139,6 +142,7 @@ impl Tracker {
         self.counts.received += u64::from(len_known);
         let stream = Stream {
             next: start.wrapping_add(len_known),
+            first: Some(start),
             last: observation.sequence,
             last_records: observation.records,
             uptime_ms: observation.uptime_ms,
@@ -188,6 +192,7 @@ impl Tracker {
             stays
         });
         for stream in streams {
+            stream.first = None;
             if stream.holes.is_empty() {
                 stream.holes.shrink_to_fit();
             }
@@ -229,6 +234,7 @@ impl Tracker {
         self.unit = UnitGuess::sure(state.unit);
         self.streams.push(Stream {
             next: state.next,
+            first: None,
             last: state.next,
             last_records: None,
             uptime_ms: state.uptime_ms,
@@ -316,10 +322,22 @@ impl Stream {
                 self.next = start.wrapping_add(len);
                 counts.received += u64::from(len);
             }
+            // The numbers began with a later one.
+            (Some(len), None) if self.is_before_first(back) => {
+                self.first = Some(start);
+                counts.reordered += 1;
+                counts.received += u64::from(len);
+            }
             // A message without records has the number of the next one.
             (Some(0), _) => {}
             _ => counts.duplicated += 1,
         }
+    }
+
+    /// True for a message that begins so far behind `next`.
+    fn is_before_first(&self, back: u32) -> bool {
+        let first = self.first.map(|first| self.next.wrapping_sub(first));
+        first.is_some_and(|first| back > first)
     }
 
     /// So many numbers are missing from `next` on.

@@ -228,3 +228,114 @@ fn column(ip: IpAddr) -> Ipv6Addr {
         IpAddr::V6(v6) => v6,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::decode::sequence::{Held, Observation, SequenceStatus};
+    use crate::ledger::StoreCounts;
+    use crate::store::Store;
+
+    const SECOND: u64 = 1_000_000_000;
+    /// A whole minute.
+    const START: u64 = 1_800_000_000 * SECOND;
+
+    /// A teller over the null store, one exporter, and what is counted.
+    struct Rig {
+        teller: Teller,
+        shared: Arc<Shared>,
+        counts: Arc<StoreCounts>,
+        held: Held,
+        _store: Store,
+    }
+
+    const KEY: DomainKey = DomainKey {
+        source: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
+        flow_type: FlowType::Sflow5,
+        observation_domain: 3,
+    };
+
+    impl Rig {
+        fn new() -> Self {
+            let counts = Arc::new(StoreCounts::default());
+            let (config, batch) = (config::Store::default(), config::Batch::default());
+            let (store, _) = Store::start(&config, None, Arc::clone(&counts), 1, &batch);
+            let shared = Arc::new(Shared::default());
+            let rows = store.side_rows();
+            Self {
+                teller: Teller::new(Arc::clone(&shared), rows, UnixNanos(START)),
+                shared,
+                counts,
+                held: Held::default(),
+                _store: store,
+            }
+        }
+
+        /// A datagram of the exporter, so many seconds from the start.
+        fn hear(&mut self, second: u64, sequence: u32) {
+            let received = UnixNanos(START + second * SECOND);
+            let known = self.shared.register(KEY, received, 8).unwrap();
+            let observation = Observation {
+                sequence,
+                records: None,
+                uptime_ms: None,
+                received,
+            };
+            known.sequence.observe(&observation, &mut self.held);
+            let slot = self.shared.status_slot();
+            slot.lock().unwrap().push(ExporterStatus {
+                source: KEY.source,
+                exporter_addr: KEY.source,
+                flow_type: KEY.flow_type,
+                observation_domain: KEY.observation_domain,
+                last_seen: received,
+                datagrams: 1,
+                flows: 1,
+                templates: 0,
+                sampling_rate: 1,
+                sampling_source: SamplingSource::Header,
+                sequence: SequenceStatus::default(),
+            });
+        }
+
+        fn look(&mut self, second: u64) {
+            self.teller.look(UnixNanos(START + second * SECOND));
+        }
+
+        /// Rows of `exporter_gaps` and of `exporters` so far.
+        fn rows(&self) -> [u64; 2] {
+            let offered = |table| self.counts.side(table).read().rows_offered;
+            [SideTable::ExporterGaps, SideTable::Exporters].map(offered)
+        }
+    }
+
+    #[tokio::test]
+    async fn numbers_are_told_every_ten_seconds_and_states_every_minute() {
+        let mut rig = Rig::new();
+        rig.hear(1, 1);
+        rig.look(9);
+        assert_eq!(rig.rows(), [0, 0]);
+        rig.look(10);
+        assert_eq!(rig.rows(), [1, 1], "a new exporter is told at once");
+        rig.look(20);
+        assert_eq!(rig.rows(), [1, 1], "nothing came");
+        rig.hear(21, 2);
+        rig.look(30);
+        assert_eq!(rig.rows(), [2, 1]);
+        rig.look(60);
+        assert_eq!(rig.rows(), [2, 2]);
+        rig.look(120);
+        assert_eq!(rig.rows(), [2, 2], "it was not heard of");
+    }
+
+    #[tokio::test]
+    async fn at_the_end_what_is_missing_is_lost_and_told() {
+        let mut rig = Rig::new();
+        rig.hear(1, 1);
+        rig.hear(1, 4);
+        rig.teller.finish(UnixNanos(START + SECOND));
+        assert_eq!(rig.rows(), [1, 1]);
+        assert_eq!(rig.shared.sequence_totals().lost, [2, 0, 0]);
+    }
+}

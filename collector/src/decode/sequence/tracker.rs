@@ -75,6 +75,7 @@ impl Tracker {
     pub(super) fn new(flow_type: FlowType) -> Self {
         Self {
             unit: UnitGuess::of(flow_type),
+            streams: Vec::with_capacity(STREAMS_MAX),
             ..Self::default()
         }
     }

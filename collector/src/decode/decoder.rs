@@ -6,6 +6,7 @@ use super::exporters::Domains;
 use super::overrides::Overrides;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
+use super::sequence::{Held, Observation};
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
 use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, sflow, teaching};
@@ -30,6 +31,7 @@ pub struct Decoder {
     sflow_base: Flow,
     spans: Spans,
     extras: ExtrasBuffer,
+    held: Held,
     status: StatusClock,
 }
 
@@ -73,6 +75,7 @@ impl Decoder {
             sflow_base: Flow::EMPTY,
             spans: Spans::default(),
             extras: ExtrasBuffer::default(),
+            held: Held::default(),
             status: StatusClock::default(),
         }
     }
@@ -107,6 +110,7 @@ impl Decoder {
     #[inline]
     pub fn turn(&mut self) {
         self.take_over();
+        self.held.hand_in();
         let status = &mut self.status;
         status.is_due |= status.is_busy;
         // A turn without a datagram does not move this clock, and is a good moment anyway.
@@ -203,6 +207,13 @@ impl Decoder {
         let mut burst = Burst::new(&mut self.buffer, sink).ending(domain.flows_end_ms());
         netflow5::decode(&header, domain, counts, &mut burst);
         burst.flush();
+        let observation = Observation {
+            sequence: header.sequence,
+            records: Some(u32::from(header.count)),
+            uptime_ms: header.clock.uptime_ms,
+            received: datagram.received,
+        };
+        domain.follow(&observation, &mut self.held);
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         counts.datagrams_netflow5 += 1;
         Ok(())
@@ -276,6 +287,13 @@ impl Decoder {
         let agent = header.agent;
         let agent = (!agent.to_ip().is_unspecified()).then_some(agent);
         domain.observe(agent, rate);
+        let observation = Observation {
+            sequence: header.sequence,
+            records: None,
+            uptime_ms: (header.uptime_ms != 0).then_some(header.uptime_ms),
+            received: datagram.received,
+        };
+        domain.follow(&observation, &mut self.held);
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         counts.datagrams_sflow5 += 1;
         Ok(())
@@ -315,6 +333,8 @@ impl Decoder {
             burst: &mut burst,
             limits: self.limits,
             shared: &self.shared,
+            held: &mut self.held,
+            padding: 0,
         };
         decode(datagram.payload, &mut work);
         let Workspace {

@@ -11,8 +11,8 @@ use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, s
 use crate::config::{self, Protocol};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
-use crate::receive::Datagram;
 use crate::receive::allow::Allowed;
+use crate::receive::{Datagram, Session};
 use crate::units::UnixNanos;
 
 /// A worker's decoder: all state between datagrams.
@@ -20,6 +20,8 @@ use crate::units::UnixNanos;
 pub struct Decoder {
     allowed: Allowed,
     enabled: Enabled,
+    /// All bits where the source port names the session, none where datagrams have no sessions.
+    session_mask: u16,
     limits: TemplateLimits,
     domains: Domains,
     shared: Arc<Shared>,
@@ -27,6 +29,7 @@ pub struct Decoder {
     /// What the flows of an sFlow datagram begin as; here, so that none is made for each.
     sflow_base: Flow,
     spans: Spans,
+    nested: Spans,
     extras: ExtrasBuffer,
     status: StatusClock,
 }
@@ -53,6 +56,7 @@ impl Decoder {
     ) -> Self {
         Self {
             allowed: Allowed::default(),
+            session_mask: 0,
             enabled: Enabled::new(&config.protocols, listeners),
             limits: TemplateLimits {
                 all: config.templates_max,
@@ -67,6 +71,7 @@ impl Decoder {
             buffer: BurstBuffer::default(),
             sflow_base: Flow::EMPTY,
             spans: Spans::default(),
+            nested: Spans::default(),
             extras: ExtrasBuffer::default(),
             status: StatusClock::default(),
         }
@@ -76,6 +81,21 @@ impl Decoder {
     #[must_use]
     pub fn allowing(self, allowed: Allowed) -> Self {
         Self { allowed, ..self }
+    }
+
+    /// Takes what comes by TCP: what an exporter tells holds for its connection only.
+    #[must_use]
+    pub fn by_session(self) -> Self {
+        Self {
+            session_mask: u16::MAX,
+            ..self
+        }
+    }
+
+    /// Forgets what was told in a session.
+    pub fn end_session(&mut self, session: &Session) {
+        self.domains.end_session(session);
+        self.take_over();
     }
 
     /// Decodes one datagram: counts all of it in `counts`, hands its flows to `sink`.
@@ -131,7 +151,7 @@ impl Decoder {
     fn known_teaching(&self, datagram: &Datagram<'_>) -> Option<Teaching> {
         let payload = datagram.payload;
         let learned = |flow_type, observation_domain| {
-            let key = key(datagram, flow_type, observation_domain);
+            let key = self.key(datagram, flow_type, observation_domain);
             self.domains.learned(&key)
         };
         let received_ms = datagram.received.millis();
@@ -190,7 +210,7 @@ impl Decoder {
         sink: &mut S,
     ) -> Result<(), DropReason> {
         let header = netflow5::header(datagram.payload)?;
-        let key = key(datagram, FlowType::Netflow5, header.engine);
+        let key = self.key(datagram, FlowType::Netflow5, header.engine);
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
@@ -211,7 +231,7 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let received_ms = datagram.received.millis();
         let (source_id, message) = netflow9::header(datagram.payload, received_ms)?;
-        let key = key(datagram, FlowType::Netflow9, source_id);
+        let key = self.key(datagram, FlowType::Netflow9, source_id);
         self.messages(key, datagram, counts, sink, |_, work| work.decode(&message))?;
         counts.datagrams_netflow9 += 1;
         Ok(())
@@ -226,7 +246,7 @@ impl Decoder {
         let payload = datagram.payload;
         let received_ms = datagram.received.millis();
         let (first_domain, first) = ipfix::header(payload, 0, received_ms)?;
-        let key = key(datagram, FlowType::Ipfix, first_domain);
+        let key = self.key(datagram, FlowType::Ipfix, first_domain);
         self.messages(key, datagram, counts, sink, |payload, work| {
             let mut message = first;
             loop {
@@ -254,7 +274,7 @@ impl Decoder {
         sink: &mut S,
     ) -> Result<(), DropReason> {
         let (header, samples) = sflow::header(datagram.payload)?;
-        let key = key(datagram, FlowType::Sflow5, header.sub_agent);
+        let key = self.key(datagram, FlowType::Sflow5, header.sub_agent);
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
@@ -272,6 +292,21 @@ impl Decoder {
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         counts.datagrams_sflow5 += 1;
         Ok(())
+    }
+
+    #[inline]
+    fn key(
+        &self,
+        datagram: &Datagram<'_>,
+        flow_type: FlowType,
+        observation_domain: u32,
+    ) -> DomainKey {
+        DomainKey {
+            source: datagram.source,
+            flow_type,
+            observation_domain,
+            session: datagram.source_port & self.session_mask,
+        }
     }
 
     /// Looks the exporter up, lets `decode` work on the message or messages, and concludes.
@@ -292,6 +327,7 @@ impl Decoder {
         let mut work = Workspace {
             domain,
             spans: &mut self.spans,
+            nested: &mut self.nested,
             extras: &mut self.extras,
             counts,
             burst: &mut burst,
@@ -319,14 +355,6 @@ fn trailing(last: &Message<'_>, payload: &[u8], counts: &mut WorkerCounts) {
     let rest = payload.get(last.bytes.len()..).unwrap_or_default();
     if rest.iter().any(|byte| *byte != 0) {
         counts.drop_one(DropReason::SetMalformed);
-    }
-}
-
-fn key(datagram: &Datagram<'_>, flow_type: FlowType, observation_domain: u32) -> DomainKey {
-    DomainKey {
-        source: datagram.source,
-        flow_type,
-        observation_domain,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::naming::Told;
 use super::record::Extras;
 use super::sampling::of_interface;
 use super::shared::{
@@ -11,6 +12,9 @@ use super::shared::{
 };
 use super::template::Template;
 use crate::flow::{Address, Direction, Flow, SamplingSource};
+use crate::ledger::WorkerCounts;
+use crate::names::Fact;
+use crate::receive::Session;
 use crate::units::UnixNanos;
 
 /// A sampling rate and where it came from.
@@ -70,6 +74,12 @@ impl Domain {
         };
         domain.refresh();
         domain
+    }
+
+    /// Which domain it is.
+    #[must_use]
+    pub const fn key(&self) -> &DomainKey {
+        &self.key
     }
 
     /// What every flow of the domain begins as.
@@ -184,6 +194,21 @@ impl Domain {
         if boot_ms > 0 && boot_ms.abs_diff(self.learned().boot_ms) > BOOT_JITTER_MS {
             self.change(Change::Boot(boot_ms));
         }
+    }
+
+    /// Leaves a name in the book, if the record `told` one.
+    pub fn tell_name(&self, told: Option<Told>, shared: &Shared, counts: &mut WorkerCounts) {
+        let Some(told) = told else { return };
+        let is_taken = shared.names.offer(Fact {
+            exporter: self.base.exporter_addr,
+            observation_domain: self.key.observation_domain,
+            seen_s: self.base.time_received_s,
+            subject: told.subject,
+            name: told.name,
+            description: told.description,
+        });
+        counts.names_told += 1;
+        counts.names_dropped += u64::from(!is_taken);
     }
 
     /// Takes in a template.
@@ -305,6 +330,17 @@ impl Domains {
             .push(Domain::new(key, knowledge, self.rate_default));
         self.index.insert(key.packed(), at);
         Some(at)
+    }
+
+    /// Gives the places back that the domains of `session` have.
+    pub fn end_session(&self, session: &Session) {
+        let Session {
+            source,
+            source_port,
+        } = *session;
+        let keys = self.list.iter().map(|domain| domain.key);
+        let ended = keys.filter(|key| (key.source, key.session) == (source, source_port));
+        self.shared.end(ended);
     }
 
     /// Takes over what other workers learned since the last time; one load when that is nothing.

@@ -257,7 +257,12 @@ fn templates_are_void_when_their_session_ends() {
     collector.until("a missing template", missing);
     again.write_all(&[templates(), data(3)].concat()).unwrap();
     collector.until_flows(5);
+    let shared = Arc::clone(&collector.shared);
     collector.stop();
+    // The exporter is one, whatever its connections, and what it sent is not forgotten.
+    let exporters = shared.exporters();
+    assert_eq!(exporters.len(), 1);
+    assert_eq!((exporters[0].datagrams, exporters[0].flows), (5, 5));
 }
 
 #[test]

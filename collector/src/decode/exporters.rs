@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::ended::Ended;
 use super::naming::Told;
 use super::record::Extras;
 use super::sampling::of_interface;
@@ -287,6 +288,8 @@ pub struct Domains {
     /// The changes of others up to here are taken over.
     epoch: u64,
     slot: StatusSlot,
+    /// By TCP.
+    ended: Ended,
 }
 
 impl Domains {
@@ -300,6 +303,7 @@ impl Domains {
             rate_default,
             epoch: 0,
             slot: shared.status_slot(),
+            ended: Ended::default(),
             shared,
         }
     }
@@ -333,14 +337,17 @@ impl Domains {
     }
 
     /// Gives the places back that the domains of `session` have.
-    pub fn end_session(&self, session: &Session) {
+    pub fn end_session(&mut self, session: &Session) {
         let Session {
             source,
             source_port,
         } = *session;
-        let keys = self.list.iter().map(|domain| domain.key);
-        let ended = keys.filter(|key| (key.source, key.session) == (source, source_port));
-        self.shared.end(ended);
+        let is_its = |key: &DomainKey| (key.source, key.session) == (source, source_port);
+        let ending = self.list.iter().filter(|domain| is_its(&domain.key));
+        self.shared.end(ending.clone().map(|domain| domain.key));
+        for domain in ending {
+            self.ended.add(domain.status());
+        }
     }
 
     /// Takes over what other workers learned since the last time; one load when that is nothing.
@@ -405,13 +412,16 @@ impl Domains {
         };
         slot.clear();
         slot.extend(self.list.iter().map(Domain::status));
+        slot.extend_from_slice(self.ended.statuses());
         true
     }
 }
 
 impl Drop for Domains {
     fn drop(&mut self) {
-        let statuses = self.list.iter().map(Domain::status).collect();
-        *lock(&self.slot) = statuses;
+        let statuses = self.list.iter().map(Domain::status);
+        *lock(&self.slot) = statuses
+            .chain(self.ended.statuses().iter().copied())
+            .collect();
     }
 }

@@ -1,10 +1,10 @@
 //! Lists inside a record (RFC 6313), looked into for what the record itself does not say.
 //!
-//! A list's length is told, so a record is decoded whatever its lists hold. Of a basicList the first
-//! element counts (of MPLS label stack entries all), of a list of records the first of each
+//! A list's length is told, so a record is decoded whatever its lists hold. Of a basicList the
+//! first element counts (of MPLS label stack entries all), of a list of records the first of each
 //! template: more of them are other things than the flow. What is taken fills columns that are
-//! empty, but never counters, times or what the exporter is known by. Nested lists are looked into,
-//! [`LISTS_MAX`] of a record.
+//! empty, but never counters, times or what the exporter is known by. Nested lists are looked
+//! into, [`LISTS_MAX`] of a record.
 
 use std::ops::Range;
 

@@ -11,6 +11,7 @@
 mod burst;
 mod cursor;
 mod decoder;
+mod ended;
 mod exporters;
 mod fields;
 mod ipfix;

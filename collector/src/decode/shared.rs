@@ -327,7 +327,7 @@ impl Shared {
 }
 
 impl ExporterStatus {
-    fn key(&self) -> DomainKey {
+    pub(super) fn key(&self) -> DomainKey {
         DomainKey {
             source: self.source,
             flow_type: self.flow_type,
@@ -338,7 +338,7 @@ impl ExporterStatus {
     }
 
     /// Adds what another worker saw of the same domain; the later one tells the state.
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         let (datagrams, flows) = (self.datagrams + other.datagrams, self.flows + other.flows);
         if other.last_seen > self.last_seen {
             *self = *other;

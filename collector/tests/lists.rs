@@ -5,6 +5,7 @@ mod messages;
 use flowsluice::flow::Flow;
 use flowsluice::ledger::DropReason;
 use messages::{Bench, ipfix, set, template};
+use proptest::prelude::*;
 
 const VARIABLE: u16 = 65_535;
 
@@ -175,4 +176,34 @@ fn flags_of_yaf_are_those_of_the_first_packet_and_of_the_others() {
     assert_eq!(rows.len(), 2);
     assert_eq!((rows[0].raw_bytes, rows[0].tcp_flags), (256, 0x1b));
     assert_eq!((rows[1].raw_bytes, rows[1].tcp_flags), (9, 0x12));
+}
+
+proptest! {
+    /// Whatever a list holds, the record around it is one row with its own fields.
+    #[test]
+    fn a_record_survives_any_list(
+        kind in 291..=293_u16,
+        head in prop::sample::select(vec![
+            vec![],
+            vec![3, 1, 44],
+            vec![3, 1, 46],
+            vec![3, 0, 70, 0, 3],
+            vec![3, 0, 8, 0, 4],
+            vec![3, 0, 28, 0, 16],
+            vec![3, 0x80, 14, 0xff, 0xff, 0, 0, 0x1a, 0xd7],
+            vec![3, 1, 46, 0, 40, 36, 3, 1, 44],
+        ]),
+        tail in prop::collection::vec(prop_oneof![any::<u8>(), 0..4_u8], 0..300),
+    ) {
+        let fields = [(4, 1), (kind, VARIABLE), (11, 2)];
+        let nested = template(300, &[(27, 16), (7, 2), (58, 2)]);
+        let nested_lists = template(302, &[(292, VARIABLE), (293, VARIABLE), (291, VARIABLE)]);
+        let body = [&head[..], &tail].concat();
+        let record = [&[6][..], &list(&body), &[0, 80]].concat();
+        let (bench, rows) = decode(&fields, &[nested, nested_lists], &record);
+        prop_assert_eq!(rows.len(), 1);
+        prop_assert_eq!((rows[0].protocol, rows[0].dst_port), (6, 80));
+        prop_assert_eq!((rows[0].raw_bytes, rows[0].raw_packets), (0, 0));
+        prop_assert_eq!(bench.counts.records_present, 1);
+    }
 }

@@ -12,12 +12,14 @@ use flowsluice::batch::Batcher;
 use flowsluice::config::{self, Config, ReceiveMode};
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
+use flowsluice::knowledge;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losses};
+use flowsluice::names;
 use flowsluice::receive::allow::Allowed;
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
-use flowsluice::store::WorkerQueue;
+use flowsluice::store::{SideRows, WorkerQueue};
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::Worker;
 use flowsluice::worker::sharing::{self, Sharing};
@@ -26,7 +28,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task;
 use tracing::{error, info, warn};
 
 use super::storage::Storage;
@@ -86,6 +89,7 @@ struct Running {
     following: Following,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    telling: Telling,
     state: Arc<http::State>,
     /// A worker that ends by itself says why.
     failures: mpsc::UnboundedReceiver<String>,
@@ -154,12 +158,14 @@ impl Running {
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
+        let telling = Telling::start(shared, storage.side_rows(), runtime);
         Ok(Self {
             ledger,
             storage,
             following,
             workers,
             stop,
+            telling,
             state,
             failures,
         })
@@ -184,6 +190,7 @@ impl Running {
             // A worker that panicked has ended the process (panic = "abort").
             let _ = worker.join();
         }
+        self.telling.finish(runtime);
         let report = self.storage.stop(runtime);
         let snapshot = self.ledger.snapshot();
         log_ledger(&snapshot);
@@ -197,6 +204,42 @@ impl Running {
             report.flows_lost
         );
         Ok(())
+    }
+}
+
+/// The tasks that tell what is known of exporters.
+struct Telling {
+    stop: oneshot::Sender<()>,
+    task: task::JoinHandle<()>,
+    names: task::JoinHandle<()>,
+    shared: Arc<decode::Shared>,
+    rows: SideRows,
+}
+
+impl Telling {
+    fn start(shared: Arc<decode::Shared>, rows: SideRows, runtime: &Runtime) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let told = knowledge::tell(Arc::clone(&shared), rows.clone(), stopped);
+        let names = names::rows::keep(Arc::clone(&shared.names), rows.clone());
+        Self {
+            stop,
+            task: runtime.spawn(told),
+            names: runtime.spawn(names),
+            shared,
+            rows,
+        }
+    }
+
+    /// Has them tell what is left, now that the workers have ended.
+    fn finish(self, runtime: &Runtime) {
+        drop(self.stop);
+        // It never ends by itself; what it left is taken in here.
+        self.names.abort();
+        let _ = runtime.block_on(self.names);
+        names::rows::take_in(&self.shared.names, &self.rows);
+        if let Err(error) = runtime.block_on(self.task) {
+            error!(%error, "what is known of exporters was not told to the end");
+        }
     }
 }
 

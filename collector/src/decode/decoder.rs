@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::exporters::Domains;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
+use super::sequence::{Held, Observation};
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
 use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, sflow, teaching};
@@ -31,6 +32,7 @@ pub struct Decoder {
     spans: Spans,
     nested: Spans,
     extras: ExtrasBuffer,
+    held: Held,
     status: StatusClock,
 }
 
@@ -73,6 +75,7 @@ impl Decoder {
             spans: Spans::default(),
             nested: Spans::default(),
             extras: ExtrasBuffer::default(),
+            held: Held::default(),
             status: StatusClock::default(),
         }
     }
@@ -122,6 +125,7 @@ impl Decoder {
     #[inline]
     pub fn turn(&mut self) {
         self.take_over();
+        self.held.hand_in();
         let status = &mut self.status;
         status.is_due |= status.is_busy;
         // A turn without a datagram does not move this clock, and is a good moment anyway.
@@ -218,6 +222,13 @@ impl Decoder {
         let mut burst = Burst::new(&mut self.buffer, sink);
         netflow5::decode(&header, domain, counts, &mut burst);
         burst.flush();
+        let observation = Observation {
+            sequence: header.sequence,
+            records: Some(u32::from(header.count)),
+            uptime_ms: header.clock.uptime_ms,
+            received: datagram.received,
+        };
+        domain.follow(&observation, &mut self.held);
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         counts.datagrams_netflow5 += 1;
         Ok(())
@@ -289,6 +300,13 @@ impl Decoder {
         let agent = header.agent;
         let agent = (!agent.to_ip().is_unspecified()).then_some(agent);
         domain.observe(agent, rate);
+        let observation = Observation {
+            sequence: header.sequence,
+            records: None,
+            uptime_ms: (header.uptime_ms != 0).then_some(header.uptime_ms),
+            received: datagram.received,
+        };
+        domain.follow(&observation, &mut self.held);
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         counts.datagrams_sflow5 += 1;
         Ok(())
@@ -333,6 +351,8 @@ impl Decoder {
             burst: &mut burst,
             limits: self.limits,
             shared: &self.shared,
+            held: &mut self.held,
+            padding: 0,
         };
         decode(datagram.payload, &mut work);
         let Workspace {

@@ -6,6 +6,7 @@
 //! their length and their number are bounded.
 //! Specs: RFC 7011 section 3.4.2.2, RFC 6759 (applications).
 
+pub mod rows;
 mod text;
 
 use std::collections::BTreeMap;

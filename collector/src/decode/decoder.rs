@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::exporters::Domains;
+use super::overrides::Overrides;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sequence::{Held, Observation};
@@ -24,6 +25,7 @@ pub struct Decoder {
     /// All bits where the source port names the session, none where datagrams have no sessions.
     session_mask: u16,
     limits: TemplateLimits,
+    overrides: Overrides,
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
@@ -56,6 +58,7 @@ impl Decoder {
         listeners: &[config::Listener],
         shared: Arc<Shared>,
     ) -> Self {
+        let overrides = Overrides::new(&config.exporters);
         Self {
             allowed: Allowed::default(),
             session_mask: 0,
@@ -67,8 +70,10 @@ impl Decoder {
             domains: Domains::new(
                 config.exporters_max,
                 config.sampling_rate_default,
+                overrides.clone(),
                 Arc::clone(&shared),
             ),
+            overrides,
             shared,
             buffer: BurstBuffer::default(),
             sflow_base: Flow::EMPTY,
@@ -218,8 +223,8 @@ impl Decoder {
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
-        domain.begin(datagram.received);
-        let mut burst = Burst::new(&mut self.buffer, sink);
+        domain.begin(datagram.received, header.engine);
+        let mut burst = Burst::new(&mut self.buffer, sink).ending(domain.flows_end_ms());
         netflow5::decode(&header, domain, counts, &mut burst);
         burst.flush();
         let observation = Observation {
@@ -242,8 +247,10 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let received_ms = datagram.received.millis();
         let (source_id, message) = netflow9::header(datagram.payload, received_ms)?;
-        let key = self.key(datagram, FlowType::Netflow9, source_id);
-        self.messages(key, datagram, counts, sink, |_, work| work.decode(&message))?;
+        let domain = (FlowType::Netflow9, source_id);
+        self.messages(domain, datagram, counts, sink, |_, work| {
+            work.decode(&message);
+        })?;
         counts.datagrams_netflow9 += 1;
         Ok(())
     }
@@ -257,8 +264,8 @@ impl Decoder {
         let payload = datagram.payload;
         let received_ms = datagram.received.millis();
         let (first_domain, first) = ipfix::header(payload, 0, received_ms)?;
-        let key = self.key(datagram, FlowType::Ipfix, first_domain);
-        self.messages(key, datagram, counts, sink, |payload, work| {
+        let domain = (FlowType::Ipfix, first_domain);
+        self.messages(domain, datagram, counts, sink, |payload, work| {
             let mut message = first;
             loop {
                 work.decode(&message);
@@ -289,7 +296,7 @@ impl Decoder {
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
-        domain.begin(datagram.received);
+        domain.begin(datagram.received, header.sub_agent);
         let base = &mut self.sflow_base;
         base.begin(domain.base());
         base.flow_end_ms = datagram.received.millis();
@@ -312,17 +319,13 @@ impl Decoder {
         Ok(())
     }
 
-    #[inline]
-    fn key(
-        &self,
-        datagram: &Datagram<'_>,
-        flow_type: FlowType,
-        observation_domain: u32,
-    ) -> DomainKey {
+    /// Under what the state of an exporter and domain is kept.
+    #[inline(always)]
+    fn key(&self, datagram: &Datagram<'_>, flow_type: FlowType, domain: u32) -> DomainKey {
         DomainKey {
             source: datagram.source,
             flow_type,
-            observation_domain,
+            observation_domain: self.overrides.scope(datagram.source, domain),
             session: datagram.source_port & self.session_mask,
         }
     }
@@ -331,17 +334,18 @@ impl Decoder {
     #[inline(always)]
     fn messages<S: FlowSink>(
         &mut self,
-        key: DomainKey,
+        (flow_type, observation_domain): (FlowType, u32),
         datagram: &Datagram<'_>,
         counts: &mut WorkerCounts,
         sink: &mut S,
         decode: impl FnOnce(&[u8], &mut Workspace<'_, '_, S>),
     ) -> Result<(), DropReason> {
+        let key = self.key(datagram, flow_type, observation_domain);
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
-        domain.begin(datagram.received);
-        let mut burst = Burst::new(&mut self.buffer, sink);
+        domain.begin(datagram.received, observation_domain);
+        let mut burst = Burst::new(&mut self.buffer, sink).ending(domain.flows_end_ms());
         let mut work = Workspace {
             domain,
             spans: &mut self.spans,

@@ -21,6 +21,7 @@ mod netflow5;
 mod netflow9;
 mod nsel;
 mod options;
+mod overrides;
 pub mod packet;
 mod plan;
 mod record;
@@ -32,6 +33,7 @@ pub mod sflow;
 mod shared;
 mod teaching;
 mod template;
+pub mod watch;
 mod window;
 
 use crate::flow::Flow;

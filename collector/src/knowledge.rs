@@ -254,6 +254,7 @@ mod tests {
         source: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
         flow_type: FlowType::Sflow5,
         observation_domain: 3,
+        session: 0,
     };
 
     impl Rig {

@@ -80,6 +80,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// A frame that bypassed the kernel has a wrong length, checksum or source address.
     FrameMalformed = (Datagram, "frame_malformed"),
+    /// A TCP connection brought something else than IPFIX messages, or ended within one.
+    StreamMalformed = (Datagram, "stream_malformed"),
     /// The sender is in no prefix of `receive.allow`.
     ExporterNotAllowed = (Datagram, "exporter_not_allowed"),
     /// The datagram was longer than `receive.datagram_max` and the kernel cut it.
@@ -173,11 +175,17 @@ macro_rules! worker_counters {
 }
 
 worker_counters! {
-    /// UDP payloads taken from the sockets, and frames that should have held one, counted by the
-    /// worker that decodes them.
+    /// UDP payloads taken from the sockets, frames that should have held one, and messages by TCP,
+    /// counted by the worker that decodes them.
     datagrams_received,
     /// Bytes of those payloads.
     bytes_received,
+    /// TCP connections of exporters taken (IPFIX).
+    tcp_connections_accepted,
+    /// TCP connections closed at once, because there were `receive.tcp.connections_max`.
+    tcp_connections_refused,
+    /// TCP connections taken that are over.
+    tcp_connections_closed,
     /// Datagrams that the kernel dropped because a socket's buffer or ring was full.
     datagrams_dropped_by_kernel,
     /// Datagrams handed to other workers to be decoded, because this one had too many.
@@ -210,8 +218,14 @@ worker_counters! {
     records_decoded,
     /// Options records, which make no flow.
     options_records,
+    /// Names of interfaces, VRFs and applications that options records told.
+    names_told,
+    /// Of those, left out because too many waited to be taken in; exporters repeat them.
+    names_dropped,
     /// Data records that make no flow on purpose.
     records_suppressed,
+    /// Teardowns of firewall connections whose volume updates had told: it is not counted twice.
+    nsel_totals_told_before,
     /// Second rows made from the reverse direction of bidirectional records.
     reverse_rows_added,
     /// Flows that the decoder handed on.

@@ -22,7 +22,7 @@ pub(super) enum Kind {
     Count,
     /// A whole number that fits 32 bits.
     Count32,
-    /// A UDP port.
+    /// A UDP or TCP port.
     Port,
     /// `true` or `false`.
     Flag,
@@ -103,6 +103,12 @@ pub(super) const KEYS: &[Key] = &[
     key("receive.xdp.huge_pages", Kind::Flag),
     key("receive.xdp.verify_checksum", Kind::Flag),
     key("receive.xdp.perfmon", Kind::Flag),
+    key("receive.tcp", Kind::Table),
+    key("receive.tcp.listeners", Kind::Tables),
+    key("receive.tcp.listeners[].address", Kind::Address),
+    key("receive.tcp.listeners[].port", Kind::Port),
+    key("receive.tcp.connections_max", Kind::Count),
+    key("receive.tcp.idle_max", Kind::Duration),
     key("decode", Kind::Table),
     key("decode.protocols", Kind::Words(PROTOCOLS)),
     key("decode.exporters_max", Kind::Count),
@@ -145,7 +151,11 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Keys without which their table means nothing.
-pub(super) const REQUIRED: &[&str] = &["receive.listeners[].port", "decode.exporters[].source"];
+pub(super) const REQUIRED: &[&str] = &[
+    "receive.listeners[].port",
+    "receive.tcp.listeners[].port",
+    "decode.exporters[].source",
+];
 
 /// The key at `path`, indexes written as `[]`.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
@@ -238,8 +248,8 @@ fn quoted(words: &[&str], between: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::{
-        Config, ExporterOverride, Listener, Protocol, ReceiveMode, Secret, TemplateScope,
-        TimeSource, XdpAttach, XdpCopy,
+        Config, ExporterOverride, Listener, Protocol, ReceiveMode, Secret, TcpListener,
+        TemplateScope, TimeSource, XdpAttach, XdpCopy,
     };
 
     /// A configuration in which nothing is absent, so that every key of the structs is seen.
@@ -250,6 +260,10 @@ mod tests {
             ..config.receive.listeners[0].clone()
         };
         config.receive.listeners = vec![listener];
+        config.receive.tcp.listeners = vec![TcpListener {
+            address: "::".parse().unwrap(),
+            port: 4739,
+        }];
         config.decode.exporters = vec![ExporterOverride {
             source: "192.0.2.0/24".parse().unwrap(),
             sampling_rate: 1000,

@@ -102,7 +102,10 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     let receiver = (n(receive::memory_bytes(receive)), "B");
     let rows = batch::BATCH_ROWS.min(batch.rows_max);
     let rows = (n(batch::Batch::memory_bytes_for(rows)), "B");
-    let batches = [workers, (n(batch.per_worker), "batches"), rows];
+    // Connections have a worker of their own.
+    let has_tcp = !receive.tcp.listeners.is_empty();
+    let batching = (workers.0 + u64::from(has_tcp), workers.1);
+    let batches = [batching, (n(batch.per_worker), "batches"), rows];
     // As if nothing in it could be compressed.
     let block = (n(batch::Batch::memory_bytes_for(batch.rows_max)), "B");
     let exporters = [
@@ -114,6 +117,14 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         (n(decode.templates_max), "templates"),
         (TEMPLATE_BYTES, "B"),
     ];
+    let connections = has_tcp.then(|| {
+        let a_connection = (n(receive::tcp::BUFFER_BYTES), "B");
+        let parts = [
+            (n(receive.tcp.connections_max), "connections"),
+            a_connection,
+        ];
+        Line::product(Owner::CollectorAtMost, "TCP buffers", &parts)
+    });
     let is_shared = sharing::is_on(workers.0 as usize, receive);
     let parcels = is_shared.then(|| {
         let parcels = [workers, (n(sharing::memory_bytes()), "B")];
@@ -138,7 +149,11 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
             bytes: store.queue_max.as_u64(),
         },
     ];
-    lines.into_iter().chain(parcels).collect()
+    lines
+        .into_iter()
+        .chain(parcels)
+        .chain(connections)
+        .collect()
 }
 
 impl Line {

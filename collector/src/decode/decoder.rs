@@ -13,8 +13,8 @@ use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, s
 use crate::config::{self, Protocol};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
-use crate::receive::Datagram;
 use crate::receive::allow::Allowed;
+use crate::receive::{Datagram, Session};
 use crate::units::UnixNanos;
 
 /// A worker's decoder: all state between datagrams.
@@ -22,6 +22,8 @@ use crate::units::UnixNanos;
 pub struct Decoder {
     allowed: Allowed,
     enabled: Enabled,
+    /// All bits where the source port names the session, none where datagrams have no sessions.
+    session_mask: u16,
     limits: TemplateLimits,
     overrides: Overrides,
     domains: Domains,
@@ -30,6 +32,7 @@ pub struct Decoder {
     /// What the flows of an sFlow datagram begin as; here, so that none is made for each.
     sflow_base: Flow,
     spans: Spans,
+    nested: Spans,
     extras: ExtrasBuffer,
     held: Held,
     status: StatusClock,
@@ -58,6 +61,7 @@ impl Decoder {
         let overrides = Overrides::new(&config.exporters);
         Self {
             allowed: Allowed::default(),
+            session_mask: 0,
             enabled: Enabled::new(&config.protocols, listeners),
             limits: TemplateLimits {
                 all: config.templates_max,
@@ -74,6 +78,7 @@ impl Decoder {
             buffer: BurstBuffer::default(),
             sflow_base: Flow::EMPTY,
             spans: Spans::default(),
+            nested: Spans::default(),
             extras: ExtrasBuffer::default(),
             held: Held::default(),
             status: StatusClock::default(),
@@ -84,6 +89,21 @@ impl Decoder {
     #[must_use]
     pub fn allowing(self, allowed: Allowed) -> Self {
         Self { allowed, ..self }
+    }
+
+    /// Takes what comes by TCP: what an exporter tells holds for its connection only.
+    #[must_use]
+    pub fn by_session(self) -> Self {
+        Self {
+            session_mask: u16::MAX,
+            ..self
+        }
+    }
+
+    /// Forgets what was told in a session.
+    pub fn end_session(&mut self, session: &Session) {
+        self.domains.end_session(session);
+        self.take_over();
     }
 
     /// Decodes one datagram: counts all of it in `counts`, hands its flows to `sink`.
@@ -306,6 +326,7 @@ impl Decoder {
             source: datagram.source,
             flow_type,
             observation_domain: self.overrides.scope(datagram.source, domain),
+            session: datagram.source_port & self.session_mask,
         }
     }
 
@@ -328,6 +349,7 @@ impl Decoder {
         let mut work = Workspace {
             domain,
             spans: &mut self.spans,
+            nested: &mut self.nested,
             extras: &mut self.extras,
             counts,
             burst: &mut burst,

@@ -3,8 +3,17 @@
 //! Names and numbers are those of the IANA IPFIX registry, which NetFlow v9 shares up to 127.
 //! Several elements can fill the same field; [`Element::rank`] says which one wins.
 
+use super::lists::ListKind;
+
 /// The private enterprise number under which reverse elements travel (RFC 5103 section 6.1).
 pub const PEN_REVERSE: u32 = 29305;
+
+/// Of CERT, whose YAF is the usual exporter on taps.
+const PEN_CERT: u32 = 6871;
+
+const PEN_CISCO: u32 = 9;
+/// Of Cisco's SD-WAN edges.
+const PEN_VIPTELA: u32 = 41_916;
 
 /// What one operation of a plan fills. Numbers come in as the low 64 bits of the field.
 #[allow(
@@ -58,6 +67,8 @@ pub enum Target {
     SrcPort,
     DstPort,
     TcpFlags,
+    /// Flags of some packets of the flow.
+    TcpFlagsPart,
     FragmentOffset,
     Ethertype,
     SrcVlan,
@@ -90,11 +101,14 @@ pub enum Target {
     SamplingPopulation,
     DurationMillis,
     DurationMicros,
+    /// Number of the connection, where several records tell of one.
+    FlowId,
     BootMillis,
     FrameLength,
     ReverseBytes,
     ReversePackets,
     ReverseTcpFlags,
+    ReverseTcpFlagsPart,
     ReverseTos,
 }
 
@@ -121,7 +135,7 @@ pub enum Else {
 pub struct Element {
     /// What it fills.
     pub target: Target,
-    /// Entry of the label stack; 0 otherwise.
+    /// Entry of the label stack, or which part; 0 otherwise.
     pub index: u8,
     /// The lengths that are taken.
     pub width: Width,
@@ -164,9 +178,14 @@ impl Element {
     }
 
     const fn label(index: u8) -> Self {
+        Self::part(Target::MplsLabel, index)
+    }
+
+    /// Fills its field together with those of other indexes.
+    const fn part(target: Target, index: u8) -> Self {
         Self {
             index,
-            ..Self::number(Target::MplsLabel)
+            ..Self::number(target)
         }
     }
 }
@@ -190,6 +209,17 @@ pub const fn section(enterprise: u32, id: u16) -> Option<Section> {
     }
 }
 
+/// The list that `id` is, if it is one.
+#[must_use]
+pub const fn list(enterprise: u32, id: u16) -> Option<ListKind> {
+    match (enterprise, id) {
+        (0, 291) => Some(ListKind::Basic),
+        (0, 292) => Some(ListKind::SubTemplate),
+        (0, 293) => Some(ListKind::SubTemplateMulti),
+        _ => None,
+    }
+}
+
 /// The element `id` of `enterprise` (0: IANA), if it fills anything.
 #[must_use]
 pub const fn element(enterprise: u32, id: u16) -> Option<Element> {
@@ -200,6 +230,9 @@ pub const fn element(enterprise: u32, id: u16) -> Option<Element> {
             _ => nsel(id),
         },
         PEN_REVERSE => reverse(id),
+        PEN_CERT => cert(id),
+        PEN_CISCO => cisco(id),
+        PEN_VIPTELA => viptela(id),
         _ => None,
     }
 }
@@ -282,6 +315,7 @@ const fn registered(id: u16) -> Option<Element> {
         131 => Element::exactly(T::ExporterAddrV6, 16),
         136 => Element::number(T::EndReason),
         139 => Element::number(T::IcmpTypeCode).if_unknown(1),
+        148 => Element::number(T::FlowId),
         150 => Element::number(T::StartSeconds).if_absent(3),
         151 => Element::number(T::EndSeconds).if_absent(3),
         152 => Element::number(T::StartMillis),
@@ -335,8 +369,31 @@ const fn registered(id: u16) -> Option<Element> {
     })
 }
 
-/// What Cisco ASA used before the elements were registered; v9 has no enterprise bit, so these
-/// numbers are above 32767 in the clear.
+/// Cisco AVC exports a connection instead of a flow: the client is who began it, and the counters
+/// beside it are the initiator's (IE 231) and the responder's.
+const fn cisco(id: u16) -> Option<Element> {
+    use Target as T;
+    Some(match id {
+        12_236 => Element::exactly(T::SrcAddrV4, 4).if_absent(3),
+        12_237 => Element::exactly(T::DstAddrV4, 4).if_absent(3),
+        12_238 => Element::exactly(T::SrcAddrV6, 16).if_absent(3),
+        12_239 => Element::exactly(T::DstAddrV6, 16).if_absent(3),
+        12_240 => Element::number(T::SrcPort).if_absent(1),
+        12_241 => Element::number(T::DstPort).if_absent(1),
+        _ => return None,
+    })
+}
+
+/// The VPN of a vEdge is what others call a VRF.
+const fn viptela(id: u16) -> Option<Element> {
+    match id {
+        4321 => Some(Element::number(Target::IngressVrf).if_absent(1)),
+        _ => None,
+    }
+}
+
+/// Cisco's elements in v9, which has no enterprise bit: numbers above 32767 in the clear. Some are
+/// what ASA used before they were registered.
 const fn nsel(id: u16) -> Option<Element> {
     use Target as T;
     Some(match id {
@@ -345,6 +402,7 @@ const fn nsel(id: u16) -> Option<Element> {
         40_003 => Element::number(T::SrcPortNat).if_unknown(1),
         40_004 => Element::number(T::DstPortNat).if_unknown(1),
         40_005 => Element::number(T::FirewallEvent).if_unknown(1),
+        45_004..=45_009 => return cisco(id & 0x7fff),
         _ => return None,
     })
 }
@@ -359,6 +417,24 @@ const fn reverse(id: u16) -> Option<Element> {
         6 => Element::number(T::ReverseTcpFlags),
         85 => Element::number(T::ReverseBytes).if_absent(1),
         86 => Element::number(T::ReversePackets).if_absent(1),
+        _ => return None,
+    })
+}
+
+/// YAF tells the flags of the first packet and those of all others; where they belong to the way
+/// back, its numbers have another bit instead of another enterprise.
+const fn cert(id: u16) -> Option<Element> {
+    use Target as T;
+    const REVERSE_BIT: u16 = 0x4000;
+    const FIRST: u16 = 14;
+    const OTHERS: u16 = 15;
+    const FIRST_BACK: u16 = FIRST | REVERSE_BIT;
+    const OTHERS_BACK: u16 = OTHERS | REVERSE_BIT;
+    Some(match id {
+        FIRST => Element::part(T::TcpFlagsPart, 0),
+        OTHERS => Element::part(T::TcpFlagsPart, 1),
+        FIRST_BACK => Element::part(T::ReverseTcpFlagsPart, 0),
+        OTHERS_BACK => Element::part(T::ReverseTcpFlagsPart, 1),
         _ => return None,
     })
 }

@@ -11,11 +11,16 @@
 mod burst;
 mod cursor;
 mod decoder;
+mod ended;
 mod exporters;
 mod fields;
 mod ipfix;
+mod lists;
+mod naming;
 mod netflow5;
 mod netflow9;
+mod nsel;
+mod options;
 mod overrides;
 pub mod packet;
 mod plan;

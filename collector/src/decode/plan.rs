@@ -4,6 +4,7 @@
 //! an operation does is chosen once for all of them.
 
 use super::fields::{self, Element, Else, Section, Target, Width};
+use super::lists::ListKind;
 use super::record::{Clock, Extras, is_unknown, store};
 use super::window::{
     CHUNK_MIN, FixedRecords, OneRecord, ReadField, WINDOW_LEAD, mask, number, shift_for,
@@ -40,6 +41,14 @@ pub struct Span {
 /// Room for the spans of one record; made once a worker.
 #[derive(Debug)]
 pub struct Spans(Box<[Span; TEMPLATE_FIELDS_MAX]>);
+
+impl Spans {
+    /// One past the last byte of the field `number`, and its length.
+    pub(super) fn place(&self, number: u16) -> (u16, u16) {
+        let span = self.0.get(usize::from(number)).copied().unwrap_or_default();
+        (span.end, span.len)
+    }
+}
 
 impl Default for Spans {
     fn default() -> Self {
@@ -93,12 +102,16 @@ pub struct Plan {
     /// Those that step in where an operation before left the field unknown.
     fallbacks: Box<[Op]>,
     packet: Option<PacketAt>,
+    /// Lists and the numbers of their fields, where records tell the lengths of fields.
+    lists: Box<[(ListKind, u16)]>,
     /// Some operation writes to [`Extras`].
     pub uses_extras: bool,
     /// Type and code of ICMP can only come from the destination port (RFC 3954: unset; practice).
     pub icmp_from_port: bool,
     /// A record may tell of the other direction.
     is_bidirectional: bool,
+    /// Records are events of a firewall's connections, several of each.
+    pub is_nsel: bool,
     /// LAST_SWITCHED, for exporters that do not say their uptime.
     last_switched: Option<Op>,
     /// IE 160, for those that say in each record when they were started.
@@ -110,7 +123,10 @@ impl Plan {
     #[must_use]
     pub fn compile(fields: &[FieldSpec]) -> Option<Self> {
         let layout = Layout::of(fields)?;
+        let is_nsel = is_nsel(fields);
         let mut candidates = candidates(fields, &layout);
+        // Elsewhere nobody asks for it.
+        candidates.retain(|(element, _)| is_nsel || element.target != Target::FlowId);
         candidates.sort_by_key(|(element, _)| (element.target.slot(), element.index, element.rank));
         let mut ops = Vec::new();
         let mut fallbacks = Vec::new();
@@ -142,9 +158,11 @@ impl Plan {
                 && !has(Target::IcmpTypeCode)
                 && !has(Target::IcmpType),
             is_bidirectional: has(Target::ReverseBytes) || has(Target::ReversePackets),
+            is_nsel,
             last_switched: all().find(|op| op.target == Target::EndUptime).copied(),
             boot: all().find(|op| op.target == Target::BootMillis).copied(),
             packet: packet_at(fields, &layout),
+            lists: lists(fields, &layout),
             layout,
             ops: ops.into(),
             fallbacks: fallbacks.into(),
@@ -158,11 +176,19 @@ impl Plan {
         &self.layout
     }
 
+    /// The lists of a record (RFC 6313) and the numbers of their fields; none in a fixed layout.
+    #[must_use]
+    #[inline]
+    pub fn lists(&self) -> &[(ListKind, u16)] {
+        &self.lists
+    }
+
     /// True when records cannot be filled several at a time: each has a clock of its own, or may
     /// become two flows.
     #[must_use]
     pub fn is_one_by_one(&self, clock: &Clock) -> bool {
         self.is_bidirectional
+            || self.is_nsel
             || (clock.uptime_ms.is_none() && (self.last_switched.is_some() || self.boot.is_some()))
     }
 
@@ -323,7 +349,7 @@ impl Layout {
     }
 
     /// `Op::at` of each field.
-    fn places(&self, fields: &[FieldSpec]) -> Vec<u16> {
+    pub(super) fn places(&self, fields: &[FieldSpec]) -> Vec<u16> {
         let mut end = 0;
         (0..)
             .zip(fields)
@@ -370,6 +396,20 @@ fn candidates(fields: &[FieldSpec], layout: &Layout) -> Vec<(Element, Op)> {
         .collect()
 }
 
+/// NSEL's events have a number of the connection, a kind, and octets of both directions. With the
+/// octets of one direction (PAN-OS) each event tells of what was not told before.
+fn is_nsel(fields: &[FieldSpec]) -> bool {
+    const FLOW_ID: u16 = 148;
+    const EVENTS: [u16; 2] = [233, 40_005];
+    const OCTETS_OF_BOTH: [u16; 2] = [231, 232];
+    let has = |ids: &[u16]| {
+        fields
+            .iter()
+            .any(|f| f.enterprise == 0 && ids.contains(&f.id))
+    };
+    has(&[FLOW_ID]) && has(&EVENTS) && has(&OCTETS_OF_BOTH)
+}
+
 fn packet_at(fields: &[FieldSpec], layout: &Layout) -> Option<PacketAt> {
     fields
         .iter()
@@ -381,6 +421,16 @@ fn packet_at(fields: &[FieldSpec], layout: &Layout) -> Option<PacketAt> {
                 len: field.len,
             })
         })
+}
+
+fn lists(fields: &[FieldSpec], layout: &Layout) -> Box<[(ListKind, u16)]> {
+    let places = match layout {
+        Layout::Fixed { .. } => return Box::default(),
+        Layout::Variable { .. } => layout.places(fields),
+    };
+    let kinds = fields.iter().map(|f| fields::list(f.enterprise, f.id));
+    let lists = kinds.zip(places).filter_map(|(kind, at)| Some((kind?, at)));
+    lists.collect()
 }
 
 /// The value of `op` and where its field ends; an empty field reads as 0.
@@ -418,7 +468,7 @@ fn fill_one(
 }
 
 /// RFC 7011 section 7: one byte, or 255 and two. Yields the bytes of the prefix and the length.
-fn length_prefix(bytes: &[u8]) -> Option<(usize, u16)> {
+pub(super) fn length_prefix(bytes: &[u8]) -> Option<(usize, u16)> {
     match *bytes {
         [255, high, low, ..] => Some((3, u16::from_be_bytes([high, low]))),
         [255, ..] | [] => None,

@@ -12,15 +12,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 
+use super::nsel::Updated;
 use super::registry::{Presence, Registry};
 use super::sampling::Sampling;
 use super::sequence::{Sequence, SequenceStatus, SequenceTotals};
 use super::template::{Kind, Template};
 use crate::flow::{Address, FlowType, SamplingSource};
+use crate::names::NameBook;
 use crate::units::UnixNanos;
 
 /// Template ids are local to these (RFC 7011 section 3.4.1). The UDP source port is left out: some
-/// exporters use several for one session.
+/// exporters use several for one session. By TCP it names the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DomainKey {
     /// UDP source address.
@@ -29,6 +31,8 @@ pub struct DomainKey {
     pub flow_type: FlowType,
     /// Source id, domain id, sub-agent or engine.
     pub observation_domain: u32,
+    /// TCP source port, with whose connection the state ends; 0 by UDP.
+    pub session: u16,
 }
 
 impl DomainKey {
@@ -42,7 +46,7 @@ impl DomainKey {
         };
         let flow_type = self.flow_type as u8;
         let domain = u64::from(self.observation_domain) << 8 | u64::from(flow_type);
-        (source, domain)
+        (source, u64::from(self.session) << 40 | domain)
     }
 }
 
@@ -163,6 +167,10 @@ pub struct Shared {
     templates: AtomicUsize,
     registry: Mutex<Registry>,
     statuses: Mutex<Vec<StatusSlot>>,
+    /// Firewall connections whose volume updates tell.
+    pub updated: Updated,
+    /// What exporters call their interfaces, VRFs and applications.
+    pub names: Arc<NameBook>,
 }
 
 impl Shared {
@@ -207,6 +215,14 @@ impl Shared {
         let mut registry = lock(&self.registry);
         if let Some(other) = registry.who_frees_templates(key, now) {
             self.evict(&mut registry, &other);
+        }
+    }
+
+    /// Takes the places of `keys` away: their session has ended.
+    pub fn end(&self, keys: impl Iterator<Item = DomainKey>) {
+        let mut registry = lock(&self.registry);
+        for key in keys {
+            self.evict(&mut registry, &key);
         }
     }
 
@@ -356,11 +372,13 @@ impl ExporterStatus {
             source: self.source,
             flow_type: self.flow_type,
             observation_domain: self.observation_domain,
+            // The status page shows the sessions of an exporter together.
+            session: 0,
         }
     }
 
     /// Adds what another worker saw of the same domain; the later one tells the state.
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         let (datagrams, flows) = (self.datagrams + other.datagrams, self.flows + other.flows);
         if other.last_seen > self.last_seen {
             *self = *other;

@@ -1,6 +1,7 @@
 //! Templates: from the bytes of a template set to a compiled plan.
 
 use super::Cursor;
+use super::naming::Naming;
 use super::plan::{FieldSpec, Plan, TEMPLATE_FIELDS_MAX};
 
 /// Set ids below this one are not templates' (RFC 3954 section 5.2, RFC 7011 section 3.4.3).
@@ -35,6 +36,8 @@ pub struct Template {
     definition: Box<[u8]>,
     /// What to do with its records.
     pub plan: Plan,
+    /// Of options: what they name.
+    pub naming: Option<Naming>,
 }
 
 /// One entry of a template set.
@@ -88,11 +91,17 @@ impl Definition<'_> {
             field.is_scope = number < self.scopes && self.dialect == Dialect::Netflow9;
             fields.push(field);
         }
+        let plan = Plan::compile(&fields)?;
+        let naming = match self.kind {
+            Kind::Options => Naming::of(&fields, plan.layout()),
+            Kind::Data => None,
+        };
         Some(Template {
             id: self.id,
             kind: self.kind,
             definition: self.bytes.into(),
-            plan: Plan::compile(&fields)?,
+            plan,
+            naming,
         })
     }
 }

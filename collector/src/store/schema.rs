@@ -28,6 +28,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "exporters",
         sql: include_str!("../../../sql/002_exporters.sql"),
     },
+    Migration {
+        version: 4,
+        name: "names",
+        sql: include_str!("../../../sql/004_names.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.

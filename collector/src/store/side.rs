@@ -32,6 +32,8 @@ pub enum SideTable {
     Interfaces,
     /// Names of applications.
     Applications,
+    /// Names of VRFs.
+    Vrfs,
 }
 
 /// Number of tables beside `flows`.
@@ -45,6 +47,7 @@ impl SideTable {
         Self::InterfaceCounters,
         Self::Interfaces,
         Self::Applications,
+        Self::Vrfs,
     ];
 
     /// Its name in ClickHouse.
@@ -56,6 +59,7 @@ impl SideTable {
             Self::InterfaceCounters => "interface_counters",
             Self::Interfaces => "interfaces",
             Self::Applications => "applications",
+            Self::Vrfs => "vrfs",
         }
     }
 }

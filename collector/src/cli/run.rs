@@ -5,17 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use flowsluice::batch::Batcher;
 use flowsluice::config::{self, Config, ReceiveMode};
+use flowsluice::decode::sflow::Beside;
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losses};
 use flowsluice::receive::allow::Allowed;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
+use flowsluice::store::SideRows;
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::Worker;
 use flowsluice::worker::sharing::{self, Sharing};
@@ -80,6 +82,7 @@ impl Signals {
 /// All parts, running.
 struct Running {
     ledger: Arc<Ledger>,
+    shared: Arc<decode::Shared>,
     storage: Storage,
     following: Following,
     workers: Vec<JoinHandle<()>>,
@@ -156,8 +159,10 @@ impl Running {
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
+        runtime.spawn(store_beside(Arc::clone(&shared), storage.side_rows()));
         Ok(Self {
             ledger,
+            shared,
             storage,
             following,
             workers,
@@ -186,6 +191,7 @@ impl Running {
             // A worker that panicked has ended the process (panic = "abort").
             let _ = worker.join();
         }
+        push_beside(&self.shared, &self.storage.side_rows());
         let report = self.storage.stop(runtime);
         let snapshot = self.ledger.snapshot();
         log_ledger(&snapshot);
@@ -200,6 +206,24 @@ impl Running {
         );
         Ok(())
     }
+}
+
+/// How often what workers decoded beside flows is taken from them, to be stored.
+const BESIDE_EVERY: Duration = Duration::from_secs(1);
+
+/// Hands on what workers decode beside flows, as long as they run.
+async fn store_beside(shared: Arc<decode::Shared>, rows: SideRows) {
+    let mut due = tokio::time::interval(BESIDE_EVERY);
+    loop {
+        due.tick().await;
+        push_beside(&shared, &rows);
+    }
+}
+
+fn push_beside(shared: &decode::Shared, rows: &SideRows) {
+    let Beside { counters, discards } = shared.sflow();
+    counters.drain(|row| rows.push(&row));
+    discards.drain(|row| rows.push(&row));
 }
 
 /// What datagrams come in by: sockets, and interfaces past the kernel.

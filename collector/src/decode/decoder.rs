@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::exporters::Domains;
+use super::exporters::{Domain, Domains};
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
-use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, sflow, teaching};
-use crate::config::{self, Protocol};
+use super::{
+    Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow1, netflow5, netflow7, netflow9, sflow,
+    teaching,
+};
+use crate::config::{self, Protocol, Tunnels};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
 use crate::receive::Datagram;
@@ -21,6 +24,7 @@ pub struct Decoder {
     allowed: Allowed,
     enabled: Enabled,
     limits: TemplateLimits,
+    tunnels: Tunnels,
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
@@ -58,6 +62,7 @@ impl Decoder {
                 all: config.templates_max,
                 per_domain: config.templates_per_exporter_max,
             },
+            tunnels: config.tunnels,
             domains: Domains::new(
                 config.exporters_max,
                 config.sampling_rate_default,
@@ -136,6 +141,14 @@ impl Decoder {
         };
         let received_ms = datagram.received.millis();
         let (message, learned) = match protocol(payload).ok().filter(|_| !datagram.cut)? {
+            Protocol::Netflow1 => {
+                netflow1::header(payload).ok()?;
+                return learned(FlowType::Netflow1, 0).map(|_| Teaching::Nothing);
+            }
+            Protocol::Netflow7 => {
+                netflow7::header(payload).ok()?;
+                return learned(FlowType::Netflow7, 0).map(|_| Teaching::Nothing);
+            }
             Protocol::Netflow5 => {
                 let engine = netflow5::header(payload).ok()?.engine;
                 return learned(FlowType::Netflow5, engine).map(|_| Teaching::Nothing);
@@ -176,11 +189,28 @@ impl Decoder {
             return Err(DropReason::ProtocolDisabled);
         }
         match protocol {
+            Protocol::Netflow1 => self.netflow1(datagram, counts, sink),
             Protocol::Netflow5 => self.netflow5(datagram, counts, sink),
+            Protocol::Netflow7 => self.netflow7(datagram, counts, sink),
             Protocol::Netflow9 => self.netflow9(datagram, counts, sink),
             Protocol::Ipfix => self.ipfix(datagram, counts, sink),
             Protocol::Sflow5 => self.sflow5(datagram, counts, sink),
         }
+    }
+
+    fn netflow1<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        let header = netflow1::header(datagram.payload)?;
+        let key = key(datagram, FlowType::Netflow1, header.engine);
+        self.fixed(key, datagram, counts, sink, |domain, counts, burst| {
+            netflow1::decode(&header, domain, counts, burst);
+        })?;
+        counts.datagrams_netflow1 += 1;
+        Ok(())
     }
 
     fn netflow5<S: FlowSink>(
@@ -191,15 +221,46 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let header = netflow5::header(datagram.payload)?;
         let key = key(datagram, FlowType::Netflow5, header.engine);
+        self.fixed(key, datagram, counts, sink, |domain, counts, burst| {
+            netflow5::decode(&header, domain, counts, burst);
+        })?;
+        counts.datagrams_netflow5 += 1;
+        Ok(())
+    }
+
+    fn netflow7<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        let header = netflow7::header(datagram.payload)?;
+        let key = key(datagram, FlowType::Netflow7, header.engine);
+        self.fixed(key, datagram, counts, sink, |domain, counts, burst| {
+            netflow7::decode(&header, domain, counts, burst);
+        })?;
+        counts.datagrams_netflow7 += 1;
+        Ok(())
+    }
+
+    /// Looks the exporter up, lets `decode` work on records of a fixed layout, and concludes.
+    #[inline(always)]
+    fn fixed<S: FlowSink>(
+        &mut self,
+        key: DomainKey,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+        decode: impl FnOnce(&mut Domain, &mut WorkerCounts, &mut Burst<'_, S>),
+    ) -> Result<(), DropReason> {
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
         domain.begin(datagram.received);
         let mut burst = Burst::new(&mut self.buffer, sink);
-        netflow5::decode(&header, domain, counts, &mut burst);
+        decode(domain, counts, &mut burst);
         burst.flush();
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
-        counts.datagrams_netflow5 += 1;
         Ok(())
     }
 
@@ -263,7 +324,12 @@ impl Decoder {
         base.begin(domain.base());
         base.flow_end_ms = datagram.received.millis();
         let mut burst = Burst::new(&mut self.buffer, sink);
-        let rate = sflow::decode(&header, samples, base, counts, &mut burst);
+        let context = sflow::Context {
+            base,
+            tunnels: self.tunnels,
+            beside: self.shared.sflow(),
+        };
+        let rate = sflow::decode(&header, samples, context, counts, &mut burst);
         burst.flush();
         let rate = (rate > 0).then_some((rate, SamplingSource::Header));
         let agent = header.agent;
@@ -296,6 +362,7 @@ impl Decoder {
             counts,
             burst: &mut burst,
             limits: self.limits,
+            tunnels: self.tunnels,
             shared: &self.shared,
         };
         decode(datagram.payload, &mut work);
@@ -337,7 +404,9 @@ fn protocol(payload: &[u8]) -> Result<Protocol, DropReason> {
         return Err(DropReason::DatagramTruncated);
     };
     match u16::from_be_bytes([*v0, *v1]) {
+        netflow1::VERSION => Ok(Protocol::Netflow1),
         netflow5::VERSION => Ok(Protocol::Netflow5),
+        netflow7::VERSION => Ok(Protocol::Netflow7),
         netflow9::VERSION => Ok(Protocol::Netflow9),
         ipfix::VERSION => Ok(Protocol::Ipfix),
         0 => match rest {

@@ -12,6 +12,7 @@ use super::shared::{Change, Shared};
 use super::template::{Dialect, Entries, Entry, Kind, TEMPLATE_ID_MIN, Template};
 use super::window::WINDOW_LEAD;
 use super::{BURST_FLOWS, Burst, FlowSink};
+use crate::config::Tunnels;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
 
@@ -54,6 +55,8 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub burst: &'w mut Burst<'b, S>,
     /// Bounds of what is learned.
     pub limits: TemplateLimits,
+    /// Which packet of a tunnel is the flow.
+    pub tunnels: Tunnels,
     /// What all workers know.
     pub shared: &'w Shared,
 }
@@ -251,6 +254,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             counts,
             burst,
             extras,
+            tunnels,
             ..
         } = self;
         let domain: &Domain = domain;
@@ -280,6 +284,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             if plan.uses_extras {
                 extras.fill(NO_EXTRAS);
             }
+            plan.fill_packets(windows, len, *tunnels, flows);
             plan.fill_fixed(windows, len, &message.clock, flows, extras);
             counts.records_decoded += count as u64;
             if plan.uses_extras {
@@ -314,6 +319,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             counts,
             burst,
             spans,
+            tunnels,
             ..
         } = self;
         let domain: &Domain = domain;
@@ -327,6 +333,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             let window = message.bytes.get(lead..lead + WINDOW_LEAD + len)?;
             let mut extras = NO_EXTRAS;
             let flow = burst.next(domain.base(), counts);
+            plan.fill_packet(window, Some(spans), *tunnels, flow);
             plan.fill_variable(window, spans, &message.clock, flow, &mut extras);
             finish(plan, &extras, message, flow);
             last = Some(set_rate(domain, &extras, flow));

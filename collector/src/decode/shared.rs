@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::registry::{Presence, Registry};
 use super::sampling::Sampling;
+use super::sflow;
 use super::template::{Kind, Template};
 use crate::flow::{Address, FlowType, SamplingSource};
 use crate::units::UnixNanos;
@@ -158,9 +159,17 @@ pub struct Shared {
     templates: AtomicUsize,
     registry: Mutex<Registry>,
     statuses: Mutex<Vec<StatusSlot>>,
+    sflow: sflow::Beside,
 }
 
 impl Shared {
+    /// What sFlow told beside flows, waiting to be stored.
+    #[must_use]
+    #[inline]
+    pub const fn sflow(&self) -> &sflow::Beside {
+        &self.sflow
+    }
+
     /// Moves on whenever something is learned.
     #[must_use]
     #[inline]

@@ -110,6 +110,8 @@ drop_reasons! {
     SampleMalformed = (Set, "sample_malformed"),
     /// An sFlow sample of a kind that is not decoded.
     SampleUnknown = (Set, "sample_unknown"),
+    /// No room on the way to a table beside `flows`: counters or discarded packets of sFlow.
+    SideBacklog = (Set, "side_backlog"),
     /// A record that the header or the set announces but that is cut short.
     RecordTruncated = (Record, "record_truncated"),
     /// A record whose variable-length field runs past its set.
@@ -194,8 +196,12 @@ worker_counters! {
     datagrams_taken_over,
     /// Datagrams whose header was understood and whose sets were walked.
     datagrams_decoded,
+    /// NetFlow v1 datagrams decoded.
+    datagrams_netflow1,
     /// NetFlow v5 datagrams decoded.
     datagrams_netflow5,
+    /// NetFlow v7 datagrams decoded.
+    datagrams_netflow7,
     /// NetFlow v9 datagrams decoded.
     datagrams_netflow9,
     /// IPFIX messages decoded.
@@ -208,10 +214,16 @@ worker_counters! {
     templates_withdrawn,
     /// Data sets walked with their template.
     sets_decoded,
-    /// sFlow counter samples passed over.
+    /// sFlow counter samples that became rows of `interface_counters`.
+    counter_samples_decoded,
+    /// sFlow counter samples with no record of a kind that is read.
     counter_samples_skipped,
-    /// sFlow discarded-packet samples passed over.
-    discard_samples_skipped,
+    /// Records of counter samples passed over, because their kind is not read.
+    counter_records_skipped,
+    /// Records of flow samples passed over, because their kind is not read.
+    flow_records_skipped,
+    /// sFlow discarded-packet samples that became rows of `discarded_packets`.
+    discard_samples_decoded,
     /// Records that headers and set lengths say are there.
     records_present,
     /// Records decoded, options records included.

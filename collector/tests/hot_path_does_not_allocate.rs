@@ -17,8 +17,8 @@ use flowsluice::store::{Null, Store};
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::sharing::among;
 use messages::{
-    TWENTY_FIELDS, datagram, ipfix, netflow5, netflow9, options_template_v9, set, sflow5, template,
-    twenty_field_records,
+    TWENTY_FIELDS, datagram, ipfix, netflow1, netflow5, netflow7, netflow9, options_template_v9,
+    set, sflow5, sflow5_beside, template, twenty_field_records,
 };
 
 struct Total(u64);
@@ -53,7 +53,9 @@ fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
         &template(257, &[(27, 16), (28, 16), (8, 4), (12, 4), (1, 4)]),
     );
     vec![
+        ("netflow1", netflow1(24, 24)),
         ("netflow5", netflow5(30, 30, 0x4000 | 100)),
+        ("netflow7", netflow7(27, 27)),
         (
             "netflow9 templates",
             netflow9(&[v9_template, v9_options, rates, sampled]),
@@ -70,6 +72,7 @@ fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
         ("ipfix more templates", ipfix(&[lists])),
         ("ipfix list", ipfix(&[set(303, &list)])),
         ("sflow5", sflow5(5)),
+        ("sflow5 beside flows", sflow5_beside()),
         ("nothing known", vec![0xff; 100]),
     ]
 }

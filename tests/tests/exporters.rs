@@ -57,7 +57,7 @@ fn softflowd(version: &str, flow_type: &str, ipv6: bool) -> Result<()> {
         .arg("-p")
         .arg(collector.folder().join("softflowd.pid"));
     run(&mut command, "softflowd", collector.folder())?;
-    // NetFlow v5 has no IPv6: softflowd leaves it out.
+    // NetFlow v1 and v5 have no IPv6: softflowd leaves it out.
     let (fed, flows) = if ipv6 {
         (capture.fed(), 3 * u64::from(CLIENTS))
     } else {
@@ -86,6 +86,11 @@ fn softflowd(version: &str, flow_type: &str, ipv6: bool) -> Result<()> {
     assert_accounted(&ledger, ledger.datagrams_arrived());
     assert_eq!(ledger.losses(), []);
     Ok(())
+}
+
+#[test]
+fn softflowd_netflow1_sums_equal_what_it_was_fed() -> Result<()> {
+    softflowd("1", "netflow1", false)
 }
 
 #[test]

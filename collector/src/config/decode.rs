@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
+    /// NetFlow version 1.
+    Netflow1,
     /// NetFlow version 5.
     Netflow5,
+    /// NetFlow version 7.
+    Netflow7,
     /// NetFlow version 9.
     Netflow9,
     /// IPFIX.
@@ -20,7 +24,14 @@ pub enum Protocol {
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Netflow5, Self::Netflow9, Self::Ipfix, Self::Sflow5];
+    pub const ALL: [Self; 6] = [
+        Self::Netflow1,
+        Self::Netflow5,
+        Self::Netflow7,
+        Self::Netflow9,
+        Self::Ipfix,
+        Self::Sflow5,
+    ];
 }
 
 /// `[decode]`
@@ -39,6 +50,8 @@ pub struct Decode {
     pub templates_per_exporter_max: usize,
     /// Sampling rate of rows whose exporter never says one; 0 leaves it unknown (counts as 1).
     pub sampling_rate_default: u32,
+    /// Which packet is the flow where a sampled packet carries another one.
+    pub tunnels: Tunnels,
     /// What is known of single exporters; the longest prefix that has the source address counts.
     pub exporters: Vec<ExporterOverride>,
 }
@@ -51,9 +64,22 @@ impl Default for Decode {
             templates_max: 32_768,
             templates_per_exporter_max: 1024,
             sampling_rate_default: 0,
+            tunnels: Tunnels::default(),
             exporters: Vec::new(),
         }
     }
+}
+
+/// Which packet is the flow where a sampled packet (sFlow, IPFIX element 315) carries another one in
+/// GRE, VXLAN, GTP-U or IP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tunnels {
+    /// The packet that the exporter saw.
+    #[default]
+    Outer,
+    /// The packet inside, as far as it was sampled.
+    Inner,
 }
 
 /// `[[decode.exporters]]`: what the operator knows of the exporters in a prefix.

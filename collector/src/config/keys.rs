@@ -70,9 +70,12 @@ const fn key(path: &'static str, kind: Kind) -> Key {
 const MODES: &[&str] = &["auto", "af_xdp", "io_uring", "recvmmsg"];
 const ATTACH: &[&str] = &["auto", "native", "skb"];
 const COPY: &[&str] = &["auto", "zero_copy", "copy"];
-const PROTOCOLS: &[&str] = &["netflow5", "netflow9", "ipfix", "sflow5"];
+const PROTOCOLS: &[&str] = &[
+    "netflow1", "netflow5", "netflow7", "netflow9", "ipfix", "sflow5",
+];
 const SCOPES: &[&str] = &["domain", "exporter"];
 const TIMES: &[&str] = &["exporter", "received"];
+const TUNNELS: &[&str] = &["outer", "inner"];
 const STORES: &[&str] = &["auto", "embedded", "server", "null"];
 const FORMATS: &[&str] = &["text", "json"];
 
@@ -115,6 +118,7 @@ pub(super) const KEYS: &[Key] = &[
     key("decode.templates_max", Kind::Count),
     key("decode.templates_per_exporter_max", Kind::Count),
     key("decode.sampling_rate_default", Kind::Count32),
+    key("decode.tunnels", Kind::Word(TUNNELS)),
     key("decode.exporters", Kind::Tables),
     key("decode.exporters[].source", Kind::Prefix),
     key("decode.exporters[].sampling_rate", Kind::Count32),

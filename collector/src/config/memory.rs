@@ -8,6 +8,7 @@ use std::fmt;
 use bytesize::ByteSize;
 
 use super::{Config, StoreTarget, display};
+use crate::decode::sflow::{CounterQueue, DiscardQueue};
 use crate::worker::sharing;
 use crate::{batch, receive};
 
@@ -113,6 +114,10 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         (n(decode.exporters_max), "exporters"),
         (EXPORTER_BYTES, "B"),
     ];
+    let sflow = (
+        n(CounterQueue::MEMORY_BYTES + DiscardQueue::MEMORY_BYTES),
+        "B",
+    );
     let templates = [
         (n(decode.templates_max), "templates"),
         (TEMPLATE_BYTES, "B"),
@@ -139,6 +144,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         },
         Line::product(Owner::Collector, "datagram buffers", &[workers, receiver]),
         Line::product(Owner::Collector, "batches", &batches),
+        Line::product(Owner::Collector, "sFlow beside flows", &[sflow]),
         Line::product(Owner::CollectorAtMost, "block being encoded", &[block]),
         Line::product(Owner::CollectorAtMost, "exporters", &exporters),
         Line::product(Owner::CollectorAtMost, "templates", &templates),

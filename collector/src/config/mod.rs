@@ -22,7 +22,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use decode::{Decode, ExporterOverride, Protocol, TemplateScope, TimeSource};
+pub use decode::{Decode, ExporterOverride, Protocol, TemplateScope, TimeSource, Tunnels};
 pub use error::{ConfigError, Problem};
 pub use load::{DEFAULT_PATH, load, load_or_default, parse};
 pub use secret::{PASSWORD_VARIABLE, SecretError};
@@ -239,7 +239,7 @@ pub struct Batch {
     #[serde(serialize_with = "display::serialize_duration")]
     pub age_max: Duration,
     /// Batches of 4096 rows of a worker: one is being filled, the others are encoded. They bridge
-    /// the time that the encoder waits for a CPU, and cost up to 1.2 MiB of memory each.
+    /// the time that the encoder waits for a CPU, and cost up to 1.4 MiB of memory each.
     pub per_worker: usize,
 }
 

@@ -159,7 +159,7 @@ fn mistakes_in_a_listener_are_told_with_its_index() {
          f.toml:4: receive.listeners[1].adress: unknown key; did you mean 'address'? allowed: \
          address, port, protocols\n\
          f.toml:5: receive.listeners[1].protocols: found [\"netflow\"]; allowed: a list of \
-         \"netflow5\", \"netflow9\", \"ipfix\", \"sflow5\""
+         \"netflow1\", \"netflow5\", \"netflow7\", \"netflow9\", \"ipfix\", \"sflow5\""
     );
     assert_eq!(
         errors("receive.listeners = [2055]\n"),

@@ -289,7 +289,7 @@ impl Problems {
         if one == 0 {
             self.add(
                 key,
-                "found 0; without templates only NetFlow v5 and sFlow are decoded",
+                "found 0; without templates only NetFlow v1, v5, v7 and sFlow are decoded",
             );
         } else if one > all {
             let text =

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use super::exporters::Domains;
+use super::exporters::{Domain, Domains};
 use super::overrides::Overrides;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sequence::{Held, Observation};
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
-use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, sflow, teaching};
-use crate::config::{self, Protocol};
+use super::{
+    Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow1, netflow5, netflow7, netflow9, sflow,
+    teaching,
+};
+use crate::config::{self, Protocol, Tunnels};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
 use crate::receive::allow::Allowed;
@@ -26,6 +29,7 @@ pub struct Decoder {
     session_mask: u16,
     limits: TemplateLimits,
     overrides: Overrides,
+    tunnels: Tunnels,
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
@@ -67,6 +71,7 @@ impl Decoder {
                 all: config.templates_max,
                 per_domain: config.templates_per_exporter_max,
             },
+            tunnels: config.tunnels,
             domains: Domains::new(
                 config.exporters_max,
                 config.sampling_rate_default,
@@ -165,6 +170,14 @@ impl Decoder {
         };
         let received_ms = datagram.received.millis();
         let (message, learned) = match protocol(payload).ok().filter(|_| !datagram.cut)? {
+            Protocol::Netflow1 => {
+                netflow1::header(payload).ok()?;
+                return learned(FlowType::Netflow1, 0).map(|_| Teaching::Nothing);
+            }
+            Protocol::Netflow7 => {
+                netflow7::header(payload).ok()?;
+                return learned(FlowType::Netflow7, 0).map(|_| Teaching::Nothing);
+            }
             Protocol::Netflow5 => {
                 let engine = netflow5::header(payload).ok()?.engine;
                 return learned(FlowType::Netflow5, engine).map(|_| Teaching::Nothing);
@@ -205,11 +218,28 @@ impl Decoder {
             return Err(DropReason::ProtocolDisabled);
         }
         match protocol {
+            Protocol::Netflow1 => self.netflow1(datagram, counts, sink),
             Protocol::Netflow5 => self.netflow5(datagram, counts, sink),
+            Protocol::Netflow7 => self.netflow7(datagram, counts, sink),
             Protocol::Netflow9 => self.netflow9(datagram, counts, sink),
             Protocol::Ipfix => self.ipfix(datagram, counts, sink),
             Protocol::Sflow5 => self.sflow5(datagram, counts, sink),
         }
+    }
+
+    fn netflow1<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        let header = netflow1::header(datagram.payload)?;
+        let domain = (FlowType::Netflow1, &header);
+        self.fixed(domain, datagram, counts, sink, |domain, counts, burst| {
+            netflow1::decode(&header, domain, counts, burst);
+        })?;
+        counts.datagrams_netflow1 += 1;
+        Ok(())
     }
 
     fn netflow5<S: FlowSink>(
@@ -219,23 +249,57 @@ impl Decoder {
         sink: &mut S,
     ) -> Result<(), DropReason> {
         let header = netflow5::header(datagram.payload)?;
-        let key = self.key(datagram, FlowType::Netflow5, header.engine);
+        let domain = (FlowType::Netflow5, &header);
+        self.fixed(domain, datagram, counts, sink, |domain, counts, burst| {
+            netflow5::decode(&header, domain, counts, burst);
+        })?;
+        counts.datagrams_netflow5 += 1;
+        Ok(())
+    }
+
+    fn netflow7<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        let header = netflow7::header(datagram.payload)?;
+        let domain = (FlowType::Netflow7, &header);
+        self.fixed(domain, datagram, counts, sink, |domain, counts, burst| {
+            netflow7::decode(&header, domain, counts, burst);
+        })?;
+        counts.datagrams_netflow7 += 1;
+        Ok(())
+    }
+
+    /// Looks the exporter up, lets `decode` work on records of a fixed layout, and concludes.
+    #[inline(always)]
+    fn fixed<S: FlowSink>(
+        &mut self,
+        (flow_type, header): (FlowType, &netflow5::Header<'_>),
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+        decode: impl FnOnce(&mut Domain, &mut WorkerCounts, &mut Burst<'_, S>),
+    ) -> Result<(), DropReason> {
+        let key = self.key(datagram, flow_type, header.engine);
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
         domain.begin(datagram.received, header.engine);
         let mut burst = Burst::new(&mut self.buffer, sink).ending(domain.flows_end_ms());
-        netflow5::decode(&header, domain, counts, &mut burst);
+        decode(domain, counts, &mut burst);
         burst.flush();
-        let observation = Observation {
-            sequence: header.sequence,
-            records: Some(u32::from(header.count)),
-            uptime_ms: header.clock.uptime_ms,
-            received: datagram.received,
-        };
-        domain.follow(&observation, &mut self.held);
+        if let Some(sequence) = header.sequence {
+            let observation = Observation {
+                sequence,
+                records: Some(u32::from(header.count)),
+                uptime_ms: header.clock.uptime_ms,
+                received: datagram.received,
+            };
+            domain.follow(&observation, &mut self.held);
+        }
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
-        counts.datagrams_netflow5 += 1;
         Ok(())
     }
 
@@ -301,7 +365,12 @@ impl Decoder {
         base.begin(domain.base());
         base.flow_end_ms = datagram.received.millis();
         let mut burst = Burst::new(&mut self.buffer, sink);
-        let rate = sflow::decode(&header, samples, base, counts, &mut burst);
+        let context = sflow::Context {
+            base,
+            tunnels: self.tunnels,
+            beside: self.shared.sflow(),
+        };
+        let rate = sflow::decode(&header, samples, context, counts, &mut burst);
         burst.flush();
         let rate = (rate > 0).then_some((rate, SamplingSource::Header));
         let agent = header.agent;
@@ -354,6 +423,7 @@ impl Decoder {
             counts,
             burst: &mut burst,
             limits: self.limits,
+            tunnels: self.tunnels,
             shared: &self.shared,
             held: &mut self.held,
             padding: 0,
@@ -389,7 +459,9 @@ fn protocol(payload: &[u8]) -> Result<Protocol, DropReason> {
         return Err(DropReason::DatagramTruncated);
     };
     match u16::from_be_bytes([*v0, *v1]) {
+        netflow1::VERSION => Ok(Protocol::Netflow1),
         netflow5::VERSION => Ok(Protocol::Netflow5),
+        netflow7::VERSION => Ok(Protocol::Netflow7),
         netflow9::VERSION => Ok(Protocol::Netflow9),
         ipfix::VERSION => Ok(Protocol::Ipfix),
         0 => match rest {

@@ -4,7 +4,7 @@
 //! allocation except when a template or an exporter is seen for the first time.
 //! Drops: `datagram_truncated`, `version_unknown`, `protocol_disabled`, `exporter_limit`,
 //! `header_malformed`, and those of sets and records.
-//! Specs: RFC 3954, RFC 7011, sFlow v5.
+//! Specs: Cisco's "NetFlow Export Datagram Formats", RFC 3954, RFC 7011, sFlow v5.
 
 #![forbid(unsafe_code)]
 
@@ -17,10 +17,13 @@ mod fields;
 mod ipfix;
 mod lists;
 mod naming;
+mod netflow1;
 mod netflow5;
+mod netflow7;
 mod netflow9;
 mod nsel;
 mod options;
+mod outbox;
 mod overrides;
 pub mod packet;
 mod plan;

@@ -1,12 +1,15 @@
 //! Reads sampled packet headers into a flow.
 //!
 //! In: the first bytes of a packet, often cut. Out: what its headers say, written to a [`Flow`].
-//! The outermost IP header is the flow. Headers that are cut leave their fields unknown; nothing
-//! is an error. Specs: IEEE 802.3, IEEE 802.1Q, RFC 2516, RFC 3032, RFC 791, RFC 8200.
+//! The outermost IP header is the flow, or the one of the packet that a tunnel carries, on request.
+//! Headers that are cut leave their fields unknown; nothing is an error. Specs: IEEE 802.3, IEEE 802.1Q, RFC 2516, RFC 3032, RFC 791, RFC 8200.
+
+pub(super) mod tunnel;
 
 use collector_ebpf::{Ethernet, Ip, Tags, Transport, ethertype};
 
 use super::Cursor;
+use crate::config::Tunnels;
 use crate::flow::{Address, Flow, MPLS_LABELS_MAX};
 
 /// Label stack entries walked of one packet.
@@ -28,39 +31,45 @@ pub enum Link {
 /// Writes to `flow` what the headers at the start of `bytes` say. `frame_len` is the length of the
 /// whole frame in bytes, without its check sequence; 0 when nobody said. `raw_bytes` becomes the
 /// length that the IP header says, else `frame_len` without the headers of layer 2.
-pub fn parse(link: Link, bytes: &[u8], frame_len: u32, flow: &mut Flow) {
+pub fn parse(link: Link, bytes: &[u8], frame_len: u32, tunnels: Tunnels, flow: &mut Flow) {
     let mut cursor = Cursor::new(bytes);
-    let carries = match link {
-        Link::Ethernet => ethernet(&mut cursor, flow),
-        Link::Ppp => ppp(&mut cursor),
-        Link::Mpls => Some(ethertype::MPLS),
-        Link::Ip => None,
-    };
-    match (link, carries) {
-        (Link::Ip, _) => network(&mut cursor, flow),
-        (_, Some(carries)) => payload(carries, &mut cursor, flow),
-        (_, None) => {}
-    }
+    let is_ip = headers(link, &mut cursor, flow);
     if flow.raw_bytes == 0 {
         let layer_2 = bytes.len() - cursor.remaining();
         flow.raw_bytes = u64::from(frame_len).saturating_sub(layer_2 as u64);
     }
+    if is_ip && tunnels == Tunnels::Inner {
+        tunnel::enter(cursor.rest(), flow);
+    }
 }
 
-/// Reads what a frame or tunnel of type `carries` holds, until an IP header or the unknown. Leaves
-/// `cursor` at the start of layer 3.
-fn payload(carries: u16, cursor: &mut Cursor<'_>, flow: &mut Flow) {
+/// Reads the headers that begin with `link`. True when one of IP was among them; `cursor` is then
+/// at its start.
+#[inline(always)]
+fn headers(link: Link, cursor: &mut Cursor<'_>, flow: &mut Flow) -> bool {
+    let carries = match link {
+        Link::Ethernet => ethernet(cursor, flow),
+        Link::Ppp => ppp(cursor),
+        Link::Mpls => Some(ethertype::MPLS),
+        Link::Ip => return network(cursor, flow),
+    };
+    carries.is_some_and(|carries| payload(carries, cursor, flow))
+}
+
+/// Reads what a frame or tunnel of type `carries` holds, until an IP header, which makes it true,
+/// or the unknown. Leaves `cursor` at the start of layer 3.
+fn payload(carries: u16, cursor: &mut Cursor<'_>, flow: &mut Flow) -> bool {
     match carries {
         ethertype::IPV4 | ethertype::IPV6 => network(cursor, flow),
         ethertype::MPLS | ethertype::MPLS_UPSTREAM if label_stack(cursor, flow) => {
-            network(cursor, flow);
+            network(cursor, flow)
         }
         ethertype::PPPOE_SESSION => match pppoe(cursor) {
             Some(ethertype::IPV4 | ethertype::IPV6) => network(cursor, flow),
             Some(ethertype::MPLS) if label_stack(cursor, flow) => network(cursor, flow),
-            _ => {}
+            _ => false,
         },
-        _ => {}
+        _ => false,
     }
 }
 
@@ -158,11 +167,11 @@ pub(super) fn push_label(entry: u32, flow: &mut Flow) {
 const _: () = assert!(MPLS_LABELS_MAX <= u8::MAX as usize);
 
 /// Reads the IP header and the ports behind it; takes nothing, as layer 3 begins here. What
-/// follows MPLS or PPP is only taken for IP when its version says so.
-fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) {
+/// follows MPLS or PPP is only taken for IP when its version says so, which makes it true.
+fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) -> bool {
     let packet = cursor.rest();
     let Some(ip) = Ip::parse(packet) else {
-        return;
+        return false;
     };
     if flow.detail.ethertype == 0 {
         flow.detail.ethertype = match ip.version {
@@ -188,6 +197,7 @@ fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) {
         flow.icmp_type = transport.icmp_type;
         flow.icmp_code = transport.icmp_code;
     }
+    true
 }
 
 /// A MAC address as the low 48 bits of an integer.
@@ -221,7 +231,7 @@ mod tests {
 
     fn parsed(link: Link, bytes: &[u8], frame_len: u32) -> Flow {
         let mut flow = Flow::EMPTY;
-        parse(link, bytes, frame_len, &mut flow);
+        parse(link, bytes, frame_len, Tunnels::Outer, &mut flow);
         flow
     }
 

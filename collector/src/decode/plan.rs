@@ -9,6 +9,7 @@ use super::record::{Clock, Extras, is_unknown, store};
 use super::window::{
     CHUNK_MIN, FixedRecords, OneRecord, ReadField, WINDOW_LEAD, mask, number, shift_for,
 };
+use crate::config::Tunnels;
 use crate::flow::Flow;
 
 /// Fields of one template. A datagram of 1500 bytes has room for 366; real ones stay below 100.
@@ -192,6 +193,18 @@ impl Plan {
             || (clock.uptime_ms.is_none() && (self.last_switched.is_some() || self.boot.is_some()))
     }
 
+    /// What the sampled packets in records of a fixed layout say, see [`Plan::fill_fixed`]. Goes
+    /// before it: what the exporter says itself has the last word.
+    #[inline]
+    pub fn fill_packets(&self, windows: &[u8], len: usize, tunnels: Tunnels, flows: &mut [Flow]) {
+        if self.packet.is_some() {
+            for (number, flow) in flows.iter_mut().enumerate() {
+                let window = windows.get(number * len..).unwrap_or_default();
+                self.fill_packet(window, None, tunnels, flow);
+            }
+        }
+    }
+
     /// The fields of records of a fixed layout, one after the other from `windows` on, which
     /// begins [`WINDOW_LEAD`] bytes before the first. As many as there are `flows`.
     #[inline]
@@ -207,11 +220,6 @@ impl Plan {
             let start = number * len;
             windows.get(start..start + len + WINDOW_LEAD)
         };
-        if self.packet.is_some() {
-            for (number, flow) in flows.iter_mut().enumerate() {
-                self.fill_packet(record(number).unwrap_or_default(), None, flow);
-            }
-        }
         let clock = self.own_clock(windows, None, clock);
         for op in &self.ops {
             let field = (op.at, mask(op.shift));
@@ -242,7 +250,6 @@ impl Plan {
         flow: &mut Flow,
         extras: &mut Extras,
     ) {
-        self.fill_packet(window, Some(spans), flow);
         let clock = self.own_clock(window, Some(spans), clock);
         for op in &self.ops {
             fill_one(*op, window, Some(spans), &clock, flow, extras);
@@ -304,7 +311,15 @@ impl Plan {
         Some(at)
     }
 
-    fn fill_packet(&self, window: &[u8], spans: Option<&Spans>, flow: &mut Flow) {
+    /// What the sampled packet in a record says; `spans` are those of a variable layout, which
+    /// [`Plan::measure`] found. Goes before [`Plan::fill_variable`].
+    pub fn fill_packet(
+        &self,
+        window: &[u8],
+        spans: Option<&Spans>,
+        tunnels: Tunnels,
+        flow: &mut Flow,
+    ) {
         let Some(packet) = self.packet else { return };
         let (end, len) = match spans {
             None => (packet.at, packet.len),
@@ -319,7 +334,7 @@ impl Plan {
         };
         let frame_length = self.ops.iter().find(|op| op.target == Target::FrameLength);
         let frame_len = frame_length.map_or(0, |op| read(*op, window, spans).0);
-        super::record::packet(packet.section, bytes, frame_len, flow);
+        super::record::packet(packet.section, bytes, frame_len, tunnels, flow);
     }
 }
 

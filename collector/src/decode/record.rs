@@ -4,6 +4,7 @@ use super::BURST_FLOWS;
 use super::fields::{Section, Target};
 use super::packet::Link;
 use super::sampling::RateFields;
+use crate::config::Tunnels;
 use crate::flow::{Address, Detail, DetailFields, Direction, Flow, MPLS_LABELS_MAX};
 
 /// The exporter's clocks as the message header tells them.
@@ -343,6 +344,8 @@ fn reversed_detail(detail: &Detail) -> Detail {
         dst_addr_nat: detail.src_addr_nat,
         src_port_nat: detail.dst_port_nat,
         dst_port_nat: detail.src_port_nat,
+        outer_src_addr: detail.outer_dst_addr,
+        outer_dst_addr: detail.outer_src_addr,
         ingress_vrf: detail.egress_vrf,
         egress_vrf: detail.ingress_vrf,
         bgp_next_hop: Address::UNKNOWN,
@@ -356,14 +359,14 @@ fn reversed_detail(detail: &Detail) -> Detail {
 
 /// What the sampled packet says of the flow.
 #[cold]
-pub fn packet(section: Section, bytes: &[u8], frame_len: u64, flow: &mut Flow) {
+pub fn packet(section: Section, bytes: &[u8], frame_len: u64, tunnels: Tunnels, flow: &mut Flow) {
     let link = match section {
         Section::Frame => Link::Ethernet,
         Section::Ip => Link::Ip,
     };
     flow.raw_packets = 1;
     let frame_len = u32::try_from(frame_len).unwrap_or(u32::MAX);
-    super::packet::parse(link, bytes, frame_len, flow);
+    super::packet::parse(link, bytes, frame_len, tunnels, flow);
 }
 
 /// 0.0.0.0 and :: are no address of an exporter: it stays the one that is known otherwise.

@@ -16,6 +16,7 @@ use super::shared::{Change, Shared};
 use super::template::{Dialect, Entries, Entry, Kind, TEMPLATE_ID_MIN};
 use super::window::WINDOW_LEAD;
 use super::{BURST_FLOWS, Burst, FlowSink};
+use crate::config::Tunnels;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
 use tally::Tally;
@@ -63,6 +64,8 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub burst: &'w mut Burst<'b, S>,
     /// Bounds of what is learned.
     pub limits: TemplateLimits,
+    /// Which packet of a tunnel is the flow.
+    pub tunnels: Tunnels,
     /// What all workers know.
     pub shared: &'w Shared,
     /// Room for sequence numbers that cannot be handed in at once.
@@ -272,6 +275,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             extras,
             shared,
             padding,
+            tunnels,
             ..
         } = self;
         let domain: &Domain = domain;
@@ -302,6 +306,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             if plan.uses_extras {
                 extras.fill(NO_EXTRAS);
             }
+            plan.fill_packets(windows, len, *tunnels, flows);
             plan.fill_fixed(windows, len, &message.clock, flows, extras);
             counts.records_decoded += count as u64;
             if plan.uses_extras {
@@ -339,6 +344,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             spans,
             nested,
             shared,
+            tunnels,
             ..
         } = self;
         let domain: &Domain = domain;
@@ -352,6 +358,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             let window = message.bytes.get(lead..lead + WINDOW_LEAD + len)?;
             let mut extras = NO_EXTRAS;
             let flow = burst.next(domain.base(), counts);
+            plan.fill_packet(window, Some(spans), *tunnels, flow);
             plan.fill_variable(window, spans, &message.clock, flow, &mut extras);
             if !plan.lists().is_empty() {
                 let mut lists = Lists {

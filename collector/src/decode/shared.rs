@@ -16,6 +16,7 @@ use super::nsel::Updated;
 use super::registry::{Presence, Registry};
 use super::sampling::Sampling;
 use super::sequence::{Sequence, SequenceStatus, SequenceTotals};
+use super::sflow;
 use super::template::{Kind, Template};
 use crate::flow::{Address, FlowType, SamplingSource};
 use crate::names::NameBook;
@@ -171,9 +172,17 @@ pub struct Shared {
     pub updated: Updated,
     /// What exporters call their interfaces, VRFs and applications.
     pub names: Arc<NameBook>,
+    sflow: sflow::Beside,
 }
 
 impl Shared {
+    /// What sFlow told beside flows, waiting to be stored.
+    #[must_use]
+    #[inline]
+    pub const fn sflow(&self) -> &sflow::Beside {
+        &self.sflow
+    }
+
     /// Moves on whenever something is learned.
     #[must_use]
     #[inline]

@@ -28,6 +28,8 @@ pub enum SideTable {
     Exporters,
     /// Counter samples of sFlow.
     InterfaceCounters,
+    /// Packets that sFlow says were discarded.
+    DiscardedPackets,
     /// Names of interfaces.
     Interfaces,
     /// Names of applications.
@@ -45,6 +47,7 @@ impl SideTable {
         Self::ExporterGaps,
         Self::Exporters,
         Self::InterfaceCounters,
+        Self::DiscardedPackets,
         Self::Interfaces,
         Self::Applications,
         Self::Vrfs,
@@ -57,6 +60,7 @@ impl SideTable {
             Self::ExporterGaps => "exporter_gaps",
             Self::Exporters => "exporters",
             Self::InterfaceCounters => "interface_counters",
+            Self::DiscardedPackets => "discarded_packets",
             Self::Interfaces => "interfaces",
             Self::Applications => "applications",
             Self::Vrfs => "vrfs",

@@ -1,8 +1,9 @@
 //! The records of a flow sample, and which of them a field is taken from.
 
+use crate::config::Tunnels;
 use crate::decode::Cursor;
-use crate::decode::packet::{self, Link};
-use crate::flow::{Address, Flow};
+use crate::decode::packet::{self, Link, tunnel};
+use crate::flow::{Address, Flow, TunnelType};
 
 /// Flow record formats of enterprise 0 (<https://sflow.org/developers/structures.php>).
 mod format {
@@ -17,6 +18,12 @@ mod format {
     pub const NAT: u32 = 1007;
     pub const VLAN_TUNNEL: u32 = 1012;
     pub const NAT_PORT: u32 = 1020;
+    pub const TUNNEL_IPV4_EGRESS: u32 = 1023;
+    pub const TUNNEL_IPV4_INGRESS: u32 = 1024;
+    pub const TUNNEL_IPV6_EGRESS: u32 = 1025;
+    pub const TUNNEL_IPV6_INGRESS: u32 = 1026;
+    pub const VNI_EGRESS: u32 = 1029;
+    pub const VNI_INGRESS: u32 = 1030;
 }
 
 /// `header_protocol` of a raw header.
@@ -53,9 +60,12 @@ enum Kind {
     Mpls,
     Nat,
     NatPort,
+    TunnelIpv4,
+    TunnelIpv6,
+    Vni,
 }
 
-const KINDS: usize = Kind::NatPort as usize + 1;
+const KINDS: usize = Kind::Vni as usize + 1;
 
 impl Kind {
     #[inline]
@@ -73,19 +83,22 @@ impl Kind {
             format::MPLS => Self::Mpls,
             format::NAT => Self::Nat,
             format::NAT_PORT => Self::NatPort,
+            format::TUNNEL_IPV4_EGRESS | format::TUNNEL_IPV4_INGRESS => Self::TunnelIpv4,
+            format::TUNNEL_IPV6_EGRESS | format::TUNNEL_IPV6_INGRESS => Self::TunnelIpv6,
+            format::VNI_EGRESS | format::VNI_INGRESS => Self::Vni,
             _ => return None,
         })
     }
 
     /// Writes a record to `flow`; one that is cut writes what it has.
     #[inline]
-    fn write(self, body: &[u8], flow: &mut Flow) {
+    fn write(self, body: &[u8], tunnels: Tunnels, flow: &mut Flow) {
         let cursor = &mut Cursor::new(body);
         // `None` only says that the rest is not there; its fields stay unknown.
         let _ = match self {
-            Self::RawHeader => raw_header(cursor, flow),
-            Self::Ipv4 => sampled_ipv4(cursor, flow),
-            Self::Ipv6 => sampled_ipv6(cursor, flow),
+            Self::RawHeader => raw_header(cursor, tunnels, flow),
+            Self::Ipv4 => Sampled::ipv4(cursor).map(|sampled| sampled.fill(flow)),
+            Self::Ipv6 => Sampled::ipv6(cursor).map(|sampled| sampled.fill(flow)),
             Self::Ethernet => sampled_ethernet(cursor, flow),
             Self::VlanTunnel => vlan_tunnel(cursor, flow),
             Self::Switch => switch(cursor, flow),
@@ -94,6 +107,9 @@ impl Kind {
             Self::Mpls => mpls(cursor, flow),
             Self::Nat => nat(cursor, flow),
             Self::NatPort => nat_port(cursor, flow),
+            Self::TunnelIpv4 => Sampled::ipv4(cursor).map(|around| around.fill_outer(flow)),
+            Self::TunnelIpv6 => Sampled::ipv6(cursor).map(|around| around.fill_outer(flow)),
+            Self::Vni => vni(cursor, flow),
         };
     }
 }
@@ -105,18 +121,30 @@ pub struct Records<'a> {
     pub cursor: Cursor<'a>,
     /// Records that the sample announces.
     pub announced: u32,
+    /// Which packet of a tunnel is the flow.
+    pub tunnels: Tunnels,
+}
+
+/// What became of the records of a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Records of kinds that are not read.
+    pub skipped: u32,
+    /// Records are missing, or the last one runs past the sample; it counts with the part that is
+    /// there.
+    pub is_cut: bool,
 }
 
 impl<'a> Records<'a> {
     /// Writes them to `flow`: the first of each kind, in the order of their say. `begin_again` sets
-    /// `flow` to what it is now. True when records are missing, or the last one runs past the
-    /// sample; it counts with the part that is there.
+    /// `flow` to what it is now.
     #[inline]
-    pub fn write(mut self, flow: &mut Flow, begin_again: impl FnOnce(&mut Flow)) -> bool {
+    pub fn write(mut self, flow: &mut Flow, begin_again: impl FnOnce(&mut Flow)) -> Written {
         let all = self;
-        let mut newest = None;
+        let (mut newest, mut skipped) = (None, 0);
         while let Some((format, body)) = self.next() {
             let Some(kind) = Kind::of(format) else {
+                skipped += 1;
                 continue;
             };
             // Most agents send them in this order already, so that one walk is enough.
@@ -125,28 +153,38 @@ impl<'a> Records<'a> {
                 return all.write_sorted(flow);
             }
             newest = Some(kind);
-            kind.write(body, flow);
+            kind.write(body, self.tunnels, flow);
         }
-        self.is_cut()
+        Written {
+            skipped,
+            is_cut: self.is_cut(),
+        }
     }
 
     #[cold]
-    fn write_sorted(mut self, flow: &mut Flow) -> bool {
+    fn write_sorted(mut self, flow: &mut Flow) -> Written {
         let mut first: [Option<(Kind, &[u8])>; KINDS] = [None; KINDS];
+        let mut skipped = 0;
         while let Some((format, body)) = self.next() {
-            if let Some(kind) = Kind::of(format) {
-                first[kind as usize].get_or_insert((kind, body));
+            match Kind::of(format) {
+                Some(kind) => {
+                    first[kind as usize].get_or_insert((kind, body));
+                }
+                None => skipped += 1,
             }
         }
         for (kind, body) in first.into_iter().flatten() {
-            kind.write(body, flow);
+            kind.write(body, self.tunnels, flow);
         }
-        self.is_cut()
+        Written {
+            skipped,
+            is_cut: self.is_cut(),
+        }
     }
 
     /// The next record's format and body, cut to the sample.
     #[inline]
-    fn next(&mut self) -> Option<(u32, &'a [u8])> {
+    pub fn next(&mut self) -> Option<(u32, &'a [u8])> {
         if self.announced == 0 {
             return None;
         }
@@ -163,12 +201,13 @@ impl<'a> Records<'a> {
         Some((format, body))
     }
 
-    const fn is_cut(&self) -> bool {
+    /// True when not all that are announced could be taken whole.
+    pub const fn is_cut(&self) -> bool {
         self.announced > 0
     }
 }
 
-fn raw_header(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
+fn raw_header(cursor: &mut Cursor<'_>, tunnels: Tunnels, flow: &mut Flow) -> Option<()> {
     let [protocol, frame_bytes, stripped, header_bytes] = cursor.words()?;
     let header = cursor.rest();
     let header = header.get(..header_bytes as usize).unwrap_or(header);
@@ -183,39 +222,7 @@ fn raw_header(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
         }
     };
     let frame_bytes = frame_bytes.saturating_sub(stripped.min(STRIPPED_BYTES_MAX));
-    packet::parse(link, header, frame_bytes, flow);
-    Some(())
-}
-
-/// Sampled IPv4: what an agent without raw headers read of the packet.
-fn sampled_ipv4(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    let sampled = Sampled {
-        octets: cursor.u32()?,
-        protocol: cursor.u32()?,
-        src: Address::from_v4(cursor.array()?),
-        dst: Address::from_v4(cursor.array()?),
-        src_port: cursor.u32()?,
-        dst_port: cursor.u32()?,
-        tcp_flags: cursor.u32()?,
-        tos: cursor.u32()?,
-    };
-    sampled.fill(flow);
-    Some(())
-}
-
-/// Sampled IPv6, likewise.
-fn sampled_ipv6(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    let sampled = Sampled {
-        octets: cursor.u32()?,
-        protocol: cursor.u32()?,
-        src: Address(cursor.array()?),
-        dst: Address(cursor.array()?),
-        src_port: cursor.u32()?,
-        dst_port: cursor.u32()?,
-        tcp_flags: cursor.u32()?,
-        tos: cursor.u32()?,
-    };
-    sampled.fill(flow);
+    packet::parse(link, header, frame_bytes, tunnels, flow);
     Some(())
 }
 
@@ -233,6 +240,50 @@ struct Sampled {
 }
 
 impl Sampled {
+    /// Sampled IPv4: what an agent without raw headers read of the packet.
+    fn ipv4(cursor: &mut Cursor<'_>) -> Option<Self> {
+        Some(Self {
+            octets: cursor.u32()?,
+            protocol: cursor.u32()?,
+            src: Address::from_v4(cursor.array()?),
+            dst: Address::from_v4(cursor.array()?),
+            src_port: cursor.u32()?,
+            dst_port: cursor.u32()?,
+            tcp_flags: cursor.u32()?,
+            tos: cursor.u32()?,
+        })
+    }
+
+    /// Sampled IPv6, likewise.
+    fn ipv6(cursor: &mut Cursor<'_>) -> Option<Self> {
+        Some(Self {
+            octets: cursor.u32()?,
+            protocol: cursor.u32()?,
+            src: Address(cursor.array()?),
+            dst: Address(cursor.array()?),
+            src_port: cursor.u32()?,
+            dst_port: cursor.u32()?,
+            tcp_flags: cursor.u32()?,
+            tos: cursor.u32()?,
+        })
+    }
+
+    /// Writes it as the packet that is put around the sampled one on its way out, or was around it
+    /// on its way in ("sFlow Tunnel Structures"). One that was found in the sampled packet itself
+    /// has the last word.
+    fn fill_outer(&self, flow: &mut Flow) {
+        let detail = &mut *flow.detail;
+        if !detail.outer_src_addr.is_unknown() || self.src.to_ip().is_unspecified() {
+            return;
+        }
+        detail.outer_src_addr = self.src;
+        detail.outer_dst_addr = self.dst;
+        if detail.tunnel_type == TunnelType::None {
+            let protocol = u8::try_from(self.protocol).unwrap_or_default();
+            detail.tunnel_type = tunnel::carried_by(protocol, half(self.dst_port));
+        }
+    }
+
     /// Writes all of it, unless the packet's own header was already read.
     fn fill(&self, flow: &mut Flow) {
         if !flow.src_addr.is_unknown() || !flow.dst_addr.is_unknown() {
@@ -349,6 +400,15 @@ fn nat(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
 fn nat_port(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     flow.detail.src_port_nat = half(cursor.u32()?);
     flow.detail.dst_port_nat = half(cursor.u32()?);
+    Some(())
+}
+
+/// The identifier of the virtual network that the packet came from, or goes to.
+fn vni(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
+    let vni = cursor.u32()?;
+    if flow.detail.tunnel_id == 0 {
+        flow.detail.tunnel_id = vni;
+    }
     Some(())
 }
 

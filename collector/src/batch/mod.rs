@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod batcher;
+mod extra;
 pub mod json;
 pub mod native;
 pub mod schema;
@@ -14,7 +15,9 @@ pub mod value;
 
 use std::ops::Range;
 
+use crate::decode::ExtraRows;
 use crate::flow::Flow;
+use extra::ExtraColumn;
 use schema::Source;
 
 pub use batcher::Batcher;
@@ -34,6 +37,8 @@ pub struct Batch {
     /// Rows that `details` have. The rows that they lack are zero: nothing is written for flows
     /// without detail until one with detail comes.
     detail_rows: usize,
+    /// Only where `decode.extra` asks for it.
+    extra: Option<Box<ExtraColumn>>,
 }
 
 /// The bytes of one stored column.
@@ -66,8 +71,8 @@ pub struct ColumnBytes<'a> {
     pub width: usize,
     /// Name, type, and a value (or end offset) a row.
     pub bytes: &'a [u8],
-    /// The values of a list; empty otherwise.
-    pub list: &'a [u8],
+    /// The values of a list, the names and values of a map; empty otherwise.
+    pub lists: [&'a [u8]; 2],
 }
 
 impl ColumnBytes<'_> {
@@ -89,6 +94,7 @@ impl Batch {
     pub fn new(rows_max: usize) -> Self {
         let buffers = |details| {
             schema::stored()
+                .filter(|column| !matches!(column.source, Source::Map))
                 .filter(|column| column.source.is_detail() == details)
                 .map(|column| Buffer::new(column, rows_max))
                 .collect()
@@ -99,6 +105,17 @@ impl Batch {
             columns: buffers(false),
             details: buffers(true),
             detail_rows: 0,
+            extra: None,
+        }
+    }
+
+    /// The same with room for the column `extra`.
+    #[must_use]
+    pub fn with_extra(self) -> Self {
+        let extra = ExtraColumn::new(self.rows_max);
+        Self {
+            extra: Some(Box::new(extra)),
+            ..self
         }
     }
 
@@ -132,6 +149,24 @@ impl Batch {
         self.rows += flows.len();
     }
 
+    /// True when what these flows say beside their fields has room, be it that nobody wants it.
+    #[must_use]
+    pub fn fits(&self, extra: ExtraRows<'_>) -> bool {
+        self.extra.as_ref().is_none_or(|column| column.fits(extra))
+    }
+
+    /// Appends a row a flow, with what they say beside their fields.
+    ///
+    /// # Panics
+    /// When they do not fit.
+    pub fn append_with_extra(&mut self, flows: &[Flow], extra: ExtraRows<'_>) {
+        let rows = self.rows;
+        self.append(flows);
+        if let Some(column) = &mut self.extra {
+            column.append(rows, extra);
+        }
+    }
+
     fn append_details(&mut self, flows: &[Flow]) {
         self.complete_details();
         for column in &mut self.details {
@@ -159,26 +194,41 @@ impl Batch {
                 *used = 0;
             }
         }
+        if let Some(column) = &mut self.extra {
+            column.clear();
+        }
     }
 
     /// Bytes of memory of all columns, used or not.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let all = self.columns.iter().chain(&self.details);
-        all.map(Buffer::memory_bytes).sum()
+        let columns: usize = all.map(Buffer::memory_bytes).sum();
+        columns
+            + self
+                .extra
+                .as_ref()
+                .map_or(0, |column| column.memory_bytes())
+    }
+
+    /// What [`Batch::with_extra`] adds for `rows_max` rows.
+    #[must_use]
+    pub fn extra_memory_bytes_for(rows_max: usize) -> usize {
+        ExtraColumn::memory_bytes_for(rows_max)
     }
 
     /// What [`Batch::memory_bytes`] of a batch of `rows_max` rows is, without making one.
     #[must_use]
     pub fn memory_bytes_for(rows_max: usize) -> usize {
         schema::stored()
+            .filter(|column| !matches!(column.source, Source::Map))
             .map(|column| {
                 let row = match column.source {
                     Source::Fixed { width, .. } => width,
                     Source::List {
                         width, items_max, ..
                     } => OFFSET_WIDTH + width * items_max,
-                    Source::Alias(_) => 0,
+                    Source::Map | Source::Alias(_) => 0,
                 };
                 native::column_head(column.name, column.sql_type).len() + row * rows_max
             })
@@ -197,7 +247,9 @@ impl Batch {
         };
         let rows = self.rows;
         let all = self.columns.iter().chain(details);
+        let extra = self.extra.as_mut().map(|column| column.bytes(rows));
         all.map(move |column| column.bytes(rows))
+            .chain(extra)
             .enumerate()
             .filter(|(number, column)| *number == 0 || !column.is_default())
             .map(|(_, column)| column)
@@ -233,7 +285,7 @@ impl Buffer {
                 values: vec![0; width * items_max * rows_max].into_boxed_slice(),
                 used: 0,
             },
-            Source::Alias(_) => unreachable!("only stored columns have buffers"),
+            Source::Map | Source::Alias(_) => unreachable!("they have no buffer of this kind"),
         }
     }
 
@@ -293,7 +345,7 @@ impl Buffer {
                 head: *head,
                 width: *width,
                 bytes: &bytes[..*head + rows * *width],
-                list: &[],
+                lists: [&[], &[]],
             },
             Self::List {
                 head,
@@ -305,7 +357,7 @@ impl Buffer {
                 head: *head,
                 width: OFFSET_WIDTH,
                 bytes: &offsets[..*head + rows * OFFSET_WIDTH],
-                list: &values[..*used],
+                lists: [&values[..*used], &[]],
             },
         }
     }

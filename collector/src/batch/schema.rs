@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+use super::extra;
 use super::value::{MILLIS_MAX, Millis, Seconds, Value};
 use crate::flow::{
     Address, DetailFields, Direction, Flow, FlowType, MPLS_LABELS_MAX, SamplingSource,
@@ -42,6 +43,8 @@ pub enum Source {
         /// Writes offsets and values, given the bytes of `values` in use; returns them after.
         fill: fn(&[Flow], offsets: &mut [u8], values: &mut [u8], used: usize) -> usize,
     },
+    /// Stored, names and values that come beside the flow.
+    Map,
     /// Computed by ClickHouse when it is asked for.
     Alias(&'static str),
 }
@@ -53,7 +56,7 @@ impl Source {
         match self {
             Self::Fixed { is_detail, .. } => *is_detail,
             Self::List { .. } => true,
-            Self::Alias(_) => false,
+            Self::Map | Self::Alias(_) => false,
         }
     }
 }
@@ -185,6 +188,12 @@ pub static COLUMNS: &[Column] = &[
     stored!(end_reason: u8 = |f| f.end_reason),
     detail!(firewall_event: u8 = |d| d.firewall_event),
     detail!(nat_event: u8 = |d| d.nat_event),
+    Column {
+        name: extra::NAME,
+        sql_type: "Map(LowCardinality(String), String)",
+        source: Source::Map,
+        json: |_, out| out.write_all(b"{}"),
+    },
 ];
 
 /// The end of a flow of which only the start is known is its start, so that the start, which

@@ -138,7 +138,10 @@ impl Running {
             let worker = WorkerThread {
                 receiver,
                 decoder: decoder.allowing(Allowed::new(&config.receive.allow)),
-                batcher: Batcher::new(&config.batch, queue),
+                batcher: match decode.extra.is_empty() {
+                    true => Batcher::new(&config.batch, queue),
+                    false => Batcher::new(&config.batch, queue).with_extra(),
+                },
                 sharing,
                 ledger: ledger.worker(index),
                 cpu: cpus[index],

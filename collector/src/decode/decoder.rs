@@ -7,7 +7,10 @@ use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
-use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, sflow, teaching};
+use super::{
+    Burst, BurstBuffer, ExtraBuffer, FlowSink, Teaching, Wanted, ipfix, netflow5, netflow9, sflow,
+    teaching,
+};
 use crate::config::{self, Protocol};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
@@ -21,6 +24,7 @@ pub struct Decoder {
     allowed: Allowed,
     enabled: Enabled,
     limits: TemplateLimits,
+    wanted: Wanted,
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
@@ -64,7 +68,11 @@ impl Decoder {
                 Arc::clone(&shared),
             ),
             shared,
-            buffer: BurstBuffer::default(),
+            buffer: BurstBuffer::new(match config.extra.is_empty() {
+                true => ExtraBuffer::default(),
+                false => ExtraBuffer::with_room(),
+            }),
+            wanted: Wanted::of(&config.extra),
             sflow_base: Flow::EMPTY,
             spans: Spans::default(),
             extras: ExtrasBuffer::default(),
@@ -297,6 +305,7 @@ impl Decoder {
             burst: &mut burst,
             limits: self.limits,
             shared: &self.shared,
+            wanted: &self.wanted,
         };
         decode(datagram.payload, &mut work);
         let Workspace {

@@ -11,7 +11,7 @@ use super::record::{
 use super::shared::{Change, Shared};
 use super::template::{Dialect, Entries, Entry, Kind, TEMPLATE_ID_MIN, Template};
 use super::window::WINDOW_LEAD;
-use super::{BURST_FLOWS, Burst, FlowSink};
+use super::{BURST_FLOWS, Burst, FlowSink, Wanted};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
 
@@ -56,6 +56,8 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub limits: TemplateLimits,
     /// What all workers know.
     pub shared: &'w Shared,
+    /// Elements that go to `extra`.
+    pub wanted: &'w Wanted,
 }
 
 /// Bytes of a set's id and length.
@@ -181,7 +183,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                         self.counts.drop_one(DropReason::TemplateLimit);
                         continue;
                     }
-                    match definition.compile() {
+                    match definition.compile(self.wanted) {
                         Some(template) => {
                             self.domain.learn_template(template);
                             self.counts.templates_learned += 1;
@@ -274,8 +276,15 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         let mut windows = windows(message.bytes, set);
         let mut last = None;
         while left > 0 {
-            let flows = burst.next_many(left.min(at_once), domain.base(), counts);
-            let count = flows.len();
+            let count = burst
+                .next_many(left.min(at_once), domain.base(), counts)
+                .len();
+            if !plan.extra.is_empty() {
+                let (extra, first) = burst.extra_of_newest(count);
+                plan.extra
+                    .fixed(windows, len, (first, count), extra, counts);
+            }
+            let flows = burst.newest(count);
             let extras = &mut extras.0[..count];
             if plan.uses_extras {
                 extras.fill(NO_EXTRAS);
@@ -330,7 +339,12 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             plan.fill_variable(window, spans, &message.clock, flow, &mut extras);
             finish(plan, &extras, message, flow);
             last = Some(set_rate(domain, &extras, flow));
-            add_reverse(reversed(flow, &extras), burst, counts);
+            let reverse = reversed(flow, &extras);
+            if !plan.extra.is_empty() {
+                let (extra, number) = burst.extra_of_newest(1);
+                plan.extra.variable(window, spans, number, extra, counts);
+            }
+            add_reverse(reverse, burst, counts);
             Some(len)
         });
         self.domain.observe(None, last);

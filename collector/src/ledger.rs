@@ -224,6 +224,8 @@ worker_counters! {
     flow_records_skipped,
     /// sFlow discarded-packet samples that became rows of `discarded_packets`.
     discard_samples_decoded,
+    /// Elements that found no room in the column `extra` of their flow, and values cut there.
+    extra_cut,
     /// Records that headers and set lengths say are there.
     records_present,
     /// Records decoded, options records included.

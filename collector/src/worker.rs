@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::batch::Batcher;
-use crate::decode::{Decoder, FlowSink, Teaching};
+use crate::decode::{Decoder, ExtraRows, FlowSink, Teaching};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts, WorkerLedger};
 use crate::receive::{Connections, Datagram, Receive};
@@ -59,11 +59,24 @@ struct Rows {
 impl FlowSink for Rows {
     #[inline]
     fn flows(&mut self, flows: &mut [Flow]) {
+        self.settle_clocks(flows);
+        self.batcher.add(flows, self.received, &mut self.counts);
+    }
+
+    fn flows_with_extra(&mut self, flows: &mut [Flow], extra: ExtraRows<'_>) {
+        self.settle_clocks(flows);
+        let counts = &mut self.counts;
+        (self.batcher).add_with_extra(flows, extra, self.received, counts);
+    }
+}
+
+impl Rows {
+    #[inline]
+    fn settle_clocks(&mut self, flows: &mut [Flow]) {
         let received_ms = self.received.millis();
-        for flow in &mut *flows {
+        for flow in flows {
             self.counts.clocks_corrected += u64::from(flow.settle_clock(received_ms));
         }
-        self.batcher.add(flows, self.received, &mut self.counts);
     }
 }
 

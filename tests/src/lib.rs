@@ -13,6 +13,7 @@ pub mod packet;
 pub mod pcap;
 pub mod place;
 pub mod process;
+pub mod records;
 pub mod status;
 pub mod wire;
 

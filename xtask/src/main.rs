@@ -9,6 +9,7 @@ mod build_ebpf;
 mod ci;
 mod debian;
 mod demo;
+mod elements;
 mod engine;
 mod instructions;
 mod load;
@@ -44,6 +45,8 @@ enum Task {
     Instructions(instructions::Args),
     /// Build the XDP program that the collector embeds.
     BuildEbpf(build_ebpf::Args),
+    /// Make the collector's table of information elements from the data.
+    Elements(elements::Args),
     /// Send at a fixed rate to the release build and report what became of it.
     Load(load::Args),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::main(&args),
         Task::Instructions(args) => instructions::main(&args),
         Task::BuildEbpf(args) => build_ebpf::main(&args),
+        Task::Elements(args) => elements::main(&args),
         Task::Load(args) => load::main(&args),
     };
     match outcome {

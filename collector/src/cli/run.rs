@@ -360,7 +360,10 @@ impl Crew<'_> {
             index,
             receiver,
             decoder,
-            batcher: Batcher::new(&self.config.batch, queue),
+            batcher: match self.config.decode.extra.is_empty() {
+                true => Batcher::new(&self.config.batch, queue),
+                false => Batcher::new(&self.config.batch, queue).with_extra(),
+            },
             sharing: None,
             ledger: self.ledger.worker(index),
             cpu: self.cpus.get(index).copied().flatten(),

@@ -4,6 +4,8 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::decode::ElementPattern;
+
 /// An export protocol that can be switched on and off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,6 +50,9 @@ pub struct Decode {
     pub templates_max: usize,
     /// Templates of one exporter and domain.
     pub templates_per_exporter_max: usize,
+    /// Elements that fill no column and go to the column `extra` all the same; empty: none, and it
+    /// costs nothing.
+    pub extra: Vec<ElementPattern>,
     /// Sampling rate of rows whose exporter never says one; 0 leaves it unknown (counts as 1).
     pub sampling_rate_default: u32,
     /// Which packet is the flow where a sampled packet carries another one.
@@ -63,6 +68,7 @@ impl Default for Decode {
             exporters_max: 4096,
             templates_max: 32_768,
             templates_per_exporter_max: 1024,
+            extra: Vec::new(),
             sampling_rate_default: 0,
             tunnels: Tunnels::default(),
             exporters: Vec::new(),

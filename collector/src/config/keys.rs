@@ -11,6 +11,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
+use crate::decode::ElementPattern;
+
 /// What a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -54,6 +56,8 @@ pub(super) enum Kind {
     Prefix,
     /// A list of prefixes.
     Prefixes,
+    /// A list of patterns of information elements.
+    Elements,
 }
 
 /// One key; `[]` stands for the index into an array of tables.
@@ -117,6 +121,7 @@ pub(super) const KEYS: &[Key] = &[
     key("decode.exporters_max", Kind::Count),
     key("decode.templates_max", Kind::Count),
     key("decode.templates_per_exporter_max", Kind::Count),
+    key("decode.extra", Kind::Elements),
     key("decode.sampling_rate_default", Kind::Count32),
     key("decode.tunnels", Kind::Word(TUNNELS)),
     key("decode.exporters", Kind::Tables),
@@ -201,6 +206,12 @@ impl Kind {
             Self::Prefixes => {
                 "a list of prefixes, such as [\"192.0.2.0/24\", \"2001:db8::/32\"]".into()
             }
+            Self::Elements => {
+                "a list of elements, each \"PEN.id\", \"PEN.name\", \"PEN.*\", the name of \
+                               one of IANA's, or \"*\" for all; write one that no list names as \
+                               \"PEN.id\""
+                    .into()
+            }
         }
     }
 
@@ -235,6 +246,7 @@ impl Kind {
             Self::Addresses => read::<Vec<IpAddr>>(value).is_some(),
             Self::Prefix => read::<IpNet>(value).is_some(),
             Self::Prefixes => read::<Vec<IpNet>>(value).is_some(),
+            Self::Elements => read::<Vec<ElementPattern>>(value).is_some(),
         }
     }
 }

@@ -101,12 +101,17 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     } = config;
     let n = |count: usize| count as u64;
     let receiver = (n(receive::memory_bytes(receive)), "B");
-    let rows = batch::BATCH_ROWS.min(batch.rows_max);
-    let rows = (n(batch::Batch::memory_bytes_for(rows)), "B");
+    let batch_rows = batch::BATCH_ROWS.min(batch.rows_max);
+    let rows = (n(batch::Batch::memory_bytes_for(batch_rows)), "B");
     // Connections have a worker of their own.
     let has_tcp = !receive.tcp.listeners.is_empty();
     let batching = (workers.0 + u64::from(has_tcp), workers.1);
     let batches = [batching, (n(batch.per_worker), "batches"), rows];
+    let extra = (n(batch::Batch::extra_memory_bytes_for(batch_rows)), "B");
+    let extra = (!decode.extra.is_empty()).then(|| {
+        let extra = [batching, (n(batch.per_worker), "batches"), extra];
+        Line::product(Owner::CollectorAtMost, "column extra of batches", &extra)
+    });
     // As if nothing in it could be compressed.
     let block = (n(batch::Batch::memory_bytes_for(batch.rows_max)), "B");
     let exporters = [
@@ -159,6 +164,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         .into_iter()
         .chain(parcels)
         .chain(connections)
+        .chain(extra)
         .collect()
 }
 

@@ -10,8 +10,8 @@ use super::sequence::{Held, Observation};
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
 use super::{
-    Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow1, netflow5, netflow7, netflow9, sflow,
-    teaching,
+    Burst, BurstBuffer, ExtraBuffer, FlowSink, Teaching, Wanted, ipfix, netflow1, netflow5,
+    netflow7, netflow9, sflow, teaching,
 };
 use crate::config::{self, Protocol, Tunnels};
 use crate::flow::{Flow, FlowType, SamplingSource};
@@ -30,6 +30,7 @@ pub struct Decoder {
     limits: TemplateLimits,
     overrides: Overrides,
     tunnels: Tunnels,
+    wanted: Wanted,
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
@@ -80,7 +81,11 @@ impl Decoder {
             ),
             overrides,
             shared,
-            buffer: BurstBuffer::default(),
+            buffer: BurstBuffer::new(match config.extra.is_empty() {
+                true => ExtraBuffer::default(),
+                false => ExtraBuffer::with_room(),
+            }),
+            wanted: Wanted::of(&config.extra),
             sflow_base: Flow::EMPTY,
             spans: Spans::default(),
             nested: Spans::default(),
@@ -427,6 +432,7 @@ impl Decoder {
             shared: &self.shared,
             held: &mut self.held,
             padding: 0,
+            wanted: &self.wanted,
         };
         decode(datagram.payload, &mut work);
         let Workspace {

@@ -9,7 +9,8 @@
 use std::ops::Range;
 
 use super::Cursor;
-use super::fields::{self, Target, Width};
+use super::elements;
+use super::fields::{Target, Width};
 use super::plan::{Layout, Plan, Spans, VARIABLE_LENGTH, length_prefix};
 use super::record::{Clock, Extras, NO_EXTRAS, store};
 use super::shared::Learned;
@@ -104,7 +105,7 @@ impl Lists<'_> {
             0 => 0,
             _ => cursor.u32()?,
         };
-        let element = fields::element(enterprise, id & !ENTERPRISE_BIT)?;
+        let element = elements::element(enterprise, id & !ENTERPRISE_BIT)?;
         let is_stack = element.target == Target::MplsLabel;
         for index in element.index..=u8::MAX {
             let len = match len {

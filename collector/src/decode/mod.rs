@@ -11,8 +11,10 @@
 mod burst;
 mod cursor;
 mod decoder;
+mod elements;
 mod ended;
 mod exporters;
+mod extra;
 mod fields;
 mod ipfix;
 mod lists;
@@ -44,6 +46,10 @@ use crate::flow::Flow;
 pub use burst::{BURST_FLOWS, Burst, BurstBuffer};
 pub use cursor::Cursor;
 pub use decoder::Decoder;
+pub use extra::{
+    EXTRA_BYTES_MAX, EXTRA_ENTRIES_MAX, EXTRA_VALUE_MAX, ElementPattern, ExtraBuffer, ExtraRow,
+    ExtraRows, PatternError, Wanted,
+};
 pub use plan::TEMPLATE_FIELDS_MAX;
 pub use sampling::SAMPLERS_MAX;
 pub use shared::{DomainKey, ExporterStatus, Shared};
@@ -53,4 +59,11 @@ pub use teaching::Teaching;
 pub trait FlowSink {
     /// `flows` may be changed in place (enrichment) and is not read again by the decoder.
     fn flows(&mut self, flows: &mut [Flow]);
+
+    /// The same where some of them say more than has a field, which happens only with
+    /// `decode.extra`. Left out by a sink that looks at fields alone.
+    fn flows_with_extra(&mut self, flows: &mut [Flow], extra: ExtraRows<'_>) {
+        let _ = extra;
+        self.flows(flows);
+    }
 }

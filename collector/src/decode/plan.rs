@@ -3,6 +3,8 @@
 //! The plan of a fixed layout works through the records of a set operation by operation, so what
 //! an operation does is chosen once for all of them.
 
+use super::elements;
+use super::extra::{ExtraPlan, Wanted};
 use super::fields::{self, Element, Else, Section, Target, Width};
 use super::lists::ListKind;
 use super::record::{Clock, Extras, is_unknown, store};
@@ -54,6 +56,17 @@ impl Spans {
 impl Default for Spans {
     fn default() -> Self {
         Self(Box::new([Span::default(); TEMPLATE_FIELDS_MAX]))
+    }
+}
+
+impl Spans {
+    /// The bytes of field `number` of the record in `window`.
+    #[must_use]
+    pub fn bytes<'w>(&self, number: u16, window: &'w [u8]) -> &'w [u8] {
+        let span = self.0.get(usize::from(number)).copied().unwrap_or_default();
+        let end = usize::from(span.end) + WINDOW_LEAD;
+        let bytes = window.get(end - usize::from(span.len)..end);
+        bytes.unwrap_or_default()
     }
 }
 
@@ -117,12 +130,15 @@ pub struct Plan {
     last_switched: Option<Op>,
     /// IE 160, for those that say in each record when they were started.
     boot: Option<Op>,
+    /// What fills no column and is wanted all the same.
+    pub extra: ExtraPlan,
 }
 
 impl Plan {
-    /// Compiles `fields`; `None` when no record length comes of them.
+    /// Compiles `fields`, those that are `wanted` and fill no column included; `None` when no record
+    /// length comes of them.
     #[must_use]
-    pub fn compile(fields: &[FieldSpec]) -> Option<Self> {
+    pub fn compile(fields: &[FieldSpec], wanted: &Wanted) -> Option<Self> {
         let layout = Layout::of(fields)?;
         let is_nsel = is_nsel(fields);
         let mut candidates = candidates(fields, &layout);
@@ -153,6 +169,8 @@ impl Plan {
         ops.sort_by_key(|op| op.at);
         let all = || ops.iter().chain(&fallbacks);
         let has = |target| all().any(|op| op.target == target);
+        let packet = packet_at(fields, &layout);
+        let uses = |at| all().any(|op| op.at == at) || packet.is_some_and(|packet| packet.at == at);
         Some(Self {
             uses_extras: all().any(|op| op.target.is_extra()),
             icmp_from_port: has(Target::DstPort)
@@ -162,8 +180,9 @@ impl Plan {
             is_nsel,
             last_switched: all().find(|op| op.target == Target::EndUptime).copied(),
             boot: all().find(|op| op.target == Target::BootMillis).copied(),
-            packet: packet_at(fields, &layout),
             lists: lists(fields, &layout),
+            extra: ExtraPlan::compile(fields, &layout.places(fields), wanted, uses),
+            packet,
             layout,
             ops: ops.into(),
             fallbacks: fallbacks.into(),
@@ -391,7 +410,7 @@ fn candidates(fields: &[FieldSpec], layout: &Layout) -> Vec<(Element, Op)> {
             (true, SCOPE_INTERFACE) => INGRESS_INTERFACE,
             (true, _) => return None,
         };
-        let element = fields::element(field.enterprise, id)?;
+        let element = elements::element(field.enterprise, id)?;
         let fits = match element.width {
             Width::Number => field.len > 0,
             Width::Exactly(len) => field.len == len,

@@ -15,7 +15,7 @@ use super::sequence::Held;
 use super::shared::{Change, Shared};
 use super::template::{Dialect, Entries, Entry, Kind, TEMPLATE_ID_MIN};
 use super::window::WINDOW_LEAD;
-use super::{BURST_FLOWS, Burst, FlowSink};
+use super::{BURST_FLOWS, Burst, FlowSink, Wanted};
 use crate::config::Tunnels;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
@@ -72,6 +72,8 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub held: &'w mut Held,
     /// Records of zeros behind the last one of a set, which no exporter counts.
     pub padding: u64,
+    /// Elements that go to `extra`.
+    pub wanted: &'w Wanted,
 }
 
 /// Bytes of a set's id and length.
@@ -203,7 +205,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                         self.counts.drop_one(DropReason::TemplateLimit);
                         continue;
                     }
-                    match definition.compile() {
+                    match definition.compile(self.wanted) {
                         Some(template) => {
                             self.domain.learn_template(template);
                             self.counts.templates_learned += 1;
@@ -300,8 +302,15 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         let mut windows = windows(message.bytes, set);
         let mut last = None;
         while left > 0 {
-            let flows = burst.next_many(left.min(at_once), domain.base(), counts);
-            let count = flows.len();
+            let count = burst
+                .next_many(left.min(at_once), domain.base(), counts)
+                .len();
+            if !plan.extra.is_empty() {
+                let (extra, first) = burst.extra_of_newest(count);
+                plan.extra
+                    .fixed(windows, len, (first, count), extra, counts);
+            }
+            let flows = burst.newest(count);
             let extras = &mut extras.0[..count];
             if plan.uses_extras {
                 extras.fill(NO_EXTRAS);
@@ -372,6 +381,10 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             finish(plan, &extras, message, flow);
             last = Some(set_rate(domain, &extras, flow));
             let reverse = settled(plan, domain, shared, (flow, &extras), counts);
+            if !plan.extra.is_empty() {
+                let (extra, number) = burst.extra_of_newest(1);
+                plan.extra.variable(window, spans, number, extra, counts);
+            }
             add_reverse(reverse, burst, counts);
             Some(len)
         });

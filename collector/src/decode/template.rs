@@ -1,8 +1,8 @@
 //! Templates: from the bytes of a template set to a compiled plan.
 
-use super::Cursor;
 use super::naming::Naming;
 use super::plan::{FieldSpec, Plan, TEMPLATE_FIELDS_MAX};
+use super::{Cursor, Wanted};
 
 /// Set ids below this one are not templates' (RFC 3954 section 5.2, RFC 7011 section 3.4.3).
 pub const TEMPLATE_ID_MIN: u16 = 256;
@@ -81,9 +81,14 @@ impl Definition<'_> {
         template.kind == self.kind && *template.definition == *self.bytes
     }
 
-    /// Compiles; `None` when its records would have no bytes.
+    /// Compiles, with those of the `wanted` elements that fill no column; `None` when its records
+    /// would have no bytes.
     #[must_use]
-    pub fn compile(&self) -> Option<Template> {
+    pub fn compile(&self, wanted: &Wanted) -> Option<Template> {
+        let wanted = match self.kind {
+            Kind::Data => wanted,
+            Kind::Options => Wanted::NOTHING,
+        };
         let mut cursor = Cursor::new(self.specs);
         let mut fields = Vec::with_capacity(self.count);
         for number in 0..self.count {
@@ -91,7 +96,7 @@ impl Definition<'_> {
             field.is_scope = number < self.scopes && self.dialect == Dialect::Netflow9;
             fields.push(field);
         }
-        let plan = Plan::compile(&fields)?;
+        let plan = Plan::compile(&fields, wanted)?;
         let naming = match self.kind {
             Kind::Options => Naming::of(&fields, plan.layout()),
             Kind::Data => None,

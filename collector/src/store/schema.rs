@@ -38,6 +38,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "names",
         sql: include_str!("../../../sql/004_names.sql"),
     },
+    Migration {
+        version: 5,
+        name: "extra",
+        sql: include_str!("../../../sql/005_extra.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.
@@ -241,7 +246,7 @@ pub(crate) fn declared(table: &str) -> Vec<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::batch::schema::{COLUMNS, Source};
 

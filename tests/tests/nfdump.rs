@@ -23,7 +23,13 @@ enum Exporter {
     Softflowd(u8),
     /// pmacctd's NetFlow probe, likewise.
     Pmacctd(u8),
+    /// pmacctd's sFlow probe.
+    Sflow,
 }
+
+/// What nfdump counts of a packet that sFlow sampled, and the collector does not: the Ethernet
+/// header and the check sequence.
+const FRAME_BYTES: u64 = 18;
 
 fn traffic() -> Capture {
     let mut capture = Capture::default();
@@ -143,15 +149,23 @@ fn export(exporter: Exporter, capture: &Path, to: SocketAddr, folder: &Path) -> 
             command.arg("-p").arg(folder.join("softflowd.pid"));
             ("softflowd", command)
         }
-        Exporter::Pmacctd(version) => {
+        Exporter::Pmacctd(_) | Exporter::Sflow => {
             let program = place::program("pmacctd").context("it was there just now")?;
             let config = folder.join("pmacctd.conf");
-            let text = format!(
-                "daemonize: false\npcap_savefile: {}\nplugins: nfprobe[n]\n\
-                 nfprobe_receiver[n]: {to}\nnfprobe_version[n]: {version}\n\
-                 aggregate[n]: src_host, dst_host, src_port, dst_port, proto, tos\n",
-                capture.display()
-            );
+            let probe = match exporter {
+                Exporter::Pmacctd(version) => format!(
+                    "plugins: nfprobe[n]\nnfprobe_receiver[n]: {to}\n\
+                     nfprobe_version[n]: {version}\n\
+                     aggregate[n]: src_host, dst_host, src_port, dst_port, proto, tos\n"
+                ),
+                _ => format!(
+                    "plugins: sfprobe[s]\nsfprobe_receiver[s]: {to}\n\
+                     sfprobe_agentip[s]: 127.0.0.1\nsampling_rate: 1\n\
+                     aggregate: src_host, dst_host\n"
+                ),
+            };
+            let capture = capture.display();
+            let text = format!("daemonize: false\npcap_savefile: {capture}\n{probe}");
             std::fs::write(&config, text)?;
             let mut command = Command::new(program);
             command.arg("-f").arg(config);
@@ -170,9 +184,12 @@ fn export(exporter: Exporter, capture: &Path, to: SocketAddr, folder: &Path) -> 
 fn side_by_side(exporter: Exporter) -> Result<()> {
     let program = match exporter {
         Exporter::Softflowd(_) => place::program_or_skip("softflowd", "softflowd"),
-        Exporter::Pmacctd(_) => place::program_or_skip("pmacctd", "pmacct"),
+        Exporter::Pmacctd(_) | Exporter::Sflow => place::program_or_skip("pmacctd", "pmacct"),
     };
-    let nfcapd = place::program_or_skip("nfcapd", "nfdump");
+    let nfcapd = match exporter {
+        Exporter::Sflow => place::program_or_skip("sfcapd", "nfdump-sflow"),
+        _ => place::program_or_skip("nfcapd", "nfdump"),
+    };
     let nfdump = place::program_or_skip("nfdump", "nfdump");
     let (Some(_), Some(nfcapd), Some(nfdump)) = (program, nfcapd, nfdump) else {
         return Ok(());
@@ -194,10 +211,14 @@ fn side_by_side(exporter: Exporter) -> Result<()> {
     assert_accounted(&ledger, datagrams);
     assert_eq!(ledger.losses(), []);
     let (mut ours, mut theirs) = (rows_of(&collector)?, nfcapd.rows(&nfdump)?);
+    if matches!(exporter, Exporter::Sflow) {
+        theirs.iter_mut().for_each(|row| row.6 -= FRAME_BYTES);
+    }
     let totals = |rows: &[Row]| {
         let sum = |of: fn(&Row) -> u64| rows.iter().map(of).sum::<u64>();
         (rows.len(), sum(|row| row.5), sum(|row| row.6))
     };
+    ensure!(ours.len() > usize::from(CLIENTS), "{} flows", ours.len());
     assert_eq!(totals(&ours), totals(&theirs), "flows, packets, bytes");
     ours.sort_unstable();
     theirs.sort_unstable();
@@ -205,6 +226,8 @@ fn side_by_side(exporter: Exporter) -> Result<()> {
     let fed = match exporter {
         // NetFlow v5 has no IPv6: the exporters leave it out.
         Exporter::Softflowd(5) | Exporter::Pmacctd(5) => capture.ipv4,
+        // It keeps what does not fill a datagram to itself.
+        Exporter::Sflow => return Ok(()),
         _ => capture.fed(),
     };
     let (_, packets, bytes) = totals(&ours);
@@ -235,6 +258,11 @@ fn pmacctd_netflow5_is_the_same_to_nfcapd() -> Result<()> {
 #[test]
 fn pmacctd_netflow9_is_the_same_to_nfcapd() -> Result<()> {
     side_by_side(Exporter::Pmacctd(9))
+}
+
+#[test]
+fn pmacctd_sflow_is_the_same_to_sfcapd_but_for_the_frames() -> Result<()> {
+    side_by_side(Exporter::Sflow)
 }
 
 #[test]

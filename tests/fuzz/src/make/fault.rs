@@ -243,15 +243,19 @@ fn commit(fault: Fault, exporter: &mut Exporter, rng: &mut Rng) -> Expected {
             Exactly(0)
         }
         Fault::UptimeZero | Fault::ClockWrong => {
-            for message in &mut exporter.messages {
-                match fault {
-                    Fault::UptimeZero => message.uptime_ms = 0,
-                    _ => message.export_s = rng.random(),
-                }
-            }
+            tell_wrong_times(fault, exporter, rng);
             Exactly(all)
         }
         _ => Exactly(all + further(fault, exporter, m, rng)),
+    }
+}
+
+fn tell_wrong_times(fault: Fault, exporter: &mut Exporter, rng: &mut Rng) {
+    for message in &mut exporter.messages {
+        match fault {
+            Fault::UptimeZero => message.uptime_ms = 0,
+            _ => message.export_s = rng.random(),
+        }
     }
 }
 

@@ -280,6 +280,7 @@ mod tests {
                 sequence,
                 records: None,
                 uptime_ms: None,
+                source_port: 1,
                 received,
             };
             known.sequence.observe(&observation, &mut self.held);

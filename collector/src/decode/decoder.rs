@@ -300,6 +300,7 @@ impl Decoder {
                 sequence,
                 records: Some(u32::from(header.count)),
                 uptime_ms: header.clock.uptime_ms,
+                source_port: datagram.source_port,
                 received: datagram.received,
             };
             domain.follow(&observation, &mut self.held);
@@ -385,6 +386,7 @@ impl Decoder {
             sequence: header.sequence,
             records: None,
             uptime_ms: (header.uptime_ms != 0).then_some(header.uptime_ms),
+            source_port: datagram.source_port,
             received: datagram.received,
         };
         domain.follow(&observation, &mut self.held);
@@ -431,6 +433,7 @@ impl Decoder {
             tunnels: self.tunnels,
             shared: &self.shared,
             held: &mut self.held,
+            source_port: datagram.source_port,
             padding: 0,
             wanted: &self.wanted,
         };

@@ -281,6 +281,7 @@ mod tests {
                 sequence,
                 records: None,
                 uptime_ms: None,
+                source_port: 1,
                 received,
             };
             known.sequence.observe(&observation, &mut self.held);

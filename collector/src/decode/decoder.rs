@@ -231,6 +231,7 @@ impl Decoder {
             sequence: header.sequence,
             records: Some(u32::from(header.count)),
             uptime_ms: header.clock.uptime_ms,
+            source_port: datagram.source_port,
             received: datagram.received,
         };
         domain.follow(&observation, &mut self.held);
@@ -311,6 +312,7 @@ impl Decoder {
             sequence: header.sequence,
             records: None,
             uptime_ms: (header.uptime_ms != 0).then_some(header.uptime_ms),
+            source_port: datagram.source_port,
             received: datagram.received,
         };
         domain.follow(&observation, &mut self.held);
@@ -356,6 +358,7 @@ impl Decoder {
             limits: self.limits,
             shared: &self.shared,
             held: &mut self.held,
+            source_port: datagram.source_port,
             padding: 0,
         };
         decode(datagram.payload, &mut work);

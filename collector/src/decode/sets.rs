@@ -67,6 +67,8 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub shared: &'w Shared,
     /// Room for sequence numbers that cannot be handed in at once.
     pub held: &'w mut Held,
+    /// The UDP port that the datagram came from.
+    pub source_port: u16,
     /// Records of zeros behind the last one of a set, which no exporter counts.
     pub padding: u64,
 }

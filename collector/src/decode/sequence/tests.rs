@@ -13,6 +13,7 @@ fn at(ms: u64) -> UnixNanos {
 /// One domain with a clock that goes on by a millisecond a message.
 struct Follower {
     sequence: Sequence,
+    port: u16,
     ms: u64,
 }
 
@@ -20,6 +21,7 @@ impl Follower {
     fn new(flow_type: FlowType) -> Self {
         Self {
             sequence: Sequence::new(flow_type),
+            port: 50_000,
             ms: 0,
         }
     }
@@ -47,6 +49,7 @@ impl Follower {
             sequence,
             records: records.into(),
             uptime_ms: uptime,
+            source_port: self.port,
             received: at(self.ms),
         };
         assert!(self.sequence.try_observe(&observation));
@@ -244,13 +247,62 @@ fn ipfix_that_begins_at_zero_again_is_a_restart_however_little_came_before() {
 }
 
 #[test]
-fn two_processes_under_one_domain_restart_once_and_are_followed_both() {
+fn exporters_that_have_all_but_their_ports_in_common_are_followed_each_by_itself() {
     let mut follower = Follower::new(FlowType::Sflow5);
     for n in 0..50 {
-        follower.take_all([1000 + n, 80_000_000 + n]);
+        for exporter in 0..10 {
+            // Their numbers are near each other, and each loses one of its own.
+            if n != 20 + exporter {
+                follower.port = 50_000 + exporter as u16;
+                follower.take_all([100 * exporter + n * (1 + exporter % 2)]);
+            }
+        }
     }
-    follower.take_all([1052, 80_000_051]);
-    assert_eq!(follower.end(), [3, 0, 0, 1]);
+    // Those with an odd number leave every second number out.
+    assert_eq!(follower.end(), [5 + 5 * (49 + 1), 0, 0, 0]);
+    assert_eq!(follower.sequence.state(), None);
+}
+
+#[test]
+fn an_exporter_that_uses_several_ports_is_followed_as_one() {
+    let mut follower = Follower::new(FlowType::Sflow5);
+    for n in (0..100).filter(|n| ![30, 31, 50, 70].contains(n)) {
+        follower.port = 50_000 + (n % 2) as u16;
+        follower.take_all([n]);
+    }
+    assert_eq!(follower.end(), [4, 0, 0, 0]);
+}
+
+#[test]
+fn an_exporter_that_changes_its_port_each_time_is_followed_as_one() {
+    let mut follower = Follower::new(FlowType::Sflow5);
+    for n in (0..100).filter(|n| ![30, 31, 50, 70].contains(n)) {
+        follower.port = 40_000 + n as u16;
+        follower.take_all([n]);
+    }
+    assert_eq!(follower.end(), [4, 0, 0, 0]);
+}
+
+#[test]
+fn a_process_that_comes_back_with_another_port_after_a_while_is_a_restart() {
+    let mut follower = Follower::new(FlowType::Sflow5);
+    follower.take_all(100..110);
+    follower.port += 1;
+    follower.ms += 6000;
+    follower.take_all([1, 2]);
+    assert_eq!(follower.end(), [0, 0, 0, 1]);
+}
+
+#[test]
+fn more_exporters_in_one_domain_than_are_followed_make_no_false_gaps() {
+    let mut follower = Follower::new(FlowType::Sflow5);
+    for n in 0..50 {
+        for exporter in 0..40 {
+            follower.port = 50_000 + exporter as u16;
+            follower.take_all([10_000 * exporter + 7 * exporter + n]);
+        }
+    }
+    assert_eq!(follower.end(), [0, 0, 0, 0]);
 }
 
 #[test]
@@ -301,6 +353,7 @@ fn a_worker_that_meets_another_one_hands_in_later() {
         sequence,
         records: None,
         uptime_ms: None,
+        source_port: 1,
         received: at(0),
     };
     let mut held = Held::default();
@@ -328,6 +381,7 @@ fn what_a_worker_cannot_keep_is_no_gap() {
                 sequence: next,
                 records: None,
                 uptime_ms: None,
+                source_port: 1,
                 received: at(0),
             };
             sequence.observe(&observation, held);
@@ -393,7 +447,8 @@ proptest! {
                 // Nothing is behind the last one.
                 let place = (n + fate.late).min(last.max(1) - usize::from(n < last));
                 arriving.push((place, n, next, fate.records));
-                if fate.is_repeated {
+                // Repeated, the number 0 looks like a restart.
+                if fate.is_repeated && next != 0 {
                     repeated += 1;
                     arriving.push((place, n, next, fate.records));
                 }

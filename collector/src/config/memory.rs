@@ -10,13 +10,15 @@ use bytesize::ByteSize;
 use super::{Config, StoreTarget, display};
 use crate::decode::sflow::{CounterQueue, DiscardQueue};
 use crate::worker::sharing;
-use crate::{batch, receive};
+use crate::{batch, names, receive};
 
 /// Bytes of an exporter's state in a worker with its line of the status and its place among all,
 /// without its templates.
 pub const EXPORTER_BYTES: u64 = 1024;
 /// Bytes of a compiled template of ordinary length (some 30 fields).
 pub const TEMPLATE_BYTES: u64 = 1024;
+/// Bytes of a name with its description, both as long as they may be.
+pub const NAME_BYTES: u64 = 400;
 /// Bytes for code, stacks, the runtime and the HTTP answers.
 pub const BASE_BYTES: u64 = 24 << 20;
 
@@ -135,6 +137,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         ];
         Line::product(Owner::CollectorAtMost, "TCP buffers", &parts)
     });
+    let names = [(n(names::NAMES_MAX), "names"), (NAME_BYTES, "B")];
     let is_shared = sharing::is_on(workers.0 as usize, receive);
     let parcels = is_shared.then(|| {
         let parcels = [workers, (n(sharing::memory_bytes()), "B")];
@@ -153,6 +156,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         Line::product(Owner::CollectorAtMost, "block being encoded", &[block]),
         Line::product(Owner::CollectorAtMost, "exporters", &exporters),
         Line::product(Owner::CollectorAtMost, "templates", &templates),
+        Line::product(Owner::CollectorAtMost, "names", &names),
         Line {
             owner: Owner::CollectorAtMost,
             what: "blocks waiting for ClickHouse",

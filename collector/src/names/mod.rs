@@ -26,7 +26,7 @@ pub use text::{TEXT_MAX, Text};
 /// interfaces.
 pub const NAMES_PER_EXPORTER_MAX: usize = 8192;
 
-/// Names kept in all: 40 MiB at most.
+/// Names kept in all.
 pub const NAMES_MAX: usize = 131_072;
 
 /// Facts that wait for the task: a quarter of a second at 16,000 a second.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Bytes kept of a text; the rest is cut off.
+/// Bytes kept of a text, before and after it is made UTF-8; the rest is cut off.
 pub const TEXT_MAX: usize = 127;
 
 /// Text as it came, up to its first zero byte. `Copy`, so that a worker allocates nothing for it.
@@ -50,9 +50,16 @@ impl fmt::Display for Text {
             true => text.trim_end_matches(char::REPLACEMENT_CHARACTER),
             false => &text,
         };
-        text.chars()
-            .filter(|c| !c.is_control())
-            .try_for_each(|c| fmt::Write::write_char(f, c))
+        // A replaced byte takes three.
+        let mut room = TEXT_MAX;
+        for c in text.chars().filter(|c| !c.is_control()) {
+            room = match room.checked_sub(c.len_utf8()) {
+                Some(left) => left,
+                None => break,
+            };
+            fmt::Write::write_char(f, c)?;
+        }
+        Ok(())
     }
 }
 
@@ -92,5 +99,6 @@ mod tests {
         let kept = text(long.as_bytes());
         assert_eq!(kept, "\u{e9}".repeat(63));
         assert_eq!(text(&[b'x'; 1000]).len(), TEXT_MAX);
+        assert!(text(&[0xff; 100]).len() <= TEXT_MAX);
     }
 }

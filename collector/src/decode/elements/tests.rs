@@ -482,9 +482,10 @@ proptest! {
         let mut fields = Vec::<Field>::new();
         for draw in &draws {
             let (pen, id) = elements[draw.at % elements.len()];
+            let filled = slot(pen, id);
             let is_new = fields.iter().all(|field| {
-                let same_slot = slot(pen, id).is_some_and(|it| slot(field.enterprise, field.id) == Some(it));
-                !same_slot && (field.enterprise, field.id) != (pen, id)
+                let other = slot(field.enterprise, field.id);
+                (filled.is_none() || other != filled) && (field.enterprise, field.id) != (pen, id)
             });
             if is_new {
                 fields.push(field_of(pen, id, version, draw));

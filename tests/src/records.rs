@@ -1,5 +1,5 @@
-//! An encoder of templates and records: every data type of RFC 7011 section 6.1 at every length that
-//! it may have, in NetFlow v9 and in IPFIX.
+//! An encoder of templates and records: every data type of RFC 7011 section 6.1 at every length
+//! that it may have, in NetFlow v9 and in IPFIX.
 //!
 //! It knows nothing of the collector: what it says of a value as text is held against what the
 //! collector makes of the bytes.

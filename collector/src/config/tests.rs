@@ -322,9 +322,9 @@ fn types_and_meaning_are_told_together() {
 fn an_element_that_nobody_knows_by_its_name_is_told() {
     assert_eq!(
         errors("[decode]\nextra = [\"flowId\", \"flow_id\"]\n"),
-        "f.toml:2: decode.extra: found [\"flowId\", \"flow_id\"]; allowed: a list of elements, each \
-         \"PEN.id\", \"PEN.name\", \"PEN.*\", the name of one of IANA's, or \"*\" for all; write one \
-         that no list names as \"PEN.id\""
+        "f.toml:2: decode.extra: found [\"flowId\", \"flow_id\"]; allowed: a list of elements, \
+         each \"PEN.id\", \"PEN.name\", \"PEN.*\", the name of one of IANA's, or \"*\" for all; \
+         write one that no list names as \"PEN.id\""
     );
 }
 

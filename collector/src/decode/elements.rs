@@ -1,7 +1,7 @@
 //! Information elements: what is known of each one, and what it fills.
 //!
-//! The tables are made from the data in `elements/`; see the README there. They are looked at when a
-//! template is compiled, never for a record.
+//! The tables are made from the data in `elements/`; see the README there. They are looked at when
+//! a template is compiled, never for a record.
 
 #[rustfmt::skip]
 mod table;

@@ -1,9 +1,9 @@
 //! What records say in elements that fill no column: names and values for the column `extra`.
 //!
-//! Only for operators that ask (`decode.extra`). A template is compiled into the fields that go here
-//! ([`ExtraPlan`]); their values are written as text into a buffer of the burst ([`ExtraBuffer`]),
-//! in the bytes that ClickHouse takes, and go on as [`ExtraRows`] beside the flows. Nothing here is
-//! touched while nobody asks.
+//! Only for operators that ask (`decode.extra`). A template is compiled into the fields that go
+//! here ([`ExtraPlan`]); their values are written as text into a buffer of the burst
+//! ([`ExtraBuffer`]), in the bytes that ClickHouse takes, and go on as [`ExtraRows`] beside the
+//! flows. Nothing here is touched while nobody asks.
 
 mod plan;
 mod text;

@@ -135,8 +135,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Compiles `fields`, those that are `wanted` and fill no column included; `None` when no record
-    /// length comes of them.
+    /// Compiles `fields`, those that are `wanted` and fill no column included; `None` when no
+    /// record length comes of them.
     #[must_use]
     pub fn compile(fields: &[FieldSpec], wanted: &Wanted) -> Option<Self> {
         let layout = Layout::of(fields)?;

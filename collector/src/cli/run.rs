@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use flowsluice::batch::Batcher;
 use flowsluice::config::{self, Config, ReceiveMode};
-use flowsluice::decode::sflow::Beside;
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
+use flowsluice::knowledge;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losses};
 use flowsluice::receive::allow::Allowed;
 use flowsluice::receive::xdp::steering::{Following, Steering};
@@ -26,7 +26,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task;
 use tracing::{error, info, warn};
 
 use super::storage::Storage;
@@ -82,11 +83,11 @@ impl Signals {
 /// All parts, running.
 struct Running {
     ledger: Arc<Ledger>,
-    shared: Arc<decode::Shared>,
     storage: Storage,
     following: Following,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    telling: Telling,
     state: Arc<http::State>,
     /// A worker that ends by itself says why.
     failures: mpsc::UnboundedReceiver<String>,
@@ -159,14 +160,14 @@ impl Running {
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
-        runtime.spawn(store_beside(Arc::clone(&shared), storage.side_rows()));
+        let telling = Telling::start(shared, storage.side_rows(), runtime);
         Ok(Self {
             ledger,
-            shared,
             storage,
             following,
             workers,
             stop,
+            telling,
             state,
             failures,
         })
@@ -191,7 +192,7 @@ impl Running {
             // A worker that panicked has ended the process (panic = "abort").
             let _ = worker.join();
         }
-        push_beside(&self.shared, &self.storage.side_rows());
+        self.telling.finish(runtime);
         let report = self.storage.stop(runtime);
         let snapshot = self.ledger.snapshot();
         log_ledger(&snapshot);
@@ -208,22 +209,26 @@ impl Running {
     }
 }
 
-/// How often what workers decoded beside flows is taken from them, to be stored.
-const BESIDE_EVERY: Duration = Duration::from_secs(1);
-
-/// Hands on what workers decode beside flows, as long as they run.
-async fn store_beside(shared: Arc<decode::Shared>, rows: SideRows) {
-    let mut due = tokio::time::interval(BESIDE_EVERY);
-    loop {
-        due.tick().await;
-        push_beside(&shared, &rows);
-    }
+/// The task that tells what is known of exporters.
+struct Telling {
+    stop: oneshot::Sender<()>,
+    task: task::JoinHandle<()>,
 }
 
-fn push_beside(shared: &decode::Shared, rows: &SideRows) {
-    let Beside { counters, discards } = shared.sflow();
-    counters.drain(|row| rows.push(&row));
-    discards.drain(|row| rows.push(&row));
+impl Telling {
+    fn start(shared: Arc<decode::Shared>, rows: SideRows, runtime: &Runtime) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let task = runtime.spawn(knowledge::tell(shared, rows, stopped));
+        Self { stop, task }
+    }
+
+    /// Has it tell what is left, now that the workers have ended.
+    fn finish(self, runtime: &Runtime) {
+        drop(self.stop);
+        if let Err(error) = runtime.block_on(self.task) {
+            error!(%error, "what is known of exporters was not told to the end");
+        }
+    }
 }
 
 /// What datagrams come in by: sockets, and interfaces past the kernel.

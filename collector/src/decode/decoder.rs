@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::exporters::{Domain, Domains};
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
+use super::sequence::{Held, Observation};
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
 use super::{
@@ -32,6 +33,7 @@ pub struct Decoder {
     sflow_base: Flow,
     spans: Spans,
     extras: ExtrasBuffer,
+    held: Held,
     status: StatusClock,
 }
 
@@ -73,6 +75,7 @@ impl Decoder {
             sflow_base: Flow::EMPTY,
             spans: Spans::default(),
             extras: ExtrasBuffer::default(),
+            held: Held::default(),
             status: StatusClock::default(),
         }
     }
@@ -107,6 +110,7 @@ impl Decoder {
     #[inline]
     pub fn turn(&mut self) {
         self.take_over();
+        self.held.hand_in();
         let status = &mut self.status;
         status.is_due |= status.is_busy;
         // A turn without a datagram does not move this clock, and is a good moment anyway.
@@ -206,9 +210,8 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let header = netflow1::header(datagram.payload)?;
         let key = key(datagram, FlowType::Netflow1, header.engine);
-        self.fixed(key, datagram, counts, sink, |domain, counts, burst| {
-            netflow1::decode(&header, domain, counts, burst);
-        })?;
+        let decode = netflow1::decode;
+        self.fixed(key, &header, datagram, counts, sink, decode)?;
         counts.datagrams_netflow1 += 1;
         Ok(())
     }
@@ -221,9 +224,8 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let header = netflow5::header(datagram.payload)?;
         let key = key(datagram, FlowType::Netflow5, header.engine);
-        self.fixed(key, datagram, counts, sink, |domain, counts, burst| {
-            netflow5::decode(&header, domain, counts, burst);
-        })?;
+        let decode = netflow5::decode;
+        self.fixed(key, &header, datagram, counts, sink, decode)?;
         counts.datagrams_netflow5 += 1;
         Ok(())
     }
@@ -236,9 +238,8 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let header = netflow7::header(datagram.payload)?;
         let key = key(datagram, FlowType::Netflow7, header.engine);
-        self.fixed(key, datagram, counts, sink, |domain, counts, burst| {
-            netflow7::decode(&header, domain, counts, burst);
-        })?;
+        let decode = netflow7::decode;
+        self.fixed(key, &header, datagram, counts, sink, decode)?;
         counts.datagrams_netflow7 += 1;
         Ok(())
     }
@@ -248,18 +249,28 @@ impl Decoder {
     fn fixed<S: FlowSink>(
         &mut self,
         key: DomainKey,
+        header: &netflow5::Header<'_>,
         datagram: &Datagram<'_>,
         counts: &mut WorkerCounts,
         sink: &mut S,
-        decode: impl FnOnce(&mut Domain, &mut WorkerCounts, &mut Burst<'_, S>),
+        decode: impl FnOnce(&netflow5::Header<'_>, &mut Domain, &mut WorkerCounts, &mut Burst<'_, S>),
     ) -> Result<(), DropReason> {
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
         domain.begin(datagram.received);
         let mut burst = Burst::new(&mut self.buffer, sink);
-        decode(domain, counts, &mut burst);
+        decode(header, domain, counts, &mut burst);
         burst.flush();
+        if let Some(sequence) = header.sequence {
+            let observation = Observation {
+                sequence,
+                records: Some(u32::from(header.count)),
+                uptime_ms: header.clock.uptime_ms,
+                received: datagram.received,
+            };
+            domain.follow(&observation, &mut self.held);
+        }
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         Ok(())
     }
@@ -335,6 +346,13 @@ impl Decoder {
         let agent = header.agent;
         let agent = (!agent.to_ip().is_unspecified()).then_some(agent);
         domain.observe(agent, rate);
+        let observation = Observation {
+            sequence: header.sequence,
+            records: None,
+            uptime_ms: (header.uptime_ms != 0).then_some(header.uptime_ms),
+            received: datagram.received,
+        };
+        domain.follow(&observation, &mut self.held);
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         counts.datagrams_sflow5 += 1;
         Ok(())
@@ -364,6 +382,8 @@ impl Decoder {
             limits: self.limits,
             tunnels: self.tunnels,
             shared: &self.shared,
+            held: &mut self.held,
+            padding: 0,
         };
         decode(datagram.payload, &mut work);
         let Workspace {

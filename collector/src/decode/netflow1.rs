@@ -27,6 +27,7 @@ pub fn header(payload: &[u8]) -> Result<Header<'_>, DropReason> {
     let (count, clock) = count_and_clock(&mut cursor).ok_or(DropReason::DatagramTruncated)?;
     Ok(Header {
         engine: 0,
+        sequence: None,
         count,
         clock,
         rate: None,

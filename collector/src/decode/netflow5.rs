@@ -22,6 +22,8 @@ const RECORDS_MAX: usize = 30;
 pub struct Header<'a> {
     /// Engine type in the upper byte, engine id in the lower; 0 where the version has none.
     pub engine: u32,
+    /// Flows of this engine before the first one here; version 1 does not tell it.
+    pub sequence: Option<u32>,
     /// Records announced.
     pub count: u16,
     /// The exporter's clocks.
@@ -48,11 +50,12 @@ fn fields(payload: &[u8]) -> Option<Header<'_>> {
     const INTERVAL_BITS: u16 = 0x3fff;
     let mut cursor = Cursor::new(payload);
     let (count, clock) = count_and_clock(&mut cursor)?;
-    let _sequence = cursor.u32()?;
+    let sequence = cursor.u32()?;
     let engine = u32::from(cursor.u16()?);
     let interval = u32::from(cursor.u16()? & INTERVAL_BITS);
     Some(Header {
         engine,
+        sequence: Some(sequence),
         count,
         clock,
         rate: (interval > 0).then_some((interval, SamplingSource::Header)),

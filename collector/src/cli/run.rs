@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use flowsluice::batch::Batcher;
 use flowsluice::config::{self, Config, ReceiveMode};
-use flowsluice::decode::sflow::Beside;
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
 use flowsluice::knowledge;
@@ -86,7 +85,6 @@ impl Signals {
 /// All parts, running.
 struct Running {
     ledger: Arc<Ledger>,
-    shared: Arc<decode::Shared>,
     storage: Storage,
     following: Following,
     workers: Vec<JoinHandle<()>>,
@@ -161,11 +159,9 @@ impl Running {
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
         runtime.spawn(decode::watch::tell(Arc::clone(&shared)));
-        let telling = Telling::start(Arc::clone(&shared), storage.side_rows(), runtime);
-        runtime.spawn(store_beside(Arc::clone(&shared), storage.side_rows()));
+        let telling = Telling::start(shared, storage.side_rows(), runtime);
         Ok(Self {
             ledger,
-            shared,
             storage,
             following,
             workers,
@@ -196,7 +192,6 @@ impl Running {
             let _ = worker.join();
         }
         self.telling.finish(runtime);
-        push_beside(&self.shared, &self.storage.side_rows());
         let report = self.storage.stop(runtime);
         let snapshot = self.ledger.snapshot();
         log_ledger(&snapshot);
@@ -247,24 +242,6 @@ impl Telling {
             error!(%error, "what is known of exporters was not told to the end");
         }
     }
-}
-
-/// How often what workers decoded beside flows is taken from them, to be stored.
-const BESIDE_EVERY: Duration = Duration::from_secs(1);
-
-/// Hands on what workers decode beside flows, as long as they run.
-async fn store_beside(shared: Arc<decode::Shared>, rows: SideRows) {
-    let mut due = tokio::time::interval(BESIDE_EVERY);
-    loop {
-        due.tick().await;
-        push_beside(&shared, &rows);
-    }
-}
-
-fn push_beside(shared: &decode::Shared, rows: &SideRows) {
-    let Beside { counters, discards } = shared.sflow();
-    counters.drain(|row| rows.push(&row));
-    discards.drain(|row| rows.push(&row));
 }
 
 /// What datagrams come in by: sockets, and interfaces past the kernel.

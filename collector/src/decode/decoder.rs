@@ -240,9 +240,7 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let header = netflow1::header(datagram.payload)?;
         let domain = (FlowType::Netflow1, &header);
-        self.fixed(domain, datagram, counts, sink, |domain, counts, burst| {
-            netflow1::decode(&header, domain, counts, burst);
-        })?;
+        self.fixed(domain, datagram, counts, sink, netflow1::decode)?;
         counts.datagrams_netflow1 += 1;
         Ok(())
     }
@@ -255,9 +253,7 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let header = netflow5::header(datagram.payload)?;
         let domain = (FlowType::Netflow5, &header);
-        self.fixed(domain, datagram, counts, sink, |domain, counts, burst| {
-            netflow5::decode(&header, domain, counts, burst);
-        })?;
+        self.fixed(domain, datagram, counts, sink, netflow5::decode)?;
         counts.datagrams_netflow5 += 1;
         Ok(())
     }
@@ -270,9 +266,7 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let header = netflow7::header(datagram.payload)?;
         let domain = (FlowType::Netflow7, &header);
-        self.fixed(domain, datagram, counts, sink, |domain, counts, burst| {
-            netflow7::decode(&header, domain, counts, burst);
-        })?;
+        self.fixed(domain, datagram, counts, sink, netflow7::decode)?;
         counts.datagrams_netflow7 += 1;
         Ok(())
     }
@@ -285,7 +279,7 @@ impl Decoder {
         datagram: &Datagram<'_>,
         counts: &mut WorkerCounts,
         sink: &mut S,
-        decode: impl FnOnce(&mut Domain, &mut WorkerCounts, &mut Burst<'_, S>),
+        decode: impl FnOnce(&netflow5::Header<'_>, &mut Domain, &mut WorkerCounts, &mut Burst<'_, S>),
     ) -> Result<(), DropReason> {
         let key = self.key(datagram, flow_type, header.engine);
         let domain = self.domains.get(key, datagram.received);
@@ -293,7 +287,7 @@ impl Decoder {
         let flows_before = counts.flows_decoded;
         domain.begin(datagram.received, header.engine);
         let mut burst = Burst::new(&mut self.buffer, sink).ending(domain.flows_end_ms());
-        decode(domain, counts, &mut burst);
+        decode(header, domain, counts, &mut burst);
         burst.flush();
         if let Some(sequence) = header.sequence {
             let observation = Observation {

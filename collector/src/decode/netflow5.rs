@@ -50,12 +50,12 @@ fn fields(payload: &[u8]) -> Option<Header<'_>> {
     const INTERVAL_BITS: u16 = 0x3fff;
     let mut cursor = Cursor::new(payload);
     let (count, clock) = count_and_clock(&mut cursor)?;
-    let sequence = Some(cursor.u32()?);
+    let sequence = cursor.u32()?;
     let engine = u32::from(cursor.u16()?);
     let interval = u32::from(cursor.u16()? & INTERVAL_BITS);
     Some(Header {
         engine,
-        sequence,
+        sequence: Some(sequence),
         count,
         clock,
         rate: (interval > 0).then_some((interval, SamplingSource::Header)),

@@ -1,7 +1,7 @@
 //! What workers leave for the tables beside `flows`.
 //!
-//! In: rows, from any worker. Out: the same rows, to the one task that stores them. Bounded, without
-//! locks, made at the start.
+//! In: rows, from any worker. Out: the same rows, to the one task that stores them. Bounded,
+//! without locks, made at the start.
 
 use crossbeam::queue::ArrayQueue;
 

@@ -2,7 +2,8 @@
 //!
 //! In: the first bytes of a packet, often cut. Out: what its headers say, written to a [`Flow`].
 //! The outermost IP header is the flow, or the one of the packet that a tunnel carries, on request.
-//! Headers that are cut leave their fields unknown; nothing is an error. Specs: IEEE 802.3, IEEE 802.1Q, RFC 2516, RFC 3032, RFC 791, RFC 8200.
+//! Headers that are cut leave their fields unknown; nothing is an error. Specs: IEEE 802.3,
+//! IEEE 802.1Q, RFC 2516, RFC 3032, RFC 791, RFC 8200.
 
 pub(super) mod tunnel;
 

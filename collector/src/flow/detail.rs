@@ -4,8 +4,8 @@ use std::ops::{Deref, DerefMut};
 
 use super::Address;
 
-/// What the packet was wrapped in that became the flow; column `tunnel_type`. Where the outer packet
-/// is the flow it is none.
+/// What the packet was wrapped in that became the flow; column `tunnel_type`. Where the outer
+/// packet is the flow it is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i8)]
 pub enum TunnelType {

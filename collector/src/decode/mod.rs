@@ -19,6 +19,7 @@ mod netflow5;
 mod netflow7;
 mod netflow9;
 mod outbox;
+mod overrides;
 pub mod packet;
 mod plan;
 mod record;
@@ -30,6 +31,7 @@ pub mod sflow;
 mod shared;
 mod teaching;
 mod template;
+pub mod watch;
 mod window;
 
 use crate::flow::Flow;

@@ -273,14 +273,17 @@ impl Decoder {
 
     /// Looks the exporter up, lets `decode` work on records of a fixed layout, and concludes.
     #[inline(always)]
-    fn fixed<S: FlowSink>(
+    fn fixed<S: FlowSink, D>(
         &mut self,
         (flow_type, header): (FlowType, &netflow5::Header<'_>),
         datagram: &Datagram<'_>,
         counts: &mut WorkerCounts,
         sink: &mut S,
-        decode: impl FnOnce(&netflow5::Header<'_>, &mut Domain, &mut WorkerCounts, &mut Burst<'_, S>),
-    ) -> Result<(), DropReason> {
+        decode: D,
+    ) -> Result<(), DropReason>
+    where
+        D: FnOnce(&netflow5::Header<'_>, &mut Domain, &mut WorkerCounts, &mut Burst<'_, S>),
+    {
         let key = self.key(datagram, flow_type, header.engine);
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;

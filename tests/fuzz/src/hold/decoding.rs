@@ -75,7 +75,8 @@ impl Watched {
             check_flow(flow);
         }
         if let Some(flow) = self.rows.0.get(before) {
-            assert_eq!(flow.time_received_s, datagram.received.seconds());
+            // What waited for its template arrived before.
+            assert!(flow.time_received_s <= datagram.received.seconds());
             let mut settled = *flow;
             settled.settle_clock(datagram.received.millis());
         }
@@ -146,7 +147,7 @@ static OTHERS: LazyLock<Vec<Frame>> = LazyLock::new(|| {
         Target::Ipfix,
         Target::Sflow,
     ];
-    let tapes = targets.map(|target| (0..8).map(move |seed| target.fresh(seed)));
+    let tapes = targets.map(|target| (0..2).map(move |seed| target.fresh(seed)));
     let all = tapes.into_iter().flatten();
     all.flat_map(|tape| tape::frames(&tape)).collect()
 });

@@ -39,6 +39,8 @@ pub struct Burst<'a, S: FlowSink> {
     filled: usize,
     extra: &'a mut ExtraBuffer,
     sink: &'a mut S,
+    /// When all flows are to end, milliseconds since the epoch; 0 leaves them as they are.
+    end_ms: u64,
 }
 
 /// A function of its own: where the optimizer sees how `base` was made, it may set fields one by
@@ -57,7 +59,16 @@ impl<'a, S: FlowSink> Burst<'a, S> {
             filled: 0,
             extra: &mut buffer.extra,
             sink,
+            end_ms: 0,
         }
+    }
+
+    /// The same, with all flows moved to end at `end_ms`, milliseconds since the epoch, unless that
+    /// is 0.
+    #[must_use]
+    #[inline]
+    pub fn ending(self, end_ms: u64) -> Self {
+        Self { end_ms, ..self }
     }
 
     /// The next flow of the burst, set to `base`. It counts as decoded from here on.
@@ -119,6 +130,9 @@ impl<'a, S: FlowSink> Burst<'a, S> {
     pub fn flush(&mut self) {
         if self.filled > 0 {
             let flows = &mut self.flows[..self.filled];
+            if self.end_ms > 0 {
+                flows.iter_mut().for_each(|flow| flow.end_at(self.end_ms));
+            }
             if self.extra.is_empty() {
                 self.sink.flows(flows);
             } else {

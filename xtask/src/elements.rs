@@ -173,8 +173,11 @@ fn fills(target: &str, width: &str, rank: &str, otherwise: &str) -> Result<Strin
         return Ok(String::new());
     }
     let made = match (target.split_once(' '), width) {
-        (Some(("MplsLabel", index)), "number") => format!("E::label({index})"),
-        (Some(_), _) => bail!("only MplsLabel has entries, and they are numbers"),
+        (Some((target, index)), "number") => {
+            let index: u8 = index.parse().context("the part is a number up to 255")?;
+            format!("E::part(T::{target}, {index})")
+        }
+        (Some(_), _) => bail!("what fills a part of its field is a number"),
         (None, "number") => format!("E::number(T::{target})"),
         (None, bytes) => {
             let bytes: u16 = bytes.parse().context("width: 'number', or a length")?;
@@ -292,7 +295,10 @@ mod tests {
         let cases = [
             ("4,a,unsigned8,default,,,,", ""),
             ("4,a,unsigned8,x,Tos,number,0,absent", "E::number(T::Tos)"),
-            ("4,a,unsigned8,x,MplsLabel 3,number,0,absent", "E::label(3)"),
+            (
+                "4,a,unsigned8,x,MplsLabel 3,number,0,absent",
+                "E::part(T::MplsLabel, 3)",
+            ),
             (
                 "4,a,ipv4Address,x,SrcAddrV4,4,1,unknown",
                 "E::exactly(T::SrcAddrV4, 4).if_unknown(1)",
@@ -318,7 +324,7 @@ mod tests {
             ("4,a,unsigned8,x,,4,,", "fills nothing"),
             ("4,a,unsigned8,x,Tos,some,0,absent", "width"),
             ("4,a,unsigned8,x,Tos,number,0,unknown", "otherwise"),
-            ("4,a,unsigned8,x,Tos 3,number,0,absent", "only MplsLabel"),
+            ("4,a,unsigned8,x,Tos 3,4,0,absent", "part of its field"),
             ("4,a,unsigned8,x", "4 columns"),
             ("4,a,unsigned8,x,,,,\n4,b,unsigned8,x,,,,", "line 3"),
         ] {

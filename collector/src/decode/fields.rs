@@ -162,11 +162,11 @@ impl Element {
         }
     }
 
-    /// Entry `index` of the label stack.
-    pub(super) const fn label(index: u8) -> Self {
+    /// Fills its field together with those of other indexes.
+    pub(super) const fn part(target: Target, index: u8) -> Self {
         Self {
             index,
-            ..Self::number(Target::MplsLabel)
+            ..Self::number(target)
         }
     }
 }

@@ -47,16 +47,16 @@ pub(super) static FILLING: [((u32, u16), E); 125] = [
     ((0, 61), E::number(T::Direction)),
     ((0, 62), E::exactly(T::NextHopV6, 16)),
     ((0, 63), E::exactly(T::BgpNextHopV6, 16)),
-    ((0, 70), E::label(0)),
-    ((0, 71), E::label(1)),
-    ((0, 72), E::label(2)),
-    ((0, 73), E::label(3)),
-    ((0, 74), E::label(4)),
-    ((0, 75), E::label(5)),
-    ((0, 76), E::label(6)),
-    ((0, 77), E::label(7)),
-    ((0, 78), E::label(8)),
-    ((0, 79), E::label(9)),
+    ((0, 70), E::part(T::MplsLabel, 0)),
+    ((0, 71), E::part(T::MplsLabel, 1)),
+    ((0, 72), E::part(T::MplsLabel, 2)),
+    ((0, 73), E::part(T::MplsLabel, 3)),
+    ((0, 74), E::part(T::MplsLabel, 4)),
+    ((0, 75), E::part(T::MplsLabel, 5)),
+    ((0, 76), E::part(T::MplsLabel, 6)),
+    ((0, 77), E::part(T::MplsLabel, 7)),
+    ((0, 78), E::part(T::MplsLabel, 8)),
+    ((0, 79), E::part(T::MplsLabel, 9)),
     ((0, 80), E::exactly(T::DstMac, 6)),
     ((0, 81), E::exactly(T::SrcMac, 6).if_unknown(1)),
     ((0, 85), E::number(T::Bytes).if_absent(1)),
@@ -156,7 +156,7 @@ pub(super) static NAMED: [(u32, &[Named]); 20] = [
     (47729, &OF_47729),
 ];
 
-static OF_0: [Named; 892] = [
+static OF_0: [Named; 894] = [
     named(1, "octetDeltaCount", D::Unsigned64),
     named(2, "packetDeltaCount", D::Unsigned64),
     named(3, "deltaFlowCount", D::Unsigned64),
@@ -718,6 +718,8 @@ static OF_0: [Named; 892] = [
     named(45003, "ciscoApplicationHTTPHost", D::String),
     named(45004, "ciscoConnectionClientIPv4Address", D::Ipv4Address),
     named(45005, "ciscoConnectionServerIPv4Address", D::Ipv4Address),
+    named(45006, "ciscoConnectionClientIPv6Address", D::Ipv6Address),
+    named(45007, "ciscoConnectionServerIPv6Address", D::Ipv6Address),
     named(45008, "ciscoConnectionClientTransportPort", D::Unsigned16),
     named(45009, "ciscoConnectionServerTransportPort", D::Unsigned16),
     named(45010, "ciscoConnectionId", D::Unsigned32),
@@ -1051,7 +1053,7 @@ static OF_0: [Named; 892] = [
     named(57943, "NPROBE_IPV4_ADDRESS", D::Ipv4Address),
 ];
 
-static OF_9: [Named; 39] = [
+static OF_9: [Named; 41] = [
     named(4251, "transportPacketsLostCounter", D::Unsigned32),
     named(4254, "transportRTPSSRC", D::Unsigned32),
     named(4257, "transportRTPJitterMaximum", D::Unsigned32),
@@ -1086,6 +1088,8 @@ static OF_9: [Named; 39] = [
     named(12235, "applicationHTTPHost", D::String),
     named(12236, "connectionClientIPv4Address", D::Ipv4Address),
     named(12237, "connectionServerIPv4Address", D::Ipv4Address),
+    named(12238, "connectionClientIPv6Address", D::Ipv6Address),
+    named(12239, "connectionServerIPv6Address", D::Ipv6Address),
     named(12240, "connectionClientTransportPort", D::Unsigned16),
     named(12241, "connectionServerTransportPort", D::Unsigned16),
     named(12242, "connectionId", D::Unsigned32),

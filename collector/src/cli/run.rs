@@ -138,10 +138,7 @@ impl Running {
             let worker = WorkerThread {
                 receiver,
                 decoder: decoder.allowing(Allowed::new(&config.receive.allow)),
-                batcher: match decode.extra.is_empty() {
-                    true => Batcher::new(&config.batch, queue),
-                    false => Batcher::new(&config.batch, queue).with_extra(),
-                },
+                batcher: Batcher::new(&config.batch, queue).with_extra(!decode.extra.is_empty()),
                 sharing,
                 ledger: ledger.worker(index),
                 cpu: cpus[index],

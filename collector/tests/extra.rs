@@ -189,7 +189,7 @@ fn what_rows_say_fills_batches_before_rows_do_and_no_row_is_lost() {
         Store::start_with(Box::new(Null), &config, counts, 1, &batch)
     };
     let mut stored = Stored {
-        batcher: Batcher::new(&batch, queues.pop().unwrap()).with_extra(),
+        batcher: Batcher::new(&batch, queues.pop().unwrap()).with_extra(true),
         counts: WorkerCounts::default(),
     };
     // 250 bytes in each of three elements: a batch of 4096 rows has no room for them.

@@ -173,15 +173,11 @@ fn fills(target: &str, width: &str, rank: &str, otherwise: &str) -> Result<Strin
         return Ok(String::new());
     }
     let made = match (target.split_once(' '), width) {
-        (Some((target, index)), "number") if target == "MplsLabel" || target.ends_with("Part") => {
-            let index: u8 = index
-                .parse()
-                .context("behind the target: a number up to 255")?;
+        (Some((target, index)), "number") => {
+            let index: u8 = index.parse().context("the part is a number up to 255")?;
             format!("E::part(T::{target}, {index})")
         }
-        (Some(_), _) => {
-            bail!("only MplsLabel and targets named Part have parts, and they are numbers")
-        }
+        (Some(_), _) => bail!("what fills a part of its field is a number"),
         (None, "number") => format!("E::number(T::{target})"),
         (None, bytes) => {
             let bytes: u16 = bytes.parse().context("width: 'number', or a length")?;
@@ -328,7 +324,7 @@ mod tests {
             ("4,a,unsigned8,x,,4,,", "fills nothing"),
             ("4,a,unsigned8,x,Tos,some,0,absent", "width"),
             ("4,a,unsigned8,x,Tos,number,0,unknown", "otherwise"),
-            ("4,a,unsigned8,x,Tos 3,number,0,absent", "have parts"),
+            ("4,a,unsigned8,x,Tos 3,4,0,absent", "part of its field"),
             ("4,a,unsigned8,x", "4 columns"),
             ("4,a,unsigned8,x,,,,\n4,b,unsigned8,x,,,,", "line 3"),
         ] {

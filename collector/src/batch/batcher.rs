@@ -35,10 +35,12 @@ impl Batcher {
         }
     }
 
-    /// Gives every batch room for what fills no column.
+    /// Gives every batch room for what fills no column, if somebody asks for that.
     #[must_use]
-    pub fn with_extra(mut self) -> Self {
-        self.queue.change_empty(Batch::with_extra);
+    pub fn with_extra(mut self, is_wanted: bool) -> Self {
+        if is_wanted {
+            self.queue.change_empty(Batch::with_extra);
+        }
         self
     }
 

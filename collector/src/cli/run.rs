@@ -337,10 +337,8 @@ impl Crew<'_> {
             index,
             receiver,
             decoder,
-            batcher: match self.config.decode.extra.is_empty() {
-                true => Batcher::new(&self.config.batch, queue),
-                false => Batcher::new(&self.config.batch, queue).with_extra(),
-            },
+            batcher: Batcher::new(&self.config.batch, queue)
+                .with_extra(!self.config.decode.extra.is_empty()),
             sharing: None,
             ledger: self.ledger.worker(index),
             cpu: self.cpus.get(index).copied().flatten(),

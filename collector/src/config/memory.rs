@@ -261,6 +261,11 @@ mod tests {
         let more = sum(&config, 2, 0).of(Owner::Collector) - after.of(Owner::Collector);
         assert_eq!(more, 2 * batch(4096));
         assert_eq!(after.of(Owner::Kernel), before.of(Owner::Kernel));
+        let before = sum(&config, 2, 0).of(Owner::CollectorAtMost);
+        config.decode.extra = vec!["*".parse().expect("all elements")];
+        let grown = sum(&config, 2, 0).of(Owner::CollectorAtMost) - before;
+        let a_batch = batch::Batch::extra_memory_bytes_for(4096) as u64;
+        assert_eq!(grown, 2 * config.batch.per_worker as u64 * a_batch);
         let queues = |queues| sum(&config, 2, queues).of(Owner::Collector);
         let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
         assert_eq!(queues(3) - queues(0), 3 * a_queue);

@@ -45,10 +45,7 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
     let queue = queues.pop().expect("one queue for one worker");
     wait_until_ready(&storage)?;
     let mut rows = Rows {
-        batcher: match config.decode.extra.is_empty() {
-            true => Batcher::new(&config.batch, queue),
-            false => Batcher::new(&config.batch, queue).with_extra(),
-        },
+        batcher: Batcher::new(&config.batch, queue).with_extra(!config.decode.extra.is_empty()),
         side_rows: storage.side_rows(),
         batch_rows: BATCH_ROWS.min(config.batch.rows_max),
         counts: WorkerCounts::default(),

@@ -75,6 +75,7 @@ fn print(
     let outcome = capture.for_each(&mut |datagram| {
         decoder.decode(datagram, &mut counts, &mut printer);
     });
+    decoder.finish(&mut counts);
     counts.flows_batched = printer.finish().context("standard output")?;
     // Printed is as far as they go, which the ledger calls open.
     counts.flows_open = counts.flows_batched;

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::Context;
 use flowsluice::batch::Batcher;
 use flowsluice::config::{self, Config, ReceiveMode};
+use flowsluice::decode::persist::{Keeper, Keeping};
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losses};
@@ -82,6 +83,8 @@ struct Running {
     ledger: Arc<Ledger>,
     storage: Storage,
     following: Following,
+    /// `None` where nothing outlasts a restart.
+    keeping: Option<Keeping>,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     state: Arc<http::State>,
@@ -105,6 +108,7 @@ impl Running {
         } = Receiving::open(&config.receive, cpus.len())?;
         let ledger = Arc::new(Ledger::new(cpus.len()));
         let shared = Arc::new(decode::Shared::default());
+        let keeper = Keeper::open(&config.decode, &shared, started.1);
         let (storage, queues) =
             Storage::start(config, runtime, Arc::clone(&ledger.store), cpus.len())?;
         let facts = http::Facts {
@@ -153,6 +157,9 @@ impl Running {
             .follow(Arc::clone(&ledger.frames))
             .context("the interfaces cannot be followed")?;
         drop_capabilities();
+        let keeping = keeper.map(Keeper::keep).transpose();
+        let keeping =
+            keeping.context("the thread that keeps decode.state_dir cannot be started")?;
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
@@ -160,6 +167,7 @@ impl Running {
             ledger,
             storage,
             following,
+            keeping,
             workers,
             stop,
             state,
@@ -185,6 +193,9 @@ impl Running {
         for worker in self.workers {
             // A worker that panicked has ended the process (panic = "abort").
             let _ = worker.join();
+        }
+        if let Some(keeping) = self.keeping {
+            keeping.stop();
         }
         let report = self.storage.stop(runtime);
         let snapshot = self.ledger.snapshot();

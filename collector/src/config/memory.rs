@@ -14,7 +14,8 @@ use crate::{batch, receive};
 /// Bytes of an exporter's state in a worker with its line of the status and its place among all,
 /// without its templates.
 pub const EXPORTER_BYTES: u64 = 1024;
-/// Bytes of a compiled template of ordinary length (some 30 fields).
+/// Bytes of a compiled template of ordinary length (some 30 fields), and what a template counts for
+/// in `decode.templates_max`: a longer one counts as several.
 pub const TEMPLATE_BYTES: u64 = 1024;
 /// Bytes for code, stacks, the runtime and the HTTP answers.
 pub const BASE_BYTES: u64 = 24 << 20;
@@ -131,6 +132,12 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         Line::product(Owner::CollectorAtMost, "block being encoded", &[block]),
         Line::product(Owner::CollectorAtMost, "exporters", &exporters),
         Line::product(Owner::CollectorAtMost, "templates", &templates),
+        Line {
+            owner: Owner::CollectorAtMost,
+            what: "data waiting for templates",
+            how: "decode.pending_max".into(),
+            bytes: decode.pending_max.as_u64(),
+        },
         Line {
             owner: Owner::CollectorAtMost,
             what: "blocks waiting for ClickHouse",

@@ -6,7 +6,7 @@ use super::exporters::Domains;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sets::{Message, TemplateLimits, Workspace};
-use super::shared::{DomainKey, Shared};
+use super::shared::{AGE_EVERY_NS, Aged, DomainKey, Shared};
 use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, sflow, teaching};
 use crate::config::{self, Protocol};
 use crate::flow::{Flow, FlowType, SamplingSource};
@@ -21,6 +21,11 @@ pub struct Decoder {
     allowed: Allowed,
     enabled: Enabled,
     limits: TemplateLimits,
+    /// `decode.template_lifetime`.
+    lifetime_s: u32,
+    /// When this one looked for what is too old.
+    aged: UnixNanos,
+    has_ended: bool,
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
@@ -51,13 +56,18 @@ impl Decoder {
         listeners: &[config::Listener],
         shared: Arc<Shared>,
     ) -> Self {
+        shared.decoder_begins();
         Self {
             allowed: Allowed::default(),
             enabled: Enabled::new(&config.protocols, listeners),
             limits: TemplateLimits {
                 all: config.templates_max,
                 per_domain: config.templates_per_exporter_max,
+                pending_bytes: config.pending_max.as_u64() as usize,
             },
+            lifetime_s: config.template_lifetime.as_secs() as u32,
+            aged: UnixNanos::default(),
+            has_ended: false,
             domains: Domains::new(
                 config.exporters_max,
                 config.sampling_rate_default,
@@ -111,6 +121,26 @@ impl Decoder {
             status.told = status.now;
             status.is_due = false;
         }
+    }
+
+    /// Once a turn: forgets, now and then, templates and held sets that are too old.
+    #[inline]
+    pub fn age(&mut self, now: UnixNanos, counts: &mut WorkerCounts) {
+        if now.0.abs_diff(self.aged.0) >= AGE_EVERY_NS {
+            self.aged = now;
+            let Aged { templates, sets } = self.shared.age(now, self.lifetime_s);
+            counts.templates_expired += templates;
+            counts.give_up_sets(sets);
+        }
+    }
+
+    /// Nothing is decoded after this: once no other decoder goes on either, held sets are given
+    /// up.
+    pub fn finish(&mut self, counts: &mut WorkerCounts) {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            self.shared.decoder_ends();
+        }
+        counts.give_up_sets(self.shared.give_up());
     }
 
     /// Takes over what other workers learned; one load when that is nothing. Within a turn it is
@@ -299,6 +329,7 @@ impl Decoder {
             shared: &self.shared,
         };
         decode(datagram.payload, &mut work);
+        work.conclude();
         let Workspace {
             domain,
             counts,

@@ -1,11 +1,15 @@
 //! What a worker holds of each exporter and observation domain.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 
+use super::pending::Refused;
 use super::record::Extras;
+use super::registry::Paced;
 use super::sampling::of_interface;
+use super::sets::TemplateLimits;
 use super::shared::{
     Change, DomainKey, ExporterStatus, Knowledge, Learned, Shared, StatusSlot, lock,
 };
@@ -33,8 +37,12 @@ pub struct Domain {
     before: Option<Arc<Learned>>,
     /// What this datagram taught, at most one for each four bytes of it.
     changes: Vec<Change>,
-    /// Templates among them.
-    templates_new: usize,
+    /// Ids that got a template by them and had none before.
+    new_ids: Vec<u16>,
+    /// Templates forgotten for others.
+    evictions: Paced,
+    /// Sets for which there was no room.
+    refused: Refused,
     datagrams: u64,
     flows: u64,
     last_seen: UnixNanos,
@@ -62,7 +70,9 @@ impl Domain {
             latest_rate: Rate::default(),
             before: None,
             changes: Vec::new(),
-            templates_new: 0,
+            new_ids: Vec::new(),
+            evictions: Paced::default(),
+            refused: Refused::default(),
             datagrams: 0,
             flows: 0,
             last_seen: UnixNanos::default(),
@@ -86,14 +96,56 @@ impl Domain {
         &self.knowledge.learned
     }
 
-    /// False when `max` templates are known of all exporters, even if one is evicted for it.
+    /// Its key.
     #[must_use]
-    pub fn has_room_among_all(&self, max: usize, shared: &Shared) -> bool {
-        let has_room = || shared.templates() + self.templates_new < max;
-        if !has_room() {
-            shared.free_templates(&self.key, self.last_seen);
+    pub const fn key(&self) -> DomainKey {
+        self.key
+    }
+
+    /// When the datagram arrived that is being decoded.
+    #[must_use]
+    pub const fn received(&self) -> UnixNanos {
+        self.last_seen
+    }
+
+    /// Finds room for another template among those of all exporters, of which `max` may be known.
+    /// Returns whether there is any, and how many templates another one gave up for it.
+    #[must_use]
+    pub fn room_among_all(&self, max: usize, shared: &Shared) -> (bool, u64) {
+        let (weight, published) = (self.learned().weight(), self.weight_published());
+        let has_room = || shared.templates() + weight < max + published;
+        let evicted = match has_room() {
+            true => 0,
+            false => shared.free_templates(&self.key, self.last_seen),
+        };
+        (has_room(), evicted as u64)
+    }
+
+    /// How many of all templates this domain's count for, as far as the others know.
+    fn weight_published(&self) -> usize {
+        let before = self.before.as_deref();
+        before.unwrap_or_else(|| self.learned()).weight()
+    }
+
+    /// The template to forget before a new one can be taken in, if `limits` ask for one: `Ok(None)`
+    /// when there is room, [`NoRoom`] when there is none and none can be made, or that was done too
+    /// often in this second.
+    pub fn who_gives_way(&mut self, limits: TemplateLimits) -> Result<Option<u16>, NoRoom> {
+        let source_weight = self.knowledge.presence.source_weight();
+        let of_source = source_weight.load(Ordering::Relaxed) + self.learned().weight();
+        let has_own_room = self.learned().templates() < limits.per_domain;
+        let source_has_room = of_source < limits.of_source() + self.weight_published();
+        if has_own_room && source_has_room {
+            return Ok(None);
         }
-        has_room()
+        let now_s = self.base.time_received_s;
+        let least = match self.evictions.may_be(now_s) {
+            true => self.learned().least_used(now_s),
+            false => None,
+        };
+        // What its neighbours at the same address take does not cost a domain what it uses.
+        let least = least.filter(|(_, in_use)| !has_own_room || !in_use);
+        least.map(|(id, _)| Some(id)).ok_or(NoRoom)
     }
 
     /// A datagram arrived.
@@ -188,8 +240,46 @@ impl Domain {
 
     /// Takes in a template.
     pub fn learn_template(&mut self, template: Template) {
-        self.templates_new += 1;
+        template.life.sent(self.base.time_received_s);
+        if self.learned().template(template.id).is_none() {
+            self.new_ids.push(template.id);
+        }
         self.change(Change::Template(Arc::new(template)));
+    }
+
+    /// Ids that got a template by this datagram and had none before.
+    #[must_use]
+    #[inline]
+    pub fn new_ids(&self) -> &[u16] {
+        &self.new_ids
+    }
+
+    /// Tells the others what this datagram taught so far, and returns the new ids.
+    #[cold]
+    pub fn publish_templates(&mut self, shared: &Shared) -> Vec<u16> {
+        self.publish(shared);
+        std::mem::take(&mut self.new_ids)
+    }
+
+    /// Takes over what others have published meanwhile.
+    #[cold]
+    pub fn catch_up(&mut self, shared: &Shared) {
+        if !self.changes.is_empty() {
+            self.publish(shared);
+        } else if let Some(knowledge) = shared.knowledge(&self.key) {
+            self.knowledge = knowledge;
+            self.refresh();
+        }
+    }
+
+    /// Sets that are decoded from here on belong to a datagram of this time.
+    pub const fn received_at(&mut self, received_s: u32) {
+        self.base.time_received_s = received_s;
+    }
+
+    /// Sets that found no room to wait for their template.
+    pub const fn refused(&mut self) -> &mut Refused {
+        &mut self.refused
     }
 
     /// Makes a change here at once; the others hear of it when the datagram is done.
@@ -208,7 +298,6 @@ impl Domain {
             self.knowledge = shared.publish(self.key, &before, &self.knowledge, &self.changes);
         }
         self.changes = Vec::new();
-        self.templates_new = 0;
         self.refresh();
     }
 
@@ -249,6 +338,10 @@ impl Domain {
         }
     }
 }
+
+/// An exporter, or its address, has as many templates as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom;
 
 /// A worker's exporters and domains.
 #[derive(Debug)]

@@ -158,6 +158,16 @@ impl Plan {
         &self.layout
     }
 
+    /// Bytes that it takes beside its own size.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let lens = match &self.layout {
+            Layout::Fixed { .. } => 0,
+            Layout::Variable { lens, .. } => size_of_val(&**lens),
+        };
+        lens + size_of_val(&*self.ops) + size_of_val(&*self.fallbacks)
+    }
+
     /// True when records cannot be filled several at a time: each has a clock of its own, or may
     /// become two flows.
     #[must_use]

@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 
+use super::pending::Pending;
 use super::sampling::Sampling;
 use super::shared::{DomainKey, Knowledge, Learned};
 use crate::units::UnixNanos;
@@ -25,6 +26,8 @@ pub struct Presence {
     last_seen_ns: AtomicU64,
     has_flows: AtomicBool,
     is_evicted: AtomicBool,
+    /// [`Source::weight`].
+    source_weight: Arc<AtomicUsize>,
 }
 
 impl Presence {
@@ -36,6 +39,19 @@ impl Presence {
     /// A flow came out of it.
     pub fn has_flows(&self) {
         self.has_flows.store(true, Ordering::Relaxed);
+    }
+
+    /// When its last datagram arrived, to about a second, and whether it ever produced a flow.
+    #[must_use]
+    pub fn facts(&self) -> (UnixNanos, bool) {
+        let last_seen = UnixNanos(self.last_seen_ns.load(Ordering::Relaxed));
+        (last_seen, self.has_flows.load(Ordering::Relaxed))
+    }
+
+    /// How many of `decode.templates_max` the templates of all domains of its source count for.
+    #[must_use]
+    pub fn source_weight(&self) -> &AtomicUsize {
+        &self.source_weight
     }
 
     /// Its place was given to another; who holds it must forget it.
@@ -58,6 +74,10 @@ pub struct Registry {
     pub sources_epoch: u64,
     /// Epoch of the last eviction.
     pub evicted_epoch: u64,
+    /// Sets that came before their template.
+    pub pending: Pending,
+    /// When templates and those sets were last looked through for old ones.
+    pub aged: UnixNanos,
     /// For an exporter, all places being taken.
     place_search: Search,
     /// For a template, as many as allowed being known.
@@ -75,13 +95,36 @@ pub struct Entry {
     pub presence: Arc<Presence>,
 }
 
+impl Entry {
+    /// It has changed, at `epoch`.
+    pub fn moves_on(&mut self, key: DomainKey, epoch: u64, changed: &mut BTreeMap<u64, DomainKey>) {
+        changed.remove(&self.epoch);
+        changed.insert(epoch, key);
+        self.epoch = epoch;
+    }
+}
+
 /// One UDP source address.
 #[derive(Debug, Default)]
 pub struct Source {
     domains: Vec<DomainKey>,
     /// Rates that any of its domains told.
     pub sampling: Option<Arc<Sampling>>,
+    /// Sum of the weights of their templates.
+    weight: Arc<AtomicUsize>,
     search: Search,
+}
+
+impl Source {
+    /// Takes note of a rate; false when it is known.
+    pub fn learn(&mut self, sampler: Option<u64>, rate: u32) -> bool {
+        let sampling = self.sampling.get_or_insert_default();
+        let is_new = !sampling.knows(sampler, rate);
+        if is_new {
+            Arc::make_mut(sampling).set(sampler, rate);
+        }
+        is_new
+    }
 }
 
 /// When domains were last looked through.
@@ -100,6 +143,29 @@ impl Search {
             self.0 = Some(now);
         }
         is_due
+    }
+}
+
+/// Something that costs time and may happen so often a second, whoever asks for it.
+#[derive(Debug, Default)]
+pub struct Paced {
+    second: u32,
+    times: u32,
+}
+
+impl Paced {
+    const A_SECOND: u32 = 128;
+
+    /// True when it may be once more.
+    pub fn may_be(&mut self, now_s: u32) -> bool {
+        if self.second != now_s {
+            *self = Self {
+                second: now_s,
+                times: 0,
+            };
+        }
+        self.times += 1;
+        self.times <= Self::A_SECOND
     }
 }
 
@@ -127,13 +193,15 @@ impl Registry {
 
     /// Gives `key` a place.
     pub fn admit(&mut self, key: DomainKey, now: UnixNanos) {
+        let source = self.sources.entry(key.source).or_default();
+        source.domains.push(key);
+        let presence = Presence {
+            source_weight: Arc::clone(&source.weight),
+            ..Presence::default()
+        };
+        presence.seen(now);
         let entry = self.domains.entry(key).or_default();
-        entry.presence.seen(now);
-        self.sources
-            .entry(key.source)
-            .or_default()
-            .domains
-            .push(key);
+        entry.presence = Arc::new(presence);
     }
 
     /// True when there is a place for another domain of `source`.
@@ -176,14 +244,14 @@ impl Registry {
             return None;
         }
         let others = self.domains.iter();
-        let others = others.filter(|(k, entry)| *k != key && entry.learned.templates() > 0);
+        let others = others.filter(|(k, entry)| *k != key && entry.learned.weight() > 0);
         least_deserving(others, now)
     }
 
-    /// Takes the place of `key` away and returns the templates that it had.
-    pub fn evict(&mut self, key: &DomainKey, epoch: u64) -> usize {
+    /// Takes the place of `key` away and returns what was known of it.
+    pub fn evict(&mut self, key: &DomainKey, epoch: u64) -> Entry {
         let Some(entry) = self.domains.remove(key) else {
-            return 0;
+            return Entry::default();
         };
         entry.presence.is_evicted.store(true, Ordering::Relaxed);
         self.changed.remove(&entry.epoch);
@@ -194,7 +262,7 @@ impl Registry {
                 self.sources.remove(&key.source);
             }
         }
-        entry.learned.templates()
+        entry
     }
 }
 

@@ -113,16 +113,17 @@ impl Shared {
         let sets = registry.pending.expire(now);
         self.pending
             .store(registry.pending.count(), Ordering::Relaxed);
-        let templates = if !is_first && since_ns > CLOCK_JUMP_NS {
+        let now_s = now.seconds();
+        let has_jumped = since_ns > CLOCK_JUMP_NS;
+        if has_jumped && !is_first {
             for entry in registry.domains.values() {
                 let templates = entry.learned.each_template();
-                templates.for_each(|template| template.life.sent(now.seconds()));
+                templates.for_each(|template| template.life.sent(now_s));
             }
-            0
-        } else if lifetime_s == 0 {
-            0
-        } else {
-            self.expire_templates(&mut registry, now.seconds(), lifetime_s)
+        }
+        let templates = match has_jumped || lifetime_s == 0 {
+            true => 0,
+            false => self.expire_templates(&mut registry, now_s, lifetime_s),
         };
         Aged { templates, sets }
     }

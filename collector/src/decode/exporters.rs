@@ -1,21 +1,24 @@
 //! What a worker holds of each exporter and observation domain.
 
+mod room;
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 
+use super::overrides::{Known, Overrides};
 use super::pending::Refused;
 use super::record::Extras;
 use super::registry::Paced;
 use super::sampling::of_interface;
-use super::sets::TemplateLimits;
 use super::shared::{
     Change, DomainKey, ExporterStatus, Knowledge, Learned, Shared, StatusSlot, lock,
 };
 use super::template::Template;
 use crate::flow::{Address, Direction, Flow, SamplingSource};
 use crate::units::UnixNanos;
+
+pub use room::NoRoom;
 
 /// A sampling rate and where it came from.
 pub type Rate = (u32, SamplingSource);
@@ -27,6 +30,8 @@ pub struct Domain {
     knowledge: Knowledge,
     /// What every flow of the domain begins as.
     base: Flow,
+    /// What the operator knows of the exporter.
+    known: Known,
     /// `decode.sampling_rate_default`.
     rate_default: u32,
     /// Options told rates of single interfaces.
@@ -55,7 +60,7 @@ pub struct Domain {
 const TELL_EVERY_NS: u64 = 1_000_000_000;
 
 impl Domain {
-    fn new(key: DomainKey, knowledge: Knowledge, rate_default: u32) -> Self {
+    fn new(key: DomainKey, knowledge: Knowledge, known: Known, rate_default: u32) -> Self {
         let mut domain = Self {
             key,
             knowledge,
@@ -65,6 +70,7 @@ impl Domain {
                 observation_domain: key.observation_domain,
                 ..Flow::EMPTY
             },
+            known,
             rate_default,
             is_by_interface: false,
             latest_rate: Rate::default(),
@@ -96,63 +102,31 @@ impl Domain {
         &self.knowledge.learned
     }
 
-    /// Its key.
-    #[must_use]
-    pub const fn key(&self) -> DomainKey {
-        self.key
-    }
-
-    /// When the datagram arrived that is being decoded.
-    #[must_use]
-    pub const fn received(&self) -> UnixNanos {
-        self.last_seen
-    }
-
-    /// Finds room for another template among those of all exporters, of which `max` may be known.
-    /// Returns whether there is any, and how many templates another one gave up for it.
-    #[must_use]
-    pub fn room_among_all(&self, max: usize, shared: &Shared) -> (bool, u64) {
-        let (weight, published) = (self.learned().weight(), self.weight_published());
-        let has_room = || shared.templates() + weight < max + published;
-        let evicted = match has_room() {
-            true => 0,
-            false => shared.free_templates(&self.key, self.last_seen),
-        };
-        (has_room(), evicted as u64)
-    }
-
-    /// How many of all templates this domain's count for, as far as the others know.
-    fn weight_published(&self) -> usize {
-        let before = self.before.as_deref();
-        before.unwrap_or_else(|| self.learned()).weight()
-    }
-
-    /// The template to forget before a new one can be taken in, if `limits` ask for one: `Ok(None)`
-    /// when there is room, [`NoRoom`] when there is none and none can be made, or that was done too
-    /// often in this second.
-    pub fn who_gives_way(&mut self, limits: TemplateLimits) -> Result<Option<u16>, NoRoom> {
-        let source_weight = self.knowledge.presence.source_weight();
-        let of_source = source_weight.load(Ordering::Relaxed) + self.learned().weight();
-        let has_own_room = self.learned().templates() < limits.per_domain;
-        let source_has_room = of_source < limits.of_source() + self.weight_published();
-        if has_own_room && source_has_room {
-            return Ok(None);
-        }
-        let now_s = self.base.time_received_s;
-        let least = match self.evictions.may_be(now_s) {
-            true => self.learned().least_used(now_s),
-            false => None,
-        };
-        // What its neighbours at the same address take does not cost a domain what it uses.
-        let least = least.filter(|(_, in_use)| !has_own_room || !in_use);
-        least.map(|(id, _)| Some(id)).ok_or(NoRoom)
-    }
-
-    /// A datagram arrived.
+    /// A datagram of `observation_domain` arrived.
     #[inline]
-    pub fn begin(&mut self, received: UnixNanos) {
+    pub fn begin(&mut self, received: UnixNanos, observation_domain: u32) {
         self.base.time_received_s = received.seconds();
+        // Where templates hold in all domains of the exporter, it is not always the same.
+        self.base.observation_domain = observation_domain;
         self.last_seen = received;
+    }
+
+    /// When all flows of the datagram end, milliseconds since the epoch; 0 is for the records to
+    /// say.
+    #[must_use]
+    #[inline]
+    pub fn flows_end_ms(&self) -> u64 {
+        match self.known.at_receipt {
+            true => self.last_seen.millis(),
+            false => 0,
+        }
+    }
+
+    /// The rate that a datagram's header tells, unless the operator overrules it.
+    #[must_use]
+    #[inline]
+    pub fn of_header(&self, rate: Option<Rate>) -> Option<Rate> {
+        rate.filter(|_| !self.known.is_forced)
     }
 
     /// It is decoded: `flows` came out of it. What it taught goes to the other workers.
@@ -191,11 +165,14 @@ impl Domain {
     }
 
     /// The rate for `flow` with these `extras`: its own, that of the sampler that it names, of its
-    /// interface, of the domain, of the exporter, the operator's default.
+    /// interface, of the domain, of the exporter, the operator's for the exporter, his default.
     #[must_use]
     #[inline]
     pub fn rate(&self, flow: &Flow, extras: &Extras) -> Rate {
         let own = extras.rate.rate();
+        if self.known.is_forced {
+            return (self.base.sampling_rate, self.base.sampling_source);
+        }
         if own > 0 {
             return (own, SamplingSource::Record);
         }
@@ -247,41 +224,6 @@ impl Domain {
         self.change(Change::Template(Arc::new(template)));
     }
 
-    /// Ids that got a template by this datagram and had none before.
-    #[must_use]
-    #[inline]
-    pub fn new_ids(&self) -> &[u16] {
-        &self.new_ids
-    }
-
-    /// Tells the others what this datagram taught so far, and returns the new ids.
-    #[cold]
-    pub fn publish_templates(&mut self, shared: &Shared) -> Vec<u16> {
-        self.publish(shared);
-        std::mem::take(&mut self.new_ids)
-    }
-
-    /// Takes over what others have published meanwhile.
-    #[cold]
-    pub fn catch_up(&mut self, shared: &Shared) {
-        if !self.changes.is_empty() {
-            self.publish(shared);
-        } else if let Some(knowledge) = shared.knowledge(&self.key) {
-            self.knowledge = knowledge;
-            self.refresh();
-        }
-    }
-
-    /// Sets that are decoded from here on belong to a datagram of this time.
-    pub const fn received_at(&mut self, received_s: u32) {
-        self.base.time_received_s = received_s;
-    }
-
-    /// Sets that found no room to wait for their template.
-    pub const fn refused(&mut self) -> &mut Refused {
-        &mut self.refused
-    }
-
     /// Makes a change here at once; the others hear of it when the datagram is done.
     pub fn change(&mut self, change: Change) {
         if self.before.is_none() {
@@ -308,10 +250,12 @@ impl Domain {
         } = &self.knowledge;
         let rate = learned.sampling.plain().or_else(|| elsewhere.plain());
         self.is_by_interface = learned.sampling.is_by_interface() || elsewhere.is_by_interface();
-        let (rate, source) = match (rate, self.rate_default) {
-            (Some(rate), _) => (rate, SamplingSource::Options),
-            (None, 0) => Rate::default(),
-            (None, rate) => (rate, SamplingSource::Default),
+        let (rate, source) = match (rate, self.known.rate, self.rate_default) {
+            (_, rate, _) if self.known.is_forced => (rate, SamplingSource::Static),
+            (Some(rate), ..) => (rate, SamplingSource::Options),
+            (None, 0, 0) => Rate::default(),
+            (None, 0, rate) => (rate, SamplingSource::Default),
+            (None, rate, _) => (rate, SamplingSource::Static),
         };
         self.base.sampling_rate = rate;
         self.base.sampling_source = source;
@@ -339,10 +283,6 @@ impl Domain {
     }
 }
 
-/// An exporter, or its address, has as many templates as it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRoom;
-
 /// A worker's exporters and domains.
 #[derive(Debug)]
 pub struct Domains {
@@ -351,6 +291,7 @@ pub struct Domains {
     list: Vec<Domain>,
     exporters_max: usize,
     rate_default: u32,
+    overrides: Overrides,
     shared: Arc<Shared>,
     /// The changes of others up to here are taken over.
     epoch: u64,
@@ -360,12 +301,18 @@ pub struct Domains {
 impl Domains {
     /// None yet. `exporters_max` holds for all workers together.
     #[must_use]
-    pub fn new(exporters_max: usize, rate_default: u32, shared: Arc<Shared>) -> Self {
+    pub fn new(
+        exporters_max: usize,
+        rate_default: u32,
+        overrides: Overrides,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
             index: HashMap::new(),
             list: Vec::new(),
             exporters_max,
             rate_default,
+            overrides,
             epoch: 0,
             slot: shared.status_slot(),
             shared,
@@ -394,8 +341,9 @@ impl Domains {
     fn add(&mut self, key: DomainKey, now: UnixNanos) -> Option<usize> {
         let knowledge = self.shared.register(key, now, self.exporters_max)?;
         let at = self.list.len();
+        let known = self.overrides.of(key.source);
         self.list
-            .push(Domain::new(key, knowledge, self.rate_default));
+            .push(Domain::new(key, knowledge, known, self.rate_default));
         self.index.insert(key.packed(), at);
         Some(at)
     }

@@ -28,11 +28,21 @@ const SHARE_OF_ID: usize = 16;
 /// maps and queues that are half empty.
 const OVERHEAD: usize = 512;
 
+/// When a datagram arrived, and of which domain it was.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// By the collector's clock.
+    pub received: UnixNanos,
+    /// As its header says; where templates hold in all domains of an exporter, it is not that of
+    /// the [`DomainKey`].
+    pub observation_domain: u32,
+}
+
 /// A set with all that is needed to decode it later as if it were now.
 #[derive(Debug)]
 pub struct HeldSet {
-    /// When its datagram arrived.
-    pub received: UnixNanos,
+    /// Of its datagram.
+    pub arrival: Arrival,
     id: u16,
     dialect: Dialect,
     /// The exporter's clocks in its message.
@@ -44,10 +54,10 @@ pub struct HeldSet {
 }
 
 impl HeldSet {
-    fn new(message: &Message<'_>, set: &Set, received: UnixNanos) -> Self {
+    fn new(message: &Message<'_>, set: &Set, arrival: Arrival) -> Self {
         let body = message.bytes.get(set.body.clone()).unwrap_or_default();
         Self {
-            received,
+            arrival,
             id: set.id,
             dialect: message.dialect,
             clock: message.clock,
@@ -64,7 +74,7 @@ impl HeldSet {
             sets_at: self.bytes.len(),
             dialect: self.dialect,
             clock: self.clock,
-            received_ms: self.received.millis(),
+            received_ms: self.arrival.received.millis(),
         }
     }
 
@@ -113,7 +123,7 @@ impl Pending {
         key: DomainKey,
         message: &Message<'_>,
         set: &Set,
-        received: UnixNanos,
+        arrival: Arrival,
         bytes_max: usize,
     ) -> bool {
         let id = (key, set.id);
@@ -125,7 +135,7 @@ impl Pending {
             && of_id + cost <= bytes_max / SHARE_OF_ID;
         if has_room {
             let waiting = self.ids.entry(id).or_default();
-            waiting.sets.push_back(HeldSet::new(message, set, received));
+            waiting.sets.push_back(HeldSet::new(message, set, arrival));
             waiting.bytes += cost;
             self.domains.insert(key, of_domain + cost);
             self.bytes += cost;
@@ -152,7 +162,7 @@ impl Pending {
             count,
         } = self;
         let count_before = *count;
-        let is_old = |set: &HeldSet| now.0.saturating_sub(set.received.0) > AGE_MAX_NS;
+        let is_old = |set: &HeldSet| now.0.saturating_sub(set.arrival.received.0) > AGE_MAX_NS;
         ids.retain(|(key, _), waiting| {
             while waiting.sets.front().is_some_and(is_old) {
                 let cost = waiting.sets.pop_front().map_or(0, |set| set.cost());

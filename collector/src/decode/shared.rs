@@ -374,7 +374,9 @@ impl Shared {
 }
 
 impl ExporterStatus {
-    fn key(&self) -> DomainKey {
+    /// What its state is kept under.
+    #[must_use]
+    pub(super) fn key(&self) -> DomainKey {
         DomainKey {
             source: self.source,
             flow_type: self.flow_type,

@@ -3,6 +3,7 @@
 use super::{Message, Set, Workspace};
 use crate::decode::FlowSink;
 use crate::decode::exporters::NoRoom;
+use crate::decode::pending::Arrival;
 use crate::decode::shared::{Change, Holding};
 use crate::decode::template::{Definition, Entries, Entry, Kind};
 use crate::ledger::DropReason;
@@ -121,12 +122,13 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
     /// Holds a set whose template is not known here.
     #[cold]
     pub(super) fn wait(&mut self, message: &Message<'_>, set: &Set) {
-        let (key, received) = (self.domain.key(), self.domain.received());
+        let (key, arrival) = (self.domain.key(), self.domain.arrival());
+        let received = arrival.received;
         let holding = match self.domain.refused().has(set.id, received) {
             true => Holding::Full,
             false => {
                 let bytes_max = self.limits.pending_bytes;
-                self.shared.hold(key, message, set, received, bytes_max)
+                self.shared.hold(key, message, set, arrival, bytes_max)
             }
         };
         match holding {
@@ -149,10 +151,10 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         if !self.shared.has_pending() {
             return;
         }
-        let now_s = self.domain.base().time_received_s;
+        let now = self.domain.arrival();
         for held in self.shared.take_pending(self.domain.key(), id) {
             let mut message = held.message();
-            self.domain.received_at(held.received.seconds());
+            self.arrived(held.arrival);
             self.set_clock(&mut message);
             if self.records(&message, &held.set()) {
                 self.counts.sets_replayed += 1;
@@ -160,6 +162,16 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                 self.counts.give_up_sets(1);
             }
         }
-        self.domain.received_at(now_s);
+        self.arrived(now);
+    }
+
+    /// What is decoded from here on came so.
+    fn arrived(&mut self, arrival: Arrival) {
+        let Arrival {
+            received,
+            observation_domain,
+        } = arrival;
+        self.domain.begin(received, observation_domain);
+        self.burst.end_at(self.domain.flows_end_ms());
     }
 }

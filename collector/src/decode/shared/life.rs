@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Change, DomainKey, Knowledge, Learned, Shared, lock};
-use crate::decode::pending::HeldSet;
+use crate::decode::pending::{Arrival, HeldSet};
 use crate::decode::registry::Registry;
 use crate::decode::sets::{Message, Set};
 use crate::decode::template::Template;
@@ -59,7 +59,7 @@ impl Shared {
         key: DomainKey,
         message: &Message<'_>,
         set: &Set,
-        received: UnixNanos,
+        arrival: Arrival,
         bytes_max: usize,
     ) -> Holding {
         let mut registry = lock(&self.registry);
@@ -68,7 +68,7 @@ impl Shared {
             return Holding::Known;
         }
         let pending = &mut registry.pending;
-        let is_held = pending.hold(key, message, set, received, bytes_max);
+        let is_held = pending.hold(key, message, set, arrival, bytes_max);
         self.pending.store(pending.count(), Ordering::Relaxed);
         match is_held {
             true => Holding::Held,

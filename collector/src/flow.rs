@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Deref, DerefMut};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// An IPv6 address in network byte order; an IPv4 address is held v4-mapped (RFC 4291 §2.5.5.2).
 /// All zero (`::`) means unknown.
@@ -68,9 +68,7 @@ impl std::fmt::Display for Address {
 }
 
 /// The export protocol a flow came by. The discriminants are the values of the column `flow_type`.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(i8)]
 pub enum FlowType {

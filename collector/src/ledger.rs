@@ -10,11 +10,13 @@
 //! flows_decoded      = records_decoded - options_records - records_suppressed + reverse_rows_added
 //! flows_decoded      = flows_batched + sum(dropped, flow level)
 //! flows_batched      = flows_open + flows_in_flight + flows_stored + sum(flows_lost)
+//! rows_offered       = rows_waiting + rows_stored + sum(rows_dropped), beside `flows`
 //! ```
 
 mod frames;
 pub mod losses;
 mod published;
+mod side;
 mod store;
 
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crossbeam::utils::CachePadded;
 
 pub use frames::FrameCounts;
 use published::PublishedCounts;
+pub use side::{SideCounts, SideSnapshot};
 pub use store::{DropCells, StoreCounts, StoreSnapshot};
 
 /// At which of the equations' levels something is lost.
@@ -381,7 +384,7 @@ pub struct Equation {
 impl LedgerSnapshot {
     /// The equations of the module documentation.
     #[must_use]
-    pub fn equations(&self) -> [Equation; 5] {
+    pub fn equations(&self) -> [Equation; 6] {
         let t = &self.total;
         let lost: u64 = self.store.flows_lost.iter().sum();
         let records_as_flows = (t.records_decoded + t.reverse_rows_added)
@@ -412,6 +415,11 @@ impl LedgerSnapshot {
                 name: "rows",
                 left: t.flows_batched,
                 right: t.flows_open + self.store.flows_in_flight + self.store.flows_stored + lost,
+            },
+            Equation {
+                name: "side_rows",
+                left: self.store.side.iter().map(|table| table.rows_offered).sum(),
+                right: self.store.side.iter().map(SideSnapshot::rows_known).sum(),
             },
         ]
     }

@@ -175,6 +175,40 @@ fn uptimes_of_a_held_ipfix_set_are_dated_by_the_boot_time_that_came_meanwhile() 
 }
 
 #[test]
+fn what_the_operator_knows_of_an_exporter_holds_for_its_held_sets() {
+    let config = config::Decode {
+        exporters: vec![config::ExporterOverride {
+            source: "192.0.2.0/24".parse().unwrap(),
+            sampling_rate: 0,
+            sampling_force: false,
+            scope: config::TemplateScope::Exporter,
+            time: config::TimeSource::Received,
+        }],
+        ..Default::default()
+    };
+    let mut bench = Bench::with(&config, Arc::default());
+    let of_domain = |domain: u8, sets: &[Vec<u8>]| {
+        let mut payload = ipfix(sets);
+        payload[15] = domain;
+        payload
+    };
+    let data = |n: u8| set(256, &[0, 0, 0, n]);
+    bench.decode(&of_domain(1, &[data(1)]));
+    bench.decode_of(EXPORTER, 5000, &of_domain(2, &[data(2)]));
+    let templates = set(2, &template(256, &[(1, 4)]));
+    let last = of_domain(3, &[templates, data(3)]);
+    let rows = bench.decode_of(EXPORTER, 20_000, &last);
+    let told = |row: &Flow| (row.raw_bytes, row.observation_domain, row.flow_end_ms);
+    let received_ms = RECEIVED.millis();
+    let expected = [
+        (3, 3, received_ms + 20_000),
+        (1, 1, received_ms),
+        (2, 2, received_ms + 5000),
+    ];
+    assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn a_held_set_that_was_cut_short_is_counted_as_such_when_it_is_decoded() {
     let mut bench = Bench::new();
     let mut cut = data();

@@ -16,7 +16,7 @@ use flowsluice::flow::Flow;
 use flowsluice::generate::Protocols;
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
 use flowsluice::receive::affinity;
-use flowsluice::store::{self, Attempt, Block, Insert, Store};
+use flowsluice::store::{self, Attempt, Block, Insert, SideBatch, Store};
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::Worker;
 use tokio::runtime::Runtime;
@@ -123,6 +123,10 @@ impl Insert for Taken {
         rows.fetch_add(block.rows, Ordering::Relaxed);
         native_bytes.fetch_add(block.native_bytes, Ordering::Relaxed);
         compressed_bytes.fetch_add(block.compressed.len() as u64, Ordering::Relaxed);
+        Box::pin(async { Ok(store::Taken::Stored) })
+    }
+
+    fn insert_side<'a>(&'a self, _: &'a SideBatch) -> Attempt<'a, store::Taken> {
         Box::pin(async { Ok(store::Taken::Stored) })
     }
 }

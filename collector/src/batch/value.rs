@@ -111,6 +111,20 @@ fn print_time(millis: i64, format: &str, out: &mut dyn Write) -> io::Result<()> 
 
 macro_rules! named {
     ($rust:ident = $sql:literal { $($variant:ident = $name:literal,)+ }) => {
+        impl $rust {
+            /// Its name in ClickHouse.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+
+        impl serde::Serialize for $rust {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+
         impl Value for $rust {
             const SQL_TYPE: &'static str = $sql;
             type Wire = [u8; 1];
@@ -121,9 +135,7 @@ macro_rules! named {
             }
 
             fn json(self, out: &mut dyn Write) -> io::Result<()> {
-                out.write_all(match self {
-                    $(Self::$variant => concat!("\"", $name, "\"").as_bytes(),)+
-                })
+                write!(out, "\"{}\"", self.name())
             }
         }
 

@@ -13,10 +13,12 @@ use flowsluice::config::{self, Config, ReceiveMode};
 use flowsluice::decode::persist::{Keeper, Keeping};
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
+use flowsluice::knowledge;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losses};
 use flowsluice::receive::allow::Allowed;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
+use flowsluice::store::SideRows;
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::Worker;
 use flowsluice::worker::sharing::{self, Sharing};
@@ -25,7 +27,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task;
 use tracing::{error, info, warn};
 
 use super::storage::Storage;
@@ -83,10 +86,9 @@ struct Running {
     ledger: Arc<Ledger>,
     storage: Storage,
     following: Following,
-    /// `None` where nothing outlasts a restart.
-    keeping: Option<Keeping>,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    telling: Telling,
     state: Arc<http::State>,
     /// A worker that ends by itself says why.
     failures: mpsc::UnboundedReceiver<String>,
@@ -157,20 +159,17 @@ impl Running {
             .follow(Arc::clone(&ledger.frames))
             .context("the interfaces cannot be followed")?;
         drop_capabilities();
-        let keeping = keeper.map(Keeper::keep).transpose();
-        let keeping =
-            keeping.context("the thread that keeps decode.state_dir cannot be started")?;
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
-        runtime.spawn(decode::watch::tell(Arc::clone(&shared)));
+        let telling = Telling::start(shared, keeper, storage.side_rows(), runtime)?;
         Ok(Self {
             ledger,
             storage,
             following,
-            keeping,
             workers,
             stop,
+            telling,
             state,
             failures,
         })
@@ -195,9 +194,7 @@ impl Running {
             // A worker that panicked has ended the process (panic = "abort").
             let _ = worker.join();
         }
-        if let Some(keeping) = self.keeping {
-            keeping.stop();
-        }
+        self.telling.finish(runtime);
         let report = self.storage.stop(runtime);
         let snapshot = self.ledger.snapshot();
         log_ledger(&snapshot);
@@ -211,6 +208,45 @@ impl Running {
             report.flows_lost
         );
         Ok(())
+    }
+}
+
+/// The task that tells what is known of exporters.
+struct Telling {
+    stop: oneshot::Sender<()>,
+    task: task::JoinHandle<()>,
+    /// `None` where nothing outlasts a restart.
+    keeping: Option<Keeping>,
+}
+
+impl Telling {
+    fn start(
+        shared: Arc<decode::Shared>,
+        keeper: Option<Keeper>,
+        rows: SideRows,
+        runtime: &Runtime,
+    ) -> anyhow::Result<Self> {
+        let keeping = keeper.map(Keeper::keep).transpose();
+        let keeping = keeping.context("decode.state_dir: no thread can be started for it")?;
+        runtime.spawn(decode::watch::tell(Arc::clone(&shared)));
+        let (stop, stopped) = oneshot::channel();
+        let task = runtime.spawn(knowledge::tell(shared, rows, stopped));
+        Ok(Self {
+            stop,
+            task,
+            keeping,
+        })
+    }
+
+    /// Has it tell what is left, now that the workers have ended.
+    fn finish(self, runtime: &Runtime) {
+        if let Some(keeping) = self.keeping {
+            keeping.stop();
+        }
+        drop(self.stop);
+        if let Err(error) = runtime.block_on(self.task) {
+            error!(%error, "what is known of exporters was not told to the end");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::exporters::Domains;
 use super::overrides::Overrides;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
+use super::sequence::{Held, Observation};
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{AGE_EVERY_NS, Aged, DomainKey, Shared};
 use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, sflow, teaching};
@@ -35,6 +36,7 @@ pub struct Decoder {
     sflow_base: Flow,
     spans: Spans,
     extras: ExtrasBuffer,
+    held: Held,
     status: StatusClock,
 }
 
@@ -83,6 +85,7 @@ impl Decoder {
             sflow_base: Flow::EMPTY,
             spans: Spans::default(),
             extras: ExtrasBuffer::default(),
+            held: Held::default(),
             status: StatusClock::default(),
         }
     }
@@ -117,6 +120,7 @@ impl Decoder {
     #[inline]
     pub fn turn(&mut self) {
         self.take_over();
+        self.held.hand_in();
         let status = &mut self.status;
         status.is_due |= status.is_busy;
         // A turn without a datagram does not move this clock, and is a good moment anyway.
@@ -233,6 +237,14 @@ impl Decoder {
         let mut burst = Burst::new(&mut self.buffer, sink).ending(domain.flows_end_ms());
         netflow5::decode(&header, domain, counts, &mut burst);
         burst.flush();
+        let observation = Observation {
+            sequence: header.sequence,
+            records: Some(u32::from(header.count)),
+            uptime_ms: header.clock.uptime_ms,
+            source_port: datagram.source_port,
+            received: datagram.received,
+        };
+        domain.follow(&observation, &mut self.held);
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         counts.datagrams_netflow5 += 1;
         Ok(())
@@ -306,6 +318,14 @@ impl Decoder {
         let agent = header.agent;
         let agent = (!agent.to_ip().is_unspecified()).then_some(agent);
         domain.observe(agent, rate);
+        let observation = Observation {
+            sequence: header.sequence,
+            records: None,
+            uptime_ms: (header.uptime_ms != 0).then_some(header.uptime_ms),
+            source_port: datagram.source_port,
+            received: datagram.received,
+        };
+        domain.follow(&observation, &mut self.held);
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         counts.datagrams_sflow5 += 1;
         Ok(())
@@ -345,6 +365,9 @@ impl Decoder {
             burst: &mut burst,
             limits: self.limits,
             shared: &self.shared,
+            held: &mut self.held,
+            source_port: datagram.source_port,
+            padding: 0,
         };
         decode(datagram.payload, &mut work);
         work.conclude();

@@ -11,6 +11,7 @@ use super::pending::Refused;
 use super::record::Extras;
 use super::registry::Paced;
 use super::sampling::of_interface;
+use super::sequence::{Held, Observation, SequenceStatus};
 use super::shared::{
     Change, DomainKey, ExporterStatus, Knowledge, Learned, Shared, StatusSlot, lock,
 };
@@ -157,6 +158,19 @@ impl Domain {
         }
     }
 
+    /// When its last datagram arrived.
+    #[must_use]
+    #[inline]
+    pub const fn last_seen(&self) -> UnixNanos {
+        self.last_seen
+    }
+
+    /// Hands in the sequence number of a message.
+    #[inline]
+    pub fn follow(&self, observation: &Observation, held: &mut Held) {
+        self.knowledge.sequence.observe(observation, held);
+    }
+
     /// True when the rate of a flow depends on its interface.
     #[must_use]
     #[inline]
@@ -279,6 +293,7 @@ impl Domain {
             templates: self.learned().templates() as u64,
             sampling_rate: self.latest_rate.0,
             sampling_source: self.latest_rate.1,
+            sequence: SequenceStatus::default(),
         }
     }
 }

@@ -72,6 +72,8 @@ impl HeldSet {
         Message {
             bytes: &self.bytes,
             sets_at: self.bytes.len(),
+            // Its number was followed when it arrived.
+            sequence: 0,
             dialect: self.dialect,
             clock: self.clock,
             received_ms: self.arrival.received.millis(),

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::pending::Pending;
 use super::sampling::Sampling;
+use super::sequence::{Sequence, SequenceTotals};
 use super::shared::{DomainKey, Knowledge, Learned};
 use crate::units::UnixNanos;
 
@@ -74,6 +75,8 @@ pub struct Registry {
     pub sources_epoch: u64,
     /// Epoch of the last eviction.
     pub evicted_epoch: u64,
+    /// What was found of the sequence numbers of those that were evicted.
+    pub evicted_counts: SequenceTotals,
     /// Sets that came before their template.
     pub pending: Pending,
     /// When templates and those sets were last looked through for old ones.
@@ -93,6 +96,8 @@ pub struct Entry {
     pub learned: Arc<Learned>,
     /// How much it deserves its place.
     pub presence: Arc<Presence>,
+    /// Its sequence numbers.
+    pub sequence: Arc<Sequence>,
 }
 
 impl Entry {
@@ -188,6 +193,7 @@ impl Registry {
                 .and_then(|source| source.sampling.clone())
                 .unwrap_or_default(),
             presence: Arc::clone(&entry.presence),
+            sequence: Arc::clone(&entry.sequence),
         })
     }
 
@@ -200,8 +206,12 @@ impl Registry {
             ..Presence::default()
         };
         presence.seen(now);
-        let entry = self.domains.entry(key).or_default();
-        entry.presence = Arc::new(presence);
+        let entry = Entry {
+            presence: Arc::new(presence),
+            sequence: Arc::new(Sequence::new(key.flow_type)),
+            ..Entry::default()
+        };
+        self.domains.insert(key, entry);
     }
 
     /// True when there is a place for another domain of `source`.
@@ -254,6 +264,8 @@ impl Registry {
             return Entry::default();
         };
         entry.presence.is_evicted.store(true, Ordering::Relaxed);
+        self.evicted_counts
+            .add(key.flow_type, &entry.sequence.status());
         self.changed.remove(&entry.epoch);
         self.evicted_epoch = epoch;
         if let Some(source) = self.sources.get_mut(&key.source) {

@@ -1,5 +1,6 @@
 //! The sets of a NetFlow v9 or IPFIX message.
 
+mod tally;
 mod templates;
 
 use std::ops::Range;
@@ -10,12 +11,14 @@ use super::plan::{Layout, Plan, Spans};
 use super::record::{
     Clock, Extras, ExtrasBuffer, NO_EXTRAS, complete_times, icmp_from_port, reversed,
 };
+use super::sequence::Held;
 use super::shared::Shared;
 use super::template::{Dialect, Kind, TEMPLATE_ID_MIN, Template};
 use super::window::WINDOW_LEAD;
 use super::{BURST_FLOWS, Burst, FlowSink};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
+use tally::Tally;
 
 /// A message whose header is understood.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,8 @@ pub struct Message<'a> {
     pub sets_at: usize,
     /// How its templates are written.
     pub dialect: Dialect,
+    /// Its sequence number.
+    pub sequence: u32,
     /// The exporter's clocks.
     pub clock: Clock,
     /// When it arrived, milliseconds since the epoch.
@@ -69,6 +74,12 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub limits: TemplateLimits,
     /// What all workers know.
     pub shared: &'w Shared,
+    /// Room for sequence numbers that cannot be handed in at once.
+    pub held: &'w mut Held,
+    /// The UDP port that the datagram came from.
+    pub source_port: u16,
+    /// Records of zeros behind the last one of a set, which no exporter counts.
+    pub padding: u64,
 }
 
 /// Bytes of a set's id and length.
@@ -130,6 +141,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
     /// Decodes every set of `message`. A set that cannot be costs only itself, and one whose
     /// template is not known yet waits for it.
     pub fn decode(&mut self, message: &Message<'_>) {
+        let mut tally = Tally::new(self.counts);
         let mut at = message.sets_at;
         let mut message = *message;
         let message = &mut message;
@@ -139,13 +151,14 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                 Content::Templates(kind) => self.templates(message, &set, kind),
                 Content::Records => {
                     self.set_clock(message);
-                    if !self.records(message, &set) {
-                        self.wait(message, &set);
+                    if !self.tallied(message, &set, &mut tally) {
+                        self.wait(message, &set, &mut tally);
                     }
                 }
                 Content::Reserved => self.counts.drop_one(DropReason::SetReserved),
             }
         }
+        self.follow(message, &tally);
     }
 
     /// IPFIX exporters tell in options when they were started.
@@ -204,6 +217,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             counts,
             burst,
             extras,
+            padding,
             ..
         } = self;
         let domain: &Domain = domain;
@@ -221,6 +235,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         let body = message.bytes.get(set.body.clone()).unwrap_or_default();
         while left > 1 && body.get((left - 1) * len..left * len).is_some_and(is_zero) {
             left -= 1;
+            *padding += 1;
             counts.records_decoded += 1;
             counts.records_suppressed += 1;
         }

@@ -3,6 +3,8 @@
 //! Names are `flowsluice_<stage>_<noun>_<unit>_total{worker,reason}`. Values are read when somebody
 //! scrapes, all from one reading of the ledger, so the equations hold within one scrape.
 
+mod exporters;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,17 +20,14 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::process::Process;
-use super::status::flow_type;
 use super::{Phase, State};
-use crate::decode::ExporterStatus;
 use crate::ledger::{DropLevel, DropReason, LedgerSnapshot, WORKER_COUNTERS, WorkerCounts};
+
+#[cfg(test)]
+pub(super) use exporters::EXPORTER_SERIES_MAX;
 
 /// What the answer is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Exporters with series of their own; the others are only counted. A forged source address must
-/// not fill the memory of whoever scrapes.
-pub(super) const EXPORTER_SERIES_MAX: usize = 1000;
 
 /// Reads everything. May pause for 20 ms at most, as [`crate::ledger::Ledger::snapshot`] does.
 pub(super) fn text(state: &Arc<State>) -> Result<String, fmt::Error> {
@@ -52,8 +51,10 @@ impl Collector for Scrape {
         out.frames(&ledger)?;
         out.drops(&ledger)?;
         out.store(&ledger)?;
+        out.side(&ledger)?;
         out.store_facts(state)?;
         out.ledger(&ledger)?;
+        out.sequences(&state.shared.sequence_totals())?;
         out.exporters(&state.shared.exporters())?;
         out.process(state)
     }
@@ -337,53 +338,6 @@ impl Out<'_> {
         )
     }
 
-    /// The first ones by address have series: which ones does not change while none comes or goes.
-    fn exporters(&mut self, exporters: &[ExporterStatus]) -> fmt::Result {
-        let listed = &exporters[..exporters.len().min(EXPORTER_SERIES_MAX)];
-        self.gauge(
-            "flowsluice_exporters",
-            "Exporters and observation domains seen",
-            exporters.len() as u64,
-        )?;
-        self.gauge(
-            "flowsluice_exporters_without_series",
-            "Those of them that have no series here, because there are too many",
-            (exporters.len() - listed.len()) as u64,
-        )?;
-        let of = |value: fn(&ExporterStatus) -> u64| {
-            listed
-                .iter()
-                .map(move |status| (by_exporter(status), value(status)))
-        };
-        self.counters(
-            "flowsluice_exporter_datagrams",
-            "Datagrams decoded of the exporter",
-            of(|status| status.datagrams),
-        )?;
-        self.counters(
-            "flowsluice_exporter_flows",
-            "Flows decoded of the exporter",
-            of(|status| status.flows),
-        )?;
-        self.gauges(
-            "flowsluice_exporter_templates",
-            "Templates known of the exporter",
-            of(|status| status.templates),
-        )?;
-        self.gauges(
-            "flowsluice_exporter_sampling_rate",
-            "Sampling rate of the exporter's latest flows; 0 is unknown",
-            of(|status| u64::from(status.sampling_rate)),
-        )?;
-        self.gauges(
-            "flowsluice_exporter_last_seen_timestamp_seconds",
-            "When the exporter's last datagram arrived",
-            listed
-                .iter()
-                .map(|status| (by_exporter(status), status.last_seen.millis() as f64 / 1e3)),
-        )
-    }
-
     fn process(&mut self, state: &State) -> fmt::Result {
         let process = Process::read();
         self.counter(
@@ -441,12 +395,4 @@ fn with_sentences(what: &str, reasons: &[DropReason]) -> String {
 
 fn by_worker(worker: usize) -> Labels {
     vec![("worker", worker.to_string())]
-}
-
-fn by_exporter(status: &ExporterStatus) -> Labels {
-    vec![
-        ("source", status.source.to_string()),
-        ("flow_type", flow_type(status.flow_type).to_owned()),
-        ("observation_domain", status.observation_domain.to_string()),
-    ]
 }

@@ -8,9 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::State;
 use crate::decode::ExporterStatus;
-use crate::flow::{FlowType, SamplingSource};
-use crate::ledger::{DropReason, LedgerSnapshot, StoreSnapshot, WORKER_COUNTERS, WorkerCounts};
+use crate::decode::sequence::SequenceStatus;
+use crate::ledger::{
+    DropReason, LedgerSnapshot, SideSnapshot, StoreSnapshot, WORKER_COUNTERS, WorkerCounts,
+};
 use crate::receive::xdp::steering::{InterfaceMode, SteeredBy};
+use crate::store::SideTable;
 use crate::units::UnixNanos;
 
 /// Reads everything. May pause for 20 ms at most, as [`crate::ledger::Ledger::snapshot`] does.
@@ -45,6 +48,7 @@ pub(super) fn json(state: &State) -> Value {
             "counters": counters(&ledger.total),
             "dropped": dropped(&ledger),
             "store": stored(&ledger.store),
+            "side": side(&ledger.store),
             "equations": equations(&ledger),
             "unaccounted": ledger.unaccounted(),
         },
@@ -86,7 +90,7 @@ fn exporters(state: &State, now: Instant) -> Vec<Value> {
         json!({
             "source": status.source.to_string(),
             "exporter_addr": status.exporter_addr.to_string(),
-            "flow_type": flow_type(status.flow_type),
+            "flow_type": status.flow_type.name(),
             "observation_domain": status.observation_domain,
             "last_seen": rfc3339(status.last_seen),
             "datagrams": status.datagrams,
@@ -94,10 +98,25 @@ fn exporters(state: &State, now: Instant) -> Vec<Value> {
             "flows_per_s": rounded(readings.flows_per_s(now, status)),
             "templates": status.templates,
             "sampling_rate": status.sampling_rate,
-            "sampling_source": sampling_source(status.sampling_source),
+            "sampling_source": status.sampling_source.name(),
+            "sequence": sequence(status),
         })
     };
     exporters.iter().map(exporter).collect()
+}
+
+/// What the sequence numbers of an exporter say.
+fn sequence(status: &ExporterStatus) -> Value {
+    let SequenceStatus { unit, next, counts } = &status.sequence;
+    json!({
+        "unit": next.map(|_| unit.name(status.flow_type)),
+        "next": next,
+        "received": counts.received,
+        "lost": counts.lost,
+        "reordered": counts.reordered,
+        "duplicated": counts.duplicated,
+        "restarts": counts.restarts,
+    })
 }
 
 fn counters(counts: &WorkerCounts) -> Map<String, Value> {
@@ -127,6 +146,7 @@ fn stored(store: &StoreSnapshot) -> Value {
         inserts_retried,
         insert_nanos,
         flows_lost,
+        side: _,
     } = store;
     json!({
         "flows_in_flight": flows_in_flight,
@@ -143,37 +163,33 @@ fn stored(store: &StoreSnapshot) -> Value {
     })
 }
 
+/// Rows of the tables beside `flows`.
+fn side(store: &StoreSnapshot) -> Map<String, Value> {
+    let tables = SideTable::ALL.iter().zip(&store.side);
+    let figures = tables.map(|(table, side)| {
+        let SideSnapshot {
+            rows_offered,
+            rows_waiting,
+            rows_stored,
+            rows_dropped,
+        } = side;
+        let figures = json!({
+            "rows_offered": rows_offered,
+            "rows_waiting": rows_waiting,
+            "rows_stored": rows_stored,
+            "rows_dropped": rows_dropped.iter().sum::<u64>(),
+        });
+        (table.name().to_owned(), figures)
+    });
+    figures.collect()
+}
+
 fn equations(ledger: &LedgerSnapshot) -> Vec<Value> {
     let equations = ledger.equations();
     let equation = equations.iter().map(
         |equation| json!({"name": equation.name, "left": equation.left, "right": equation.right}),
     );
     equation.collect()
-}
-
-/// The value of the column `flow_type`.
-pub(super) fn flow_type(flow_type: FlowType) -> &'static str {
-    match flow_type {
-        FlowType::Unknown => "unknown",
-        FlowType::Netflow1 => "netflow1",
-        FlowType::Netflow5 => "netflow5",
-        FlowType::Netflow7 => "netflow7",
-        FlowType::Netflow9 => "netflow9",
-        FlowType::Ipfix => "ipfix",
-        FlowType::Sflow5 => "sflow5",
-    }
-}
-
-/// The value of the column `sampling_source`.
-fn sampling_source(source: SamplingSource) -> &'static str {
-    match source {
-        SamplingSource::Unknown => "unknown",
-        SamplingSource::Header => "header",
-        SamplingSource::Record => "record",
-        SamplingSource::Options => "options",
-        SamplingSource::Static => "static",
-        SamplingSource::Default => "default",
-    }
 }
 
 fn rfc3339(time: UnixNanos) -> Option<String> {

@@ -5,7 +5,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::side::{SideCounts, SideSnapshot};
 use super::{DROP_REASONS, DropLevel, DropReason};
+use crate::store::{SIDE_TABLES, SideTable};
 
 /// The store's figures. A few changes a second, so plain shared atomics.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ pub struct StoreCounts {
     pub insert_nanos: AtomicU64,
     /// Flows lost in the store, by reason.
     pub flows_lost: DropCells,
+    /// Rows of the tables beside `flows`, by [`SideTable`].
+    side: [SideCounts; SIDE_TABLES],
 }
 
 /// One atomic per [`DropReason`].
@@ -41,6 +45,16 @@ pub struct DropCells([AtomicU64; DROP_REASONS]);
 impl Default for DropCells {
     fn default() -> Self {
         Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl DropCells {
+    pub(super) fn add(&self, reason: DropReason, lost: u64) {
+        self.0[reason as usize].fetch_add(lost, Ordering::AcqRel);
+    }
+
+    pub(super) fn read(&self) -> [u64; DROP_REASONS] {
+        std::array::from_fn(|index| self.0[index].load(Ordering::Acquire))
     }
 }
 
@@ -71,8 +85,14 @@ impl StoreCounts {
             reason.level() == DropLevel::Lost,
             "a loss in the store has a reason of the store"
         );
-        self.flows_lost.0[reason as usize].fetch_add(rows, Ordering::AcqRel);
+        self.flows_lost.add(reason, rows);
         self.flows_in_flight.fetch_sub(rows, Ordering::AcqRel);
+    }
+
+    /// The figures of a table beside `flows`.
+    #[must_use]
+    pub fn side(&self, table: SideTable) -> &SideCounts {
+        &self.side[table as usize]
     }
 
     pub(super) fn read(&self) -> StoreSnapshot {
@@ -87,7 +107,8 @@ impl StoreCounts {
             block_bytes_sent: self.block_bytes_sent.load(Ordering::Acquire),
             inserts_retried: self.inserts_retried.load(Ordering::Acquire),
             insert_nanos: self.insert_nanos.load(Ordering::Acquire),
-            flows_lost: std::array::from_fn(|i| self.flows_lost.0[i].load(Ordering::Acquire)),
+            flows_lost: self.flows_lost.read(),
+            side: std::array::from_fn(|table| self.side[table].read()),
         }
     }
 }
@@ -107,4 +128,5 @@ pub struct StoreSnapshot {
     pub inserts_retried: u64,
     pub insert_nanos: u64,
     pub flows_lost: [u64; DROP_REASONS],
+    pub side: [SideSnapshot; SIDE_TABLES],
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use clickhouse::insert_formatted::InsertFormatted;
 use clickhouse::{Client, Compression};
 
 use super::insert::{Attempt, Insert, InsertError, Taken};
-use super::{Block, Endpoint, schema};
+use super::{Block, Endpoint, SideBatch, schema};
 use crate::batch::schema::stored;
 use crate::config;
 
@@ -47,16 +48,20 @@ impl ClickHouse {
         }
     }
 
-    async fn send(&self, block: &Block) -> Result<(), InsertError> {
-        let mut insert = self
-            .client
-            .insert_formatted_with(&*self.insert_sql)
-            // The body is in ClickHouse's compressed frames already, whatever the client thinks.
-            .with_setting("decompress", "1")
-            // The answer means that the block is stored, and says so in its status.
+    /// An insert by `sql` whose answer means that all is stored, once if `token` is the same.
+    fn insert_once(&self, sql: &str, token: &str) -> InsertFormatted {
+        self.client
+            .insert_formatted_with(sql)
             .with_setting("async_insert", "0")
             .with_setting("wait_end_of_query", "1")
-            .with_setting("insert_deduplication_token", &*block.token)
+            .with_setting("insert_deduplication_token", token)
+    }
+
+    async fn send(&self, block: &Block) -> Result<(), InsertError> {
+        let mut insert = self
+            .insert_once(&self.insert_sql, &block.token)
+            // The body is in ClickHouse's compressed frames already, whatever the client thinks.
+            .with_setting("decompress", "1")
             // A replay may span more days than the hundred partitions that are allowed by default.
             .with_setting("max_partitions_per_insert_block", "0")
             // What hangs on the table takes a repeated block once as well.
@@ -64,6 +69,32 @@ impl ClickHouse {
         insert.send(block.compressed.clone()).await?;
         insert.end().await?;
         Ok(())
+    }
+
+    async fn send_side(&self, batch: &SideBatch) -> Result<(), InsertError> {
+        let sql = format!(
+            "INSERT INTO {}.{} FORMAT JSONEachRow",
+            schema::quoted(&self.database),
+            batch.table.name()
+        );
+        let mut insert = self
+            .insert_once(&sql, &batch.token)
+            // A column that the table lacks is a fault, not something to leave out.
+            .with_setting("input_format_skip_unknown_fields", "0");
+        insert.send(batch.lines.clone()).await?;
+        insert.end().await?;
+        Ok(())
+    }
+
+    /// Waits for an insert as long as `store.insert_timeout` allows.
+    async fn in_time(
+        &self,
+        sent: impl Future<Output = Result<(), InsertError>>,
+    ) -> Result<Taken, InsertError> {
+        tokio::time::timeout(self.insert_timeout, sent)
+            .await
+            .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))
+            .map(|()| Taken::Stored)
     }
 }
 
@@ -78,11 +109,10 @@ impl Insert for ClickHouse {
     }
 
     fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a, Taken> {
-        Box::pin(async move {
-            tokio::time::timeout(self.insert_timeout, self.send(block))
-                .await
-                .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))
-                .map(|()| Taken::Stored)
-        })
+        Box::pin(self.in_time(self.send(block)))
+    }
+
+    fn insert_side<'a>(&'a self, batch: &'a SideBatch) -> Attempt<'a, Taken> {
+        Box::pin(self.in_time(self.send_side(batch)))
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use super::block::Block;
+use super::side::SideBatch;
 
 /// The answer to come.
 pub type Attempt<'a, T = ()> = Pin<Box<dyn Future<Output = Result<T, InsertError>> + Send + 'a>>;
@@ -24,6 +25,9 @@ pub trait Insert: Send + Sync {
 
     /// Sends one block and waits for the acknowledgement.
     fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a, Taken>;
+
+    /// Sends rows of a table beside `flows` and waits for the acknowledgement.
+    fn insert_side<'a>(&'a self, batch: &'a SideBatch) -> Attempt<'a, Taken>;
 }
 
 /// What to do about a failure.

@@ -16,6 +16,7 @@ pub mod query;
 mod queue;
 pub mod schema;
 mod send;
+pub mod side;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::batch::BATCH_ROWS;
 use crate::config::{self, Secret};
@@ -32,12 +33,14 @@ use crate::ledger::{DropReason, StoreCounts};
 use encode::EncoderTask;
 use queue::Exchange;
 use send::Sender;
+use side::SideTask;
 
 pub use block::{Block, Encoder};
 pub use clickhouse::ClickHouse;
 pub use insert::{Attempt, Failure, Insert, InsertError, Taken, exception_code};
 pub use null::Null;
 pub use queue::{Backlog, WorkerQueue};
+pub use side::{SIDE_TABLES, SideBatch, SideRow, SideRows, SideTable};
 
 /// Where and as whom ClickHouse is spoken to; the same for a server and for the embedded engine.
 #[derive(Clone, Debug)]
@@ -81,6 +84,8 @@ pub struct Store {
     ready: watch::Receiver<bool>,
     encoder: JoinHandle<()>,
     sender: JoinHandle<()>,
+    side_rows: SideRows,
+    side: JoinHandle<()>,
     stop_timeout: Duration,
 }
 
@@ -153,6 +158,14 @@ impl Store {
         let encoder = tokio::spawn(encoder.run(batch.clone()));
         let inserts = config.inserts.max(1);
         let sender = Sender::new(target, Arc::clone(&counts), set_ready);
+        let side_rows = SideRows::new(Arc::clone(&counts));
+        let side = SideTask {
+            rows: side_rows.clone(),
+            sender: Arc::clone(&sender),
+            ready: ready.clone(),
+            phase: phase.subscribe(),
+        };
+        let side = tokio::spawn(side.run());
         let sender = tokio::spawn(sender.run(blocks, inserts, phase.subscribe()));
         let store = Self {
             counts,
@@ -160,6 +173,8 @@ impl Store {
             ready,
             encoder,
             sender,
+            side_rows,
+            side,
             stop_timeout: config.stop_timeout,
         };
         (store, queues)
@@ -178,14 +193,27 @@ impl Store {
         self.ready.clone()
     }
 
-    /// Stores what the workers have handed over, for `store.stop_timeout` at most, and ends. The
-    /// workers have called `Batcher::finish` before. What is not acknowledged is counted as lost.
+    /// Where rows of the tables beside `flows` are pushed.
+    #[must_use]
+    pub fn side_rows(&self) -> SideRows {
+        self.side_rows.clone()
+    }
+
+    /// Stores what the workers have handed over and the rows that were pushed, for
+    /// `store.stop_timeout` at most, and ends. The workers have called `Batcher::finish` before.
+    /// What is not acknowledged is counted as lost.
     pub async fn stop(mut self) -> StopReport {
         self.phase.send_replace(Phase::Draining);
-        let drained = tokio::time::timeout(self.stop_timeout, &mut self.sender).await;
+        let both = async { tokio::join!(&mut self.sender, &mut self.side) };
+        let drained = tokio::time::timeout(self.stop_timeout, both).await;
         if drained.is_err() {
             self.phase.send_replace(Phase::Over);
-            let _ = (&mut self.sender).await;
+            // Whichever has ended was waited for: asked again, it would panic.
+            for task in [&mut self.sender, &mut self.side] {
+                if !task.is_finished() {
+                    let _ = task.await;
+                }
+            }
         }
         self.encoder.abort();
         let _ = self.encoder.await;
@@ -197,6 +225,13 @@ impl Store {
                 flows_lost,
                 timeout_s = self.stop_timeout.as_secs_f64(),
                 "stopped before ClickHouse acknowledged everything; raise store.stop_timeout"
+            );
+        }
+        let rows_lost = self.side_rows.close();
+        if rows_lost > 0 {
+            warn!(
+                rows_lost,
+                "stopped before ClickHouse acknowledged all that was told of exporters"
             );
         }
         StopReport { flows_lost }

@@ -1,7 +1,7 @@
 //! The null store: measures the collector apart from ClickHouse.
 
-use super::Block;
 use super::insert::{Attempt, Insert, Taken};
+use super::{Block, SideBatch};
 
 /// Takes every block at once and drops it; its flows count as lost by `store_null`.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,10 @@ impl Insert for Null {
     }
 
     fn insert<'a>(&'a self, _: &'a Block) -> Attempt<'a, Taken> {
+        Box::pin(async { Ok(Taken::Discarded) })
+    }
+
+    fn insert_side<'a>(&'a self, _: &'a SideBatch) -> Attempt<'a, Taken> {
         Box::pin(async { Ok(Taken::Discarded) })
     }
 }

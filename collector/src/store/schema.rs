@@ -17,11 +17,18 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "flows",
-    sql: include_str!("../../../sql/001_flows.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "flows",
+        sql: include_str!("../../../sql/001_flows.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "exporters",
+        sql: include_str!("../../../sql/002_exporters.sql"),
+    },
+];
 
 /// The newest migration that this binary knows.
 #[must_use]
@@ -53,15 +60,24 @@ pub async fn apply(
         )));
     }
     // Tables that were dropped by hand are made again, whatever schema_migrations says.
-    let applied = if place.exists("flows").await? {
-        applied
-    } else {
-        0
-    };
+    let found = place.tables().await?;
+    let is_there = |table: &String| found.iter().any(|(name, _)| name == table);
+    let up_to_now = MIGRATIONS.iter().filter(|m| m.version <= applied);
+    let is_whole = up_to_now.flat_map(tables_of).all(|table| is_there(&table));
+    let applied = if is_whole { applied } else { 0 };
     for migration in MIGRATIONS.iter().filter(|m| m.version > applied) {
         place.migrate(migration).await?;
     }
     place.set_retention().await
+}
+
+/// The tables that a migration makes.
+fn tables_of(migration: &Migration) -> impl Iterator<Item = String> {
+    const MAKES: &str = "CREATE TABLE IF NOT EXISTS {database}.";
+    statements(migration.sql).filter_map(|statement| {
+        let (name, _) = statement.strip_prefix(MAKES)?.split_once('\n')?;
+        Some(name.to_owned())
+    })
 }
 
 /// `name` as an identifier.
@@ -128,25 +144,31 @@ impl Place<'_> {
             .replace("{retention_seconds}", &self.retention_seconds.to_string())
     }
 
-    async fn set_retention(&self) -> Result<(), InsertError> {
-        let sql = "SELECT engine_full FROM system.tables WHERE database = ? AND name = 'flows'";
+    /// Name and full engine of each table in the database.
+    async fn tables(&self) -> Result<Vec<(String, String)>, InsertError> {
+        let sql = "SELECT name, engine_full FROM system.tables WHERE database = ?";
         let query = self.client.query(sql).bind(self.database);
-        let engine: String = query.fetch_one().await?;
+        Ok(query.fetch_all().await?)
+    }
+
+    async fn set_retention(&self) -> Result<(), InsertError> {
         let wanted = self.retention_seconds;
-        let Some(found) = retention_of(&engine) else {
-            // Someone gave the table a rule of their own; it stays.
-            return Ok(());
-        };
-        if found != wanted {
+        let ours: Vec<_> = MIGRATIONS.iter().flat_map(tables_of).collect();
+        for (table, engine) in self.tables().await? {
+            // Someone may have given a table a rule of their own; it stays.
+            let rule = retention_of(&engine).filter(|_| ours.contains(&table));
+            let Some((column, found)) = rule.filter(|(_, found)| *found != wanted) else {
+                continue;
+            };
             // Not waited for: ClickHouse goes through the existing parts by itself, and inserts
             // need not stand still for it.
-            self.run(&self.fill_in(
-                "ALTER TABLE {database}.flows \
-                 MODIFY TTL time_received + toIntervalSecond({retention_seconds}) \
-                 SETTINGS alter_sync = 0",
-            ))
+            self.run(&self.fill_in(&format!(
+                "ALTER TABLE {{database}}.{table} \
+                 MODIFY TTL {column} + toIntervalSecond({{retention_seconds}}) \
+                 SETTINGS alter_sync = 0"
+            )))
             .await?;
-            info!(from_s = found, to_s = wanted, "retention changed");
+            info!(%table, from_s = found, to_s = wanted, "retention changed");
         }
         Ok(())
     }
@@ -156,12 +178,16 @@ impl Place<'_> {
     }
 }
 
-/// The seconds in `... TTL time_received + toIntervalSecond(2592000) SETTINGS ...`.
-fn retention_of(engine_full: &str) -> Option<u64> {
-    let rest = engine_full
-        .split_once("TTL time_received + toIntervalSecond(")?
-        .1;
-    rest.split_once(')')?.0.parse().ok()
+/// Column and seconds of `... TTL time_received + toIntervalSecond(2592000) SETTINGS ...`.
+fn retention_of(engine_full: &str) -> Option<(&str, u64)> {
+    let (_, rule) = engine_full.split_once(" TTL ")?;
+    let (rule, _) = rule.split_once(" SETTINGS ").unwrap_or((rule, ""));
+    let (column, rest) = rule.split_once(" + toIntervalSecond(")?;
+    let seconds = rest.strip_suffix(')')?.parse().ok()?;
+    let is_name = column
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || c == '_');
+    is_name.then_some((column, seconds))
 }
 
 /// The statements of a file, which end in `;` at the end of a line; comment lines are left out.
@@ -235,6 +261,27 @@ mod tests {
     }
 
     #[test]
+    fn every_table_of_ours_keeps_its_rows_as_long_as_is_configured_and_none_twice() {
+        let all = || {
+            MIGRATIONS
+                .iter()
+                .flat_map(|migration| statements(migration.sql))
+        };
+        let tables: Vec<_> = MIGRATIONS.iter().flat_map(tables_of).collect();
+        assert_eq!(tables[..3], ["schema_migrations", "flows", "exporter_gaps"]);
+        for table in &tables[1..] {
+            let makes = format!("CREATE TABLE IF NOT EXISTS {{database}}.{table}\n");
+            let statement = all().find(|statement| statement.starts_with(&makes));
+            let statement = statement.expect("its name was read there");
+            assert!(statement.contains("\nTTL "), "{table}");
+            assert!(
+                statement.contains("non_replicated_deduplication_window"),
+                "{table}"
+            );
+        }
+    }
+
+    #[test]
     fn every_statement_may_run_again() {
         for migration in MIGRATIONS {
             for statement in statements(migration.sql) {
@@ -255,7 +302,9 @@ mod tests {
         let engine = "MergeTree PARTITION BY toDate(time_received) ORDER BY time_received \
                       TTL time_received + toIntervalSecond(2592000) \
                       SETTINGS index_granularity = 8192";
-        assert_eq!(retention_of(engine), Some(2_592_000));
+        assert_eq!(retention_of(engine), Some(("time_received", 2_592_000)));
         assert_eq!(retention_of("MergeTree ORDER BY x"), None);
+        let rule = "MergeTree ORDER BY x TTL x + toIntervalSecond(5) WHERE y SETTINGS z = 1";
+        assert_eq!(retention_of(rule), None);
     }
 }

@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use super::insert::{Failure, Insert, InsertError, Taken};
-use super::{Block, Phase};
+use super::insert::{Attempt, Failure, Insert, InsertError, Taken};
+use super::{Block, Phase, SideBatch};
 use crate::ledger::{DropReason, StoreCounts};
 
 /// The first pause after a failure; each further one is twice as long, up to [`PAUSE_MAX`].
@@ -35,6 +35,17 @@ pub(super) struct Sender {
     trouble: Mutex<Trouble>,
     /// True while ClickHouse has the schema and takes inserts.
     ready: watch::Sender<bool>,
+}
+
+/// What became of rows in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// They are in ClickHouse; the last try took so long.
+    Stored(Duration),
+    /// They were dropped on purpose.
+    Discarded,
+    /// ClickHouse will never take them.
+    Refused,
 }
 
 /// What was logged of failures.
@@ -112,16 +123,35 @@ impl Sender {
 
     /// Sends one block until its fate is known.
     async fn store(self: Arc<Self>, block: Block) {
+        match self
+            .deliver(block.rows, || self.target.insert(&block))
+            .await
+        {
+            Fate::Stored(elapsed) => self.acknowledged(&block, elapsed),
+            Fate::Discarded => self.counts.lost(DropReason::StoreNull, block.rows),
+            Fate::Refused => self.counts.lost(DropReason::InsertRefused, block.rows),
+        }
+    }
+
+    /// Sends rows of a table beside `flows` until their fate is known.
+    pub(super) async fn side(&self, batch: &SideBatch) -> Fate {
+        let sent = || self.target.insert_side(batch);
+        self.deliver(batch.rows, sent).await
+    }
+
+    /// Tries `insert`, of so many rows, until their fate is known.
+    async fn deliver<'a>(&self, rows: u64, insert: impl Fn() -> Attempt<'a, Taken>) -> Fate {
         let mut pause = Pause::default();
         let mut schema_verified = false;
         let mut unclear = 0;
         loop {
             let began = Instant::now();
-            let error = match self.target.insert(&block).await {
-                Ok(Taken::Stored) => return self.acknowledged(&block, began.elapsed()),
-                Ok(Taken::Discarded) => {
-                    return self.counts.lost(DropReason::StoreNull, block.rows);
+            let error = match insert().await {
+                Ok(Taken::Stored) => {
+                    self.works();
+                    return Fate::Stored(began.elapsed());
                 }
+                Ok(Taken::Discarded) => return Fate::Discarded,
                 Err(error) => error,
             };
             match error.failure {
@@ -129,10 +159,10 @@ impl Sender {
                 Failure::Unclear => {
                     unclear += 1;
                     if unclear >= UNCLEAR_MAX {
-                        return self.refused(&block, &error);
+                        return self.refused(rows, &error);
                     }
                 }
-                Failure::Refused if schema_verified => return self.refused(&block, &error),
+                Failure::Refused if schema_verified => return self.refused(rows, &error),
                 // Somebody may have dropped the table, or is migrating it just now.
                 Failure::Refused => {
                     let outcome = self.target.prepare().await;
@@ -166,14 +196,18 @@ impl Sender {
         counts.block_bytes_sent.fetch_add(sent, Ordering::Relaxed);
         counts.insert_nanos.fetch_add(nanos, Ordering::Relaxed);
         counts.stored(*rows);
+    }
+
+    /// ClickHouse has acknowledged something.
+    fn works(&self) {
         self.trouble().over();
         self.ready
             .send_if_modified(|ready| !std::mem::replace(ready, true));
     }
 
-    fn refused(&self, block: &Block, error: &InsertError) {
-        self.counts.lost(DropReason::InsertRefused, block.rows);
-        self.trouble().refused(block.rows, error);
+    fn refused(&self, rows: u64, error: &InsertError) -> Fate {
+        self.trouble().refused(rows, error);
+        Fate::Refused
     }
 
     fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
@@ -239,7 +273,7 @@ fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
 }
 
 /// Returns when time is up, or when the store was dropped.
-async fn over(phase: &mut watch::Receiver<Phase>) {
+pub(super) async fn over(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Over).await;
 }
 

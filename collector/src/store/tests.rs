@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use super::*;
 use crate::batch::{BATCH_ROWS, Batch, Batcher};
 use crate::flow::Flow;
-use crate::ledger::{Ledger, WorkerCounts};
+use crate::ledger::{Ledger, SideSnapshot, WorkerCounts};
 use crate::units::UnixNanos;
 
 const ROWS_MAX: usize = 8;
@@ -30,14 +30,8 @@ struct Scripted {
     calls: Mutex<Vec<Call>>,
 }
 
-impl Insert for Arc<Scripted> {
-    fn prepare(&self) -> Attempt<'_> {
-        self.prepared.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { Ok(()) })
-    }
-
-    fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a, Taken> {
-        let call = (block.token.clone(), block.compressed.clone(), block.rows);
+impl Scripted {
+    fn answer(&self, call: Call) -> Attempt<'_, Taken> {
         self.calls.lock().unwrap().push(call);
         Box::pin(async {
             if self.silent {
@@ -51,6 +45,23 @@ impl Insert for Arc<Scripted> {
                 None => Ok(Taken::Stored),
             }
         })
+    }
+}
+
+impl Insert for Arc<Scripted> {
+    fn prepare(&self) -> Attempt<'_> {
+        self.prepared.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a, Taken> {
+        let call = (block.token.clone(), block.compressed.clone(), block.rows);
+        self.answer(call)
+    }
+
+    fn insert_side<'a>(&'a self, batch: &'a SideBatch) -> Attempt<'a, Taken> {
+        let call = (batch.token.clone(), batch.lines.clone(), batch.rows);
+        self.answer(call)
     }
 }
 
@@ -425,4 +436,99 @@ async fn a_store_whose_inserts_fail_for_seconds_is_not_ready_until_one_succeeds(
     rig.until("stored", |rig| rig.stored() == ROWS_MAX as u64)
         .await;
     rig.until("ready again", |rig| rig.store.is_ready()).await;
+}
+
+/// A row of a table beside `flows`.
+#[derive(serde::Serialize)]
+struct Told {
+    number: u32,
+}
+
+impl SideRow for Told {
+    const TABLE: SideTable = SideTable::Exporters;
+}
+
+fn exporters_of(counts: &StoreCounts) -> SideSnapshot {
+    counts.side(SideTable::Exporters).read()
+}
+
+impl Rig {
+    fn side(&self) -> SideSnapshot {
+        assert_eq!(self.ledger.snapshot().unaccounted(), 0);
+        exporters_of(&self.ledger.store)
+    }
+
+    fn push(&self, numbers: std::ops::Range<u32>) {
+        let rows = self.store.side_rows();
+        numbers.for_each(|number| rows.push(&Told { number }));
+    }
+}
+
+#[tokio::test]
+async fn rows_beside_the_flows_are_sent_as_json_before_the_store_ends() {
+    let target = Scripted {
+        answers: Mutex::new([outage()].into()),
+        ..Scripted::default()
+    };
+    let rig = Rig::new(target, |config| {
+        config.stop_timeout = Duration::from_secs(5);
+    });
+    rig.push(1..3);
+    assert_eq!(rig.side().rows_waiting, 2);
+    let target = Arc::clone(&rig.target);
+    let counts = Arc::clone(&rig.ledger.store);
+    assert_eq!(rig.end().await, (0, 0));
+    let calls = target.calls.lock().unwrap();
+    let [first, again] = &calls[..] else {
+        panic!("one batch, sent twice: {calls:?}");
+    };
+    assert_eq!(first, again);
+    assert_eq!(first.1, "{\"number\":1}\n{\"number\":2}\n");
+    assert_eq!(first.2, 2);
+    assert_eq!(exporters_of(&counts).rows_stored, 2);
+}
+
+#[tokio::test]
+async fn rows_beside_the_flows_are_lost_and_counted_when_time_is_up_and_afterwards() {
+    let target = Scripted {
+        silent: true,
+        ..Scripted::default()
+    };
+    let rig = Rig::new(target, |_| {});
+    rig.push(0..3);
+    let rows = rig.store.side_rows();
+    let counts = Arc::clone(&rig.ledger.store);
+    assert_eq!(rig.end().await, (0, 0));
+    rows.push(&Told { number: 9 });
+    let side = exporters_of(&counts);
+    assert_eq!(side.rows_dropped[DropReason::StoreStopped as usize], 4);
+    assert_eq!((side.rows_offered, side.rows_waiting), (4, 0));
+}
+
+#[tokio::test]
+async fn rows_for_which_there_is_no_room_are_dropped_and_counted() {
+    let rig = Rig::new(
+        Scripted {
+            silent: true,
+            ..Scripted::default()
+        },
+        |_| {},
+    );
+    rig.push(0..400_000);
+    let side = rig.side();
+    let dropped = side.rows_dropped[DropReason::StoreBacklog as usize];
+    assert!(dropped > 0 && side.rows_waiting > 200_000, "{side:?}");
+    assert_eq!(dropped + side.rows_waiting, 400_000);
+}
+
+#[tokio::test]
+async fn the_null_store_drops_rows_beside_the_flows_and_counts_them() {
+    let counts = Arc::new(StoreCounts::default());
+    let config = config::Store::default();
+    let (store, queues) = Store::start(&config, None, Arc::clone(&counts), 1, &batch_of(2));
+    store.side_rows().push(&Told { number: 1 });
+    drop(queues);
+    assert_eq!(store.stop().await, StopReport { flows_lost: 0 });
+    let side = exporters_of(&counts);
+    assert_eq!(side.rows_dropped[DropReason::StoreNull as usize], 1);
 }

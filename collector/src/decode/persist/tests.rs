@@ -42,7 +42,7 @@ fn key(host: u8) -> DomainKey {
     }
 }
 
-fn known(host: u8, changes: Vec<Change>) -> Known {
+fn known(host: u8, changes: &[Change]) -> Known {
     let mut learned = Learned::default();
     changes.iter().for_each(|change| learned.apply(change));
     Known {
@@ -56,7 +56,7 @@ fn known(host: u8, changes: Vec<Change>) -> Known {
 fn with_templates(host: u8, ages_s: &[u32]) -> Known {
     let templates = (256..).zip(ages_s).map(|(id, age_s)| template(id, *age_s));
     let changes = templates.map(|template| Change::Template(Arc::new(template)));
-    known(host, changes.collect())
+    known(host, &changes.collect::<Vec<_>>())
 }
 
 /// Writes `all` to the folder of `config`.
@@ -80,7 +80,7 @@ fn what_is_written_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder);
     let addr = Ipv4Addr::new(203, 0, 113, 9).into();
-    let told = vec![
+    let told = [
         Change::Template(Arc::new(template(256, 10))),
         Change::Template(Arc::new(template(65_535, 20))),
         Change::Rate(None, 100),
@@ -88,7 +88,7 @@ fn what_is_written_is_read_again() {
         Change::ExporterAddr(addr),
         Change::Boot(1_700_000_000_123),
     ];
-    write(&config, vec![known(1, told), with_templates(2, &[0])]);
+    write(&config, vec![known(1, &told), with_templates(2, &[0])]);
     let shared = read(&config);
     assert_eq!(shared.templates(), 3);
     let all = shared.known();

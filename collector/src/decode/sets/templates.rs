@@ -1,5 +1,6 @@
 //! What the sets of a message teach, and the sets that wait for it.
 
+use super::tally::Tally;
 use super::{Message, Set, Workspace};
 use crate::decode::FlowSink;
 use crate::decode::exporters::NoRoom;
@@ -121,7 +122,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
 
     /// Holds a set whose template is not known here.
     #[cold]
-    pub(super) fn wait(&mut self, message: &Message<'_>, set: &Set) {
+    pub(super) fn wait(&mut self, message: &Message<'_>, set: &Set, tally: &mut Tally) {
         let (key, arrival) = (self.domain.key(), self.domain.arrival());
         let received = arrival.received;
         let holding = match self.domain.refused().has(set.id, received) {
@@ -135,15 +136,17 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             Holding::Held => self.counts.sets_held += 1,
             Holding::Known => {
                 self.domain.catch_up(self.shared);
-                if !self.records(message, set) {
-                    self.counts.drop_one(DropReason::TemplateMissing);
+                if self.tallied(message, set, tally) {
+                    return;
                 }
+                self.counts.drop_one(DropReason::TemplateMissing);
             }
             Holding::Full => {
                 self.domain.refused().note(set.id, received);
                 self.counts.drop_one(DropReason::TemplateMissing);
             }
         }
+        tally.is_partial = true;
     }
 
     /// Decodes what waited for the template `id`, as of when it arrived.

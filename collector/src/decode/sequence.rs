@@ -8,6 +8,7 @@
 //! before us, or by this host's kernel, which counts its drops besides.
 
 mod stream;
+mod streams;
 mod tracker;
 mod unit;
 

@@ -17,8 +17,6 @@ const HOLE_AGE_NS: u64 = 2_000_000_000;
 const HOLES_MAX: usize = 2048;
 /// A stream is forgotten after so long, unless it is the only one.
 const STREAM_SILENCE_NS: u64 = 600_000_000_000;
-/// Source ports of a stream that are remembered.
-const PORTS_MAX: usize = 4;
 /// Messages that may be missing at once, and how many more for each millisecond of silence. Beyond
 /// this the numbers began anew: no domain sends more than 65,536 messages a second.
 const AHEAD_MAX: u64 = 65_536;
@@ -33,7 +31,7 @@ const UPTIME_BACK_MS: u32 = 10_000;
 const UPTIME_END_MS: u32 = u32::MAX - 3_600_000;
 
 /// Numbers that follow each other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stream {
     /// The number behind the furthest message.
     pub(super) next: u32,
@@ -44,8 +42,8 @@ pub(super) struct Stream {
     pub(super) last_records: Option<u32>,
     uptime_ms: Option<u32>,
     pub(super) seen: UnixNanos,
-    /// Where it comes from; none are known of a stream that was restored.
-    ports: [Option<u16>; PORTS_MAX],
+    /// The source port of its last message; of one that was restored it is not known.
+    pub(super) port: Option<u16>,
     /// What follows may be further on without a gap.
     pub(super) is_unsure: bool,
     /// In the order of their numbers.
@@ -72,7 +70,7 @@ impl Stream {
             last_records: observation.records,
             uptime_ms: observation.uptime_ms,
             seen: observation.received,
-            ports: [Some(observation.source_port), None, None, None],
+            port: Some(observation.source_port),
             is_unsure: len.is_none(),
             holes: VecDeque::new(),
         };
@@ -88,7 +86,7 @@ impl Stream {
             last_records: None,
             uptime_ms: state.uptime_ms,
             seen: UnixNanos(state.seen_ms.saturating_mul(1_000_000)),
-            ports: [None; PORTS_MAX],
+            port: None,
             is_unsure: !is_exact,
             holes: VecDeque::new(),
         }
@@ -104,32 +102,21 @@ impl Stream {
         }
     }
 
+    /// True when the message may be one of this stream by its port.
     #[inline]
-    pub(super) fn has_port(&self, port: u16) -> bool {
-        self.ports.contains(&Some(port))
+    pub(super) fn is_of(&self, observation: &Observation, by_port: bool) -> bool {
+        let is_its = |port| port == observation.source_port;
+        !by_port || self.port.is_none_or(is_its)
     }
 
-    /// True while it is not known where it comes from.
-    pub(super) fn is_nobodys(&self) -> bool {
-        self.ports == [None; PORTS_MAX]
-    }
-
-    /// From now on `port` is one of its own.
-    pub(super) fn join(&mut self, port: u16) {
-        if !self.has_port(port) {
-            self.ports.rotate_right(1);
-            self.ports[0] = Some(port);
-        }
-    }
-
-    /// True when the message is just what comes next, what is missing, or what came before the
-    /// first one.
+    /// True when the message stands next to one of this stream: it is what comes next, or before
+    /// the first one, or an end of what is missing.
     pub(super) fn lacks(&self, unit: SequenceUnit, observation: &Observation) -> bool {
         let (start, len) = unit.span(observation);
-        let end = len.map(|len| start.wrapping_add(len));
-        start == self.next
-            || self.hole_with(start).is_some()
-            || (end.is_some() && end == self.first)
+        let end = start.wrapping_add(len.unwrap_or_default());
+        let hole = self.hole_with(start).and_then(|at| self.holes.get(at));
+        let is_end = |hole: &Hole| start == hole.start || end == hole.start.wrapping_add(hole.len);
+        start == self.next || self.first == Some(end) || hole.is_some_and(is_end)
     }
 
     /// True when a message whose numbers begin at `start` may be one of this stream.
@@ -186,16 +173,23 @@ impl Stream {
             self.uptime_ms = observation.uptime_ms;
             counts.received += u64::from(len_known);
         } else {
-            self.take_late(start, len, counts);
+            self.take_late(start, len, observation.received, counts);
         }
         self.last = observation.sequence;
         self.last_records = observation.records;
         self.seen = observation.received;
+        self.port = Some(observation.source_port);
         early
     }
 
     #[inline(never)]
-    fn take_late(&mut self, start: u32, len: Option<u32>, counts: &mut SequenceCounts) {
+    fn take_late(
+        &mut self,
+        start: u32,
+        len: Option<u32>,
+        received: UnixNanos,
+        counts: &mut SequenceCounts,
+    ) {
         let hole = self.hole_with(start);
         let back = self.next.wrapping_sub(start);
         match (len, hole) {
@@ -216,7 +210,7 @@ impl Stream {
             }
             // The numbers began with a later one.
             (Some(len), None) if self.is_before_first(back) => {
-                self.first = Some(start);
+                self.begin_earlier(start, len, received);
                 counts.reordered += 1;
                 counts.received += u64::from(len);
             }
@@ -230,6 +224,21 @@ impl Stream {
     fn is_before_first(&self, back: u32) -> bool {
         let first = self.first.map(|first| self.next.wrapping_sub(first));
         first.is_some_and(|first| back > first)
+    }
+
+    /// The numbers began at `start` already, with so many; what is between is missing.
+    fn begin_earlier(&mut self, start: u32, len: u32, seen: UnixNanos) {
+        let end = start.wrapping_add(len);
+        let between = self.first.map_or(0, |first| first.wrapping_sub(end));
+        if between > 0 && self.holes.len() < HOLES_MAX {
+            let hole = Hole {
+                start: end,
+                len: between,
+                seen,
+            };
+            self.holes.push_front(hole);
+        }
+        self.first = Some(start);
     }
 
     /// So many numbers are missing from `next` on.

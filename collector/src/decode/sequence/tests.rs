@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -154,7 +156,7 @@ fn a_message_whose_records_cannot_be_counted_makes_no_gap() {
 fn an_exporter_of_netflow9_that_counts_flows_is_found_out_without_a_false_gap() {
     let mut follower = Follower::new(FlowType::Netflow9);
     let mut next = 7000;
-    for n in 0..10 {
+    for n in 0..12 {
         let records = 20 + n % 3;
         follower.take(next, records);
         next += records;
@@ -168,7 +170,7 @@ fn an_exporter_of_netflow9_that_counts_flows_is_found_out_without_a_false_gap() 
 fn numbers_that_count_up_to_the_end_of_their_message_are_found_out() {
     let mut follower = Follower::new(FlowType::Netflow9);
     let mut total = 7000;
-    for n in 0..12 {
+    for n in 0..16 {
         let records = 20 + n % 3;
         total += records;
         follower.take(total, records);
@@ -462,5 +464,57 @@ proptest! {
         }
         let [found, _, duplicated, restarts] = follower.end();
         prop_assert_eq!((found, duplicated, restarts), (lost, repeated, 0));
+    }
+
+    #[test]
+    fn whoever_uses_two_ports_is_followed_as_one_in_whatever_order_they_are_read(
+        messages in prop::collection::vec((0..100, any::<bool>()), 100..300),
+        bursts in prop::collection::vec(1..30_usize, 300),
+        start in 1..1_000_000_u32,
+    ) {
+        let numbered = (start..).zip(messages);
+        let mut lost = 0;
+        let mut ways = [VecDeque::new(), VecDeque::new()];
+        for (number, (chance, way)) in numbered {
+            // What was sent before all others and behind them nobody can know of.
+            let is_inside = (20..80).contains(&(number - start));
+            match is_inside && chance < 10 {
+                true => lost += 1,
+                false => ways[usize::from(way)].push_back(number),
+            }
+        }
+        let mut follower = Follower::new(FlowType::Sflow5);
+        for (turn, burst) in bursts.into_iter().enumerate() {
+            follower.port = 50_000 + (turn % 2) as u16;
+            let way = &mut ways[turn % 2];
+            follower.take_all(way.drain(..burst.min(way.len())));
+        }
+        prop_assert!(ways.iter().all(VecDeque::is_empty));
+        let [found, _, duplicated, restarts] = follower.end();
+        prop_assert_eq!((found, duplicated, restarts), (lost, 0, 0));
+    }
+
+    #[test]
+    fn exporters_with_one_address_are_followed_each_in_whatever_order_they_are_read(
+        exporters in prop::collection::vec((1..3000_u32, any::<u64>()), 2..8),
+        bursts in prop::collection::vec((0..8_usize, 1..10_usize), 1000),
+    ) {
+        let mut lost = 0;
+        let ways = exporters.iter().map(|(start, losses)| {
+            let is_lost = |n: &u32| (20..80).contains(n) && losses >> (n % 64) & 7 == 0;
+            lost += (0..100).filter(is_lost).count() as u64;
+            (0..100).filter(|n| !is_lost(n)).map(|n| start + n).collect::<VecDeque<_>>()
+        });
+        let mut ways: Vec<_> = ways.collect();
+        let mut follower = Follower::new(FlowType::Sflow5);
+        for (exporter, burst) in bursts {
+            let exporter = exporter % ways.len();
+            follower.port = 50_000 + exporter as u16;
+            let way = &mut ways[exporter];
+            follower.take_all(way.drain(..burst.min(way.len())));
+        }
+        prop_assume!(ways.iter().all(VecDeque::is_empty));
+        let [found, _, duplicated, restarts] = follower.end();
+        prop_assert_eq!((found, duplicated, restarts), (lost, 0, 0));
     }
 }

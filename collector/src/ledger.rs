@@ -96,7 +96,7 @@ drop_reasons! {
     ExporterLimit = (Datagram, "exporter_limit"),
     /// The header contradicts the datagram (IPFIX length, sFlow address type).
     HeaderMalformed = (Datagram, "header_malformed"),
-    /// A data set or options set came before the template that describes it.
+    /// A data or options set came before its template, and could not be held until that came.
     TemplateMissing = (Set, "template_missing"),
     /// A set's length is shorter than its header or longer than the message.
     SetMalformed = (Set, "set_malformed"),
@@ -212,6 +212,18 @@ worker_counters! {
     templates_learned,
     /// Templates withdrawn by their exporter (RFC 7011 section 8.1).
     templates_withdrawn,
+    /// Templates forgotten because their exporter, or all together, had too many: those that were
+    /// used least.
+    templates_evicted,
+    /// Templates that were neither sent nor used for `decode.template_lifetime`.
+    templates_expired,
+    /// Data and options sets that came before their template and were held for it.
+    sets_held,
+    /// Held sets decoded when their template came, by whichever worker got it.
+    sets_replayed,
+    /// Held sets whose template did not come for 30 minutes or before the stop; each counts as
+    /// `template_missing` as well.
+    sets_given_up,
     /// Data sets walked with their template.
     sets_decoded,
     /// sFlow counter samples that became rows of `interface_counters`.
@@ -263,6 +275,12 @@ impl WorkerCounts {
     #[inline]
     pub fn drop_many(&mut self, reason: DropReason, n: u64) {
         self.dropped[reason as usize] += n;
+    }
+
+    /// Counts held sets whose template did not come.
+    pub fn give_up_sets(&mut self, n: u64) {
+        self.sets_given_up += n;
+        self.drop_many(DropReason::TemplateMissing, n);
     }
 
     /// Losses for `reason`.

@@ -170,6 +170,7 @@ impl<R: Receive> Worker<R> {
         if let Some(sharing) = &self.sharing {
             sharing.take_rest(|datagram| stages.take_over(datagram));
         }
+        stages.decoder.finish(&mut stages.counts);
         stages.rows.batcher.finish(&mut stages.rows.counts);
         stages.counts.datagrams_dropped_by_kernel = self.receiver.kernel_drops();
         self.publish();
@@ -211,6 +212,7 @@ impl<R: Receive> Worker<R> {
         }
         stages.decoder.turn();
         let now = UnixNanos::now();
+        stages.decoder.age(now, &mut stages.counts);
         if let Some(sharing) = sharing {
             sharing.turn(taken, now);
         }

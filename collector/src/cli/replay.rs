@@ -79,6 +79,7 @@ fn print(
         shared.sflow().counters.drain(drop);
         shared.sflow().discards.drain(drop);
     });
+    decoder.finish(&mut counts);
     counts.flows_batched = printer.finish().context("standard output")?;
     // Printed is as far as they go, which the ledger calls open.
     counts.flows_open = counts.flows_batched;

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::Context;
 use flowsluice::batch::Batcher;
 use flowsluice::config::{self, Config, ReceiveMode};
+use flowsluice::decode::persist::{Keeper, Keeping};
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
 use flowsluice::knowledge;
@@ -114,6 +115,7 @@ impl Running {
         let workers_max = cpus.len() + usize::from(tcp.is_some());
         let ledger = Arc::new(Ledger::new(workers_max));
         let shared = Arc::new(decode::Shared::default());
+        let keeper = Keeper::open(&config.decode, &shared, started.1);
         let (storage, queues) =
             Storage::start(config, runtime, Arc::clone(&ledger.store), workers_max)?;
         let facts = http::Facts {
@@ -158,8 +160,7 @@ impl Running {
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
-        runtime.spawn(decode::watch::tell(Arc::clone(&shared)));
-        let telling = Telling::start(shared, storage.side_rows(), runtime);
+        let telling = Telling::start(shared, keeper, storage.side_rows(), runtime)?;
         Ok(Self {
             ledger,
             storage,
@@ -215,24 +216,38 @@ struct Telling {
     names: task::JoinHandle<()>,
     shared: Arc<decode::Shared>,
     rows: SideRows,
+    /// `None` where nothing outlasts a restart.
+    keeping: Option<Keeping>,
 }
 
 impl Telling {
-    fn start(shared: Arc<decode::Shared>, rows: SideRows, runtime: &Runtime) -> Self {
+    fn start(
+        shared: Arc<decode::Shared>,
+        keeper: Option<Keeper>,
+        rows: SideRows,
+        runtime: &Runtime,
+    ) -> anyhow::Result<Self> {
+        let keeping = keeper.map(Keeper::keep).transpose();
+        let keeping = keeping.context("decode.state_dir: no thread can be started for it")?;
+        runtime.spawn(decode::watch::tell(Arc::clone(&shared)));
         let (stop, stopped) = oneshot::channel();
         let told = knowledge::tell(Arc::clone(&shared), rows.clone(), stopped);
         let names = names::rows::keep(Arc::clone(&shared.names), rows.clone());
-        Self {
+        Ok(Self {
             stop,
             task: runtime.spawn(told),
             names: runtime.spawn(names),
+            keeping,
             shared,
             rows,
-        }
+        })
     }
 
     /// Has them tell what is left, now that the workers have ended.
     fn finish(self, runtime: &Runtime) {
+        if let Some(keeping) = self.keeping {
+            keeping.stop();
+        }
         drop(self.stop);
         // It never ends by itself; what it left is taken in here.
         self.names.abort();

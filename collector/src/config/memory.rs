@@ -15,7 +15,8 @@ use crate::{batch, names, receive};
 /// Bytes of an exporter's state in a worker with its line of the status and its place among all,
 /// without its templates.
 pub const EXPORTER_BYTES: u64 = 1024;
-/// Bytes of a compiled template of ordinary length (some 30 fields).
+/// Bytes of a compiled template of ordinary length (some 30 fields), and what a template counts for
+/// in `decode.templates_max`: a longer one counts as several.
 pub const TEMPLATE_BYTES: u64 = 1024;
 /// Bytes of a name with its description, both as long as they may be.
 pub const NAME_BYTES: u64 = 400;
@@ -157,6 +158,12 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         Line::product(Owner::CollectorAtMost, "exporters", &exporters),
         Line::product(Owner::CollectorAtMost, "templates", &templates),
         Line::product(Owner::CollectorAtMost, "names", &names),
+        Line {
+            owner: Owner::CollectorAtMost,
+            what: "data waiting for templates",
+            how: "decode.pending_max".into(),
+            bytes: decode.pending_max.as_u64(),
+        },
         Line {
             owner: Owner::CollectorAtMost,
             what: "blocks waiting for ClickHouse",

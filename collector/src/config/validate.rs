@@ -27,6 +27,10 @@ pub const BATCH_ROWS_MAX: usize = 1_048_576;
 const RETENTION_MAX: Duration = Duration::from_secs(20_000 * 24 * 3600);
 /// Most prefixes of exporters: the XDP program's table takes new ones in before old ones go.
 pub const PREFIXES_MAX: usize = maps::ALLOWED_MAX as usize / 2;
+/// Lifetimes of templates. RFC 7011 section 10.3.6: at least three times the interval at which
+/// exporters send them again, which is 30 minutes where routers take longest by default.
+const TEMPLATE_LIFETIME_MIN: Duration = Duration::from_secs(90 * 60);
+const TEMPLATE_LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Most exporters, or prefixes of them, that the operator knows better.
 const EXPORTER_OVERRIDES_MAX: usize = 4096;
 /// Most TCP connections; each has a buffer of 64 KiB.
@@ -284,6 +288,16 @@ impl Problems {
         self.repeated("decode.protocols", &decode.protocols);
         self.count("decode.exporters_max", decode.exporters_max, 1..=1_000_000);
         self.count("decode.templates_max", decode.templates_max, 1..=4_000_000);
+        if decode.template_lifetime != Duration::ZERO {
+            let lifetimes = TEMPLATE_LIFETIME_MIN..=TEMPLATE_LIFETIME_MAX;
+            self.time(
+                "decode.template_lifetime",
+                decode.template_lifetime,
+                lifetimes,
+            );
+        }
+        let pending = ByteSize::mib(1)..=ByteSize::gib(16);
+        self.bytes("decode.pending_max", decode.pending_max, pending);
         let (one, all) = (decode.templates_per_exporter_max, decode.templates_max);
         let key = "decode.templates_per_exporter_max";
         if one == 0 {

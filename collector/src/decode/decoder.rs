@@ -8,7 +8,7 @@ use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sequence::{Held, Observation};
 use super::sets::{Message, TemplateLimits, Workspace};
-use super::shared::{DomainKey, Shared};
+use super::shared::{AGE_EVERY_NS, Aged, DomainKey, Shared};
 use super::{
     Burst, BurstBuffer, ExtraBuffer, FlowSink, Teaching, Wanted, ipfix, netflow1, netflow5,
     netflow7, netflow9, sflow, teaching,
@@ -28,6 +28,11 @@ pub struct Decoder {
     /// All bits where the source port names the session, none where datagrams have no sessions.
     session_mask: u16,
     limits: TemplateLimits,
+    /// `decode.template_lifetime`.
+    lifetime_s: u32,
+    /// When this one looked for what is too old.
+    aged: UnixNanos,
+    has_ended: bool,
     overrides: Overrides,
     tunnels: Tunnels,
     wanted: Wanted,
@@ -63,6 +68,7 @@ impl Decoder {
         listeners: &[config::Listener],
         shared: Arc<Shared>,
     ) -> Self {
+        shared.decoder_begins();
         let overrides = Overrides::new(&config.exporters);
         Self {
             allowed: Allowed::default(),
@@ -71,8 +77,12 @@ impl Decoder {
             limits: TemplateLimits {
                 all: config.templates_max,
                 per_domain: config.templates_per_exporter_max,
+                pending_bytes: config.pending_max.as_u64() as usize,
             },
             tunnels: config.tunnels,
+            lifetime_s: config.template_lifetime.as_secs() as u32,
+            aged: UnixNanos::default(),
+            has_ended: false,
             domains: Domains::new(
                 config.exporters_max,
                 config.sampling_rate_default,
@@ -150,6 +160,26 @@ impl Decoder {
             status.told = status.now;
             status.is_due = false;
         }
+    }
+
+    /// Once a turn: forgets, now and then, templates and held sets that are too old.
+    #[inline]
+    pub fn age(&mut self, now: UnixNanos, counts: &mut WorkerCounts) {
+        if now.0.abs_diff(self.aged.0) >= AGE_EVERY_NS {
+            self.aged = now;
+            let Aged { templates, sets } = self.shared.age(now, self.lifetime_s);
+            counts.templates_expired += templates;
+            counts.give_up_sets(sets);
+        }
+    }
+
+    /// Nothing is decoded after this: once no other decoder goes on either, held sets are given
+    /// up.
+    pub fn finish(&mut self, counts: &mut WorkerCounts) {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            self.shared.decoder_ends();
+        }
+        counts.give_up_sets(self.shared.give_up());
     }
 
     /// Takes over what other workers learned; one load when that is nothing. Within a turn it is
@@ -435,6 +465,7 @@ impl Decoder {
             wanted: &self.wanted,
         };
         decode(datagram.payload, &mut work);
+        work.conclude();
         let Workspace {
             domain,
             counts,

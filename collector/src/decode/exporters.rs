@@ -1,5 +1,7 @@
 //! What a worker holds of each exporter and observation domain.
 
+mod room;
+
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -7,7 +9,9 @@ use hashbrown::HashMap;
 use super::ended::Ended;
 use super::naming::Told;
 use super::overrides::{Known, Overrides};
+use super::pending::Refused;
 use super::record::Extras;
+use super::registry::Paced;
 use super::sampling::of_interface;
 use super::sequence::{Held, Observation, SequenceStatus};
 use super::shared::{
@@ -19,6 +23,8 @@ use crate::ledger::WorkerCounts;
 use crate::names::Fact;
 use crate::receive::Session;
 use crate::units::UnixNanos;
+
+pub use room::NoRoom;
 
 /// A sampling rate and where it came from.
 pub type Rate = (u32, SamplingSource);
@@ -42,8 +48,12 @@ pub struct Domain {
     before: Option<Arc<Learned>>,
     /// What this datagram taught, at most one for each four bytes of it.
     changes: Vec<Change>,
-    /// Templates among them.
-    templates_new: usize,
+    /// Ids that got a template by them and had none before.
+    new_ids: Vec<u16>,
+    /// Templates forgotten for others.
+    evictions: Paced,
+    /// Sets for which there was no room.
+    refused: Refused,
     datagrams: u64,
     flows: u64,
     last_seen: UnixNanos,
@@ -72,7 +82,9 @@ impl Domain {
             latest_rate: Rate::default(),
             before: None,
             changes: Vec::new(),
-            templates_new: 0,
+            new_ids: Vec::new(),
+            evictions: Paced::default(),
+            refused: Refused::default(),
             datagrams: 0,
             flows: 0,
             last_seen: UnixNanos::default(),
@@ -84,8 +96,8 @@ impl Domain {
 
     /// Which domain it is.
     #[must_use]
-    pub const fn key(&self) -> &DomainKey {
-        &self.key
+    pub const fn key(&self) -> DomainKey {
+        self.key
     }
 
     /// What every flow of the domain begins as.
@@ -100,16 +112,6 @@ impl Domain {
     #[inline]
     pub fn learned(&self) -> &Learned {
         &self.knowledge.learned
-    }
-
-    /// False when `max` templates are known of all exporters, even if one is evicted for it.
-    #[must_use]
-    pub fn has_room_among_all(&self, max: usize, shared: &Shared) -> bool {
-        let has_room = || shared.templates() + self.templates_new < max;
-        if !has_room() {
-            shared.free_templates(&self.key, self.last_seen);
-        }
-        has_room()
     }
 
     /// A datagram of `observation_domain` arrived.
@@ -258,7 +260,10 @@ impl Domain {
 
     /// Takes in a template.
     pub fn learn_template(&mut self, template: Template) {
-        self.templates_new += 1;
+        template.life.sent(self.base.time_received_s);
+        if self.learned().template(template.id).is_none() {
+            self.new_ids.push(template.id);
+        }
         self.change(Change::Template(Arc::new(template)));
     }
 
@@ -278,7 +283,6 @@ impl Domain {
             self.knowledge = shared.publish(self.key, &before, &self.knowledge, &self.changes);
         }
         self.changes = Vec::new();
-        self.templates_new = 0;
         self.refresh();
     }
 

@@ -1,7 +1,7 @@
 //! Decodes datagrams into flows.
 //!
 //! In: one UDP payload. Out: flows, in bursts, by callback. Owner: one worker; no locks, no
-//! allocation except when a template or an exporter is seen for the first time.
+//! allocation except when something is learned, or has to wait for a template.
 //! Drops: `datagram_truncated`, `version_unknown`, `protocol_disabled`, `exporter_limit`,
 //! `header_malformed`, and those of sets and records.
 //! Specs: Cisco's "NetFlow Export Datagram Formats", RFC 3954, RFC 7011, sFlow v5.
@@ -28,6 +28,8 @@ mod options;
 mod outbox;
 mod overrides;
 pub mod packet;
+mod pending;
+pub mod persist;
 mod plan;
 mod record;
 mod registry;

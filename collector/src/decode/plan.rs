@@ -196,6 +196,17 @@ impl Plan {
         &self.layout
     }
 
+    /// Bytes that it takes beside its own size.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let lens = match &self.layout {
+            Layout::Fixed { .. } => 0,
+            Layout::Variable { lens, .. } => size_of_val(&**lens),
+        };
+        let ops = size_of_val(&*self.ops) + size_of_val(&*self.fallbacks);
+        lens + ops + size_of_val(&*self.lists) + self.extra.memory_bytes()
+    }
+
     /// The lists of a record (RFC 6313) and the numbers of their fields; none in a fixed layout.
     #[must_use]
     #[inline]

@@ -1,6 +1,7 @@
 //! The sets of a NetFlow v9 or IPFIX message.
 
 mod tally;
+mod templates;
 
 use std::ops::Range;
 
@@ -12,8 +13,8 @@ use super::record::{
     Clock, Extras, ExtrasBuffer, NO_EXTRAS, complete_times, icmp_from_port, reversed,
 };
 use super::sequence::Held;
-use super::shared::{Change, Shared};
-use super::template::{Dialect, Entries, Entry, Kind, TEMPLATE_ID_MIN};
+use super::shared::Shared;
+use super::template::{Dialect, Kind, TEMPLATE_ID_MIN};
 use super::window::WINDOW_LEAD;
 use super::{BURST_FLOWS, Burst, FlowSink, Wanted};
 use crate::config::Tunnels;
@@ -38,13 +39,24 @@ pub struct Message<'a> {
     pub received_ms: u64,
 }
 
-/// How many templates may be kept.
+/// How many templates may be kept, and what waits for some.
 #[derive(Clone, Copy, Debug)]
 pub struct TemplateLimits {
     /// In all.
     pub all: usize,
     /// Of one exporter and domain.
     pub per_domain: usize,
+    /// Bytes of sets that wait for theirs.
+    pub pending_bytes: usize,
+}
+
+impl TemplateLimits {
+    /// Of all domains of one source address: a quarter, so that none takes them all.
+    #[must_use]
+    pub fn of_source(&self) -> usize {
+        const SHARE: usize = 4;
+        (self.all / SHARE).max(self.per_domain)
+    }
 }
 
 /// What decoding a message works on.
@@ -81,17 +93,14 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
 /// Bytes of a set's id and length.
 const SET_HEADER: usize = 4;
 
-/// Data sets of one message that wait for a template further on in it.
-const WAITING_MAX: usize = 16;
-
 /// One set found in a message.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Set {
+pub struct Set {
     pub(super) id: u16,
     /// Its bytes without the header, as far as they are there.
     pub(super) body: Range<usize>,
     /// Bytes of it that the message does not have.
-    missing: usize,
+    pub(super) missing: usize,
 }
 
 /// What a set holds, by its id.
@@ -137,10 +146,9 @@ impl Set {
 }
 
 impl<S: FlowSink> Workspace<'_, '_, S> {
-    /// Decodes every set of `message`. A set that cannot be costs only itself.
+    /// Decodes every set of `message`. A set that cannot be costs only itself, and one whose
+    /// template is not known yet waits for it.
     pub fn decode(&mut self, message: &Message<'_>) {
-        let mut waiting: [Set; WAITING_MAX] = Default::default();
-        let mut waiting_len = 0;
         let mut tally = Tally::new(self.counts);
         let mut at = message.sets_at;
         let mut message = *message;
@@ -150,32 +158,24 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             match set.content(message.dialect) {
                 Content::Templates(kind) => self.templates(message, &set, kind),
                 Content::Records => {
-                    if message.dialect == Dialect::Ipfix {
-                        let boot_ms = self.domain.learned().boot_ms;
-                        message.clock = ipfix::with_boot(message.clock, boot_ms);
-                    }
+                    self.set_clock(message);
                     if !self.tallied(message, &set, &mut tally) {
-                        match waiting.get_mut(waiting_len) {
-                            Some(free) => *free = set,
-                            None => {
-                                self.counts.drop_one(DropReason::TemplateMissing);
-                                tally.is_partial = true;
-                            }
-                        }
-                        waiting_len += 1;
+                        self.wait(message, &set, &mut tally);
                     }
                 }
                 Content::Reserved => self.counts.drop_one(DropReason::SetReserved),
             }
         }
-        // Some exporters put a template after the data that it describes.
-        for set in waiting.iter().take(waiting_len) {
-            if !self.tallied(message, set, &mut tally) {
-                self.counts.drop_one(DropReason::TemplateMissing);
-                tally.is_partial = true;
-            }
-        }
         self.follow(message, &tally);
+    }
+
+    /// IPFIX exporters tell in options when they were started.
+    #[inline]
+    fn set_clock(&self, message: &mut Message<'_>) {
+        if message.dialect == Dialect::Ipfix {
+            let boot_ms = self.domain.learned().boot_ms;
+            message.clock = ipfix::with_boot(message.clock, boot_ms);
+        }
     }
 
     /// The set at `at`, with what is wrong with it counted.
@@ -194,64 +194,12 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         set
     }
 
-    fn templates(&mut self, message: &Message<'_>, set: &Set, kind: Kind) {
-        let body = message.bytes.get(set.body.clone()).unwrap_or_default();
-        for entry in Entries::new(body, kind, message.dialect) {
-            match entry {
-                Entry::Definition(definition) => {
-                    let known = self.domain.learned().template(definition.id);
-                    if known.is_some_and(|template| definition.is(template)) {
-                        continue;
-                    }
-                    if known.is_none() && self.templates_full() {
-                        self.counts.drop_one(DropReason::TemplateLimit);
-                        continue;
-                    }
-                    match definition.compile(self.wanted) {
-                        Some(template) => {
-                            self.domain.learn_template(template);
-                            self.counts.templates_learned += 1;
-                        }
-                        None => self.malformed(definition.id),
-                    }
-                }
-                Entry::Withdraw(id) => {
-                    if self.domain.learned().template(id).is_some() {
-                        self.domain.change(Change::Withdraw(id));
-                        self.counts.templates_withdrawn += 1;
-                    }
-                }
-                Entry::WithdrawAll => {
-                    let withdrawn = self.domain.learned().templates_of(kind);
-                    if withdrawn > 0 {
-                        self.domain.change(Change::WithdrawAll(kind));
-                        self.counts.templates_withdrawn += withdrawn as u64;
-                    }
-                }
-                Entry::Malformed { id, .. } => self.malformed(id),
-            }
-        }
-    }
-
-    /// The exporter has redefined `id` as something that cannot be used: data that follow must
-    /// not be read with the old meaning.
-    fn malformed(&mut self, id: u16) {
-        self.counts.drop_one(DropReason::TemplateMalformed);
-        if self.domain.learned().template(id).is_some() {
-            self.domain.change(Change::Withdraw(id));
-        }
-    }
-
-    fn templates_full(&self) -> bool {
-        self.domain.learned().templates() >= self.limits.per_domain
-            || !self.domain.has_room_among_all(self.limits.all, self.shared)
-    }
-
     /// The records of a data set; false when its template is not known.
     fn records(&mut self, message: &Message<'_>, set: &Set) -> bool {
         let Some(template) = self.domain.learned().template(set.id) else {
             return false;
         };
+        template.life.used(self.domain.base().time_received_s);
         match (template.kind, template.plan.layout()) {
             (Kind::Data, Layout::Fixed { len }) => {
                 let len = *len;
@@ -483,7 +431,7 @@ fn settled(
     if plan.is_nsel {
         let is_told = shared
             .updated
-            .settle(domain.key(), extras, flow, &mut reverse);
+            .settle(&domain.key(), extras, flow, &mut reverse);
         counts.nsel_totals_told_before += u64::from(is_told);
     }
     reverse

@@ -200,6 +200,7 @@ impl Rows {
                 }
             }
         }
+        decoder.finish(&mut counts);
         self.batcher.finish(&mut self.counts);
         counts.add(&self.counts);
         ledger.worker(0).publish(&counts);

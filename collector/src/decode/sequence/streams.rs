@@ -156,6 +156,12 @@ impl Streams {
         self.list.push(Stream::restored(state, is_exact));
     }
 
+    /// How much is missing, repeated or begun anew.
+    pub(super) fn oddities(&self) -> u64 {
+        let missing: u64 = self.list.iter().map(Stream::missing).sum();
+        missing + self.counts.duplicated + self.counts.restarts
+    }
+
     /// Something was not observed: what follows is no gap.
     pub(super) fn doubt(&mut self) {
         self.list.iter_mut().for_each(|s| s.is_unsure = true);

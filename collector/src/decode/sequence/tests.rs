@@ -156,7 +156,7 @@ fn a_message_whose_records_cannot_be_counted_makes_no_gap() {
 fn an_exporter_of_netflow9_that_counts_flows_is_found_out_without_a_false_gap() {
     let mut follower = Follower::new(FlowType::Netflow9);
     let mut next = 7000;
-    for n in 0..10 {
+    for n in 0..12 {
         let records = 20 + n % 3;
         follower.take(next, records);
         next += records;
@@ -170,7 +170,7 @@ fn an_exporter_of_netflow9_that_counts_flows_is_found_out_without_a_false_gap() 
 fn numbers_that_count_up_to_the_end_of_their_message_are_found_out() {
     let mut follower = Follower::new(FlowType::Netflow9);
     let mut total = 7000;
-    for n in 0..12 {
+    for n in 0..16 {
         let records = 20 + n % 3;
         total += records;
         follower.take(total, records);

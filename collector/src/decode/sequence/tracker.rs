@@ -11,9 +11,9 @@ use crate::flow::FlowType;
 use crate::units::UnixNanos;
 
 /// Messages that speak for one meaning of ports more than for the other, until it is believed.
-const SURE: i8 = 4;
-/// After so many messages what speaks for more is believed.
-const COMPARED_MAX: u8 = 64;
+const SURE: i8 = 8;
+/// After so many messages the meaning is believed by which fewer are missing or repeated.
+const COMPARED_MAX: u16 = 1024;
 
 /// The numbers of a domain.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ struct Trial {
     together: Streams,
     /// Messages that speak for it, less those against.
     score: i8,
-    compared: u8,
+    compared: u16,
     /// What was found before there was a second port.
     before: SequenceCounts,
 }
@@ -131,8 +131,11 @@ impl Tracker {
             trial.score += i8::from(fits_together) - i8::from(fits_apart);
         }
         trial.compared += 1;
+        let repeated_before = trial.together.counts.duplicated;
         trial.together.find(observation, unit, false);
         trial.together.take(observation, unit, false, false);
+        // Another port had the number already.
+        trial.score -= i8::from(trial.together.counts.duplicated > repeated_before);
         if trial.score.abs() >= SURE || trial.compared >= COMPARED_MAX {
             self.conclude();
         }
@@ -144,7 +147,12 @@ impl Tracker {
         let Ports::Unclear(trial) = &mut self.ports else {
             return;
         };
-        self.ports = if trial.score > 0 {
+        let is_together = match trial.score {
+            score if score.abs() >= SURE => score > 0,
+            // What makes less of a mess of the numbers.
+            _ => trial.together.oddities() <= self.streams.oddities(),
+        };
+        self.ports = if is_together {
             self.streams = std::mem::take(&mut trial.together);
             Ports::Together
         } else {
@@ -164,6 +172,10 @@ impl Tracker {
     pub(super) fn drain(&mut self, now: UnixNanos) -> (SequenceUnit, SequenceCounts) {
         let may_lose = self.may_lose();
         self.streams.tidy(now, may_lose);
+        // The other port has been silent for long: the exporter has changed it.
+        if self.streams.only().is_some() {
+            self.conclude();
+        }
         let counts = self.counts();
         let new = counts.since(&self.told);
         self.told = counts;

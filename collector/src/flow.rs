@@ -432,11 +432,17 @@ impl Flow {
     pub fn settle_clock(&mut self, received_ms: u64) -> bool {
         let is_wrong = self.flow_end_ms.abs_diff(received_ms) > CLOCK_OFFSET_MAX_MS;
         if is_wrong {
-            let duration_ms = u64::from(self.duration_ms());
-            self.flow_end_ms = received_ms;
-            self.flow_start_ms = received_ms.saturating_sub(duration_ms);
+            self.end_at(received_ms);
         }
         is_wrong
+    }
+
+    /// Moves it to end at `end_ms`, milliseconds since the epoch; its duration stays.
+    #[inline]
+    pub fn end_at(&mut self, end_ms: u64) {
+        let duration_ms = u64::from(self.duration_ms());
+        self.flow_end_ms = end_ms;
+        self.flow_start_ms = end_ms.saturating_sub(duration_ms);
     }
 
     /// `flow_end_ms - flow_start_ms`, 0 when either is unknown or the clock ran backwards.

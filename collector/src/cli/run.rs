@@ -160,6 +160,7 @@ impl Running {
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
+        runtime.spawn(decode::watch::tell(Arc::clone(&shared)));
         let telling = Telling::start(shared, storage.side_rows(), runtime);
         Ok(Self {
             ledger,

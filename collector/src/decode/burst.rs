@@ -23,6 +23,8 @@ pub struct Burst<'a, S: FlowSink> {
     flows: &'a mut [Flow; BURST_FLOWS],
     filled: usize,
     sink: &'a mut S,
+    /// When all flows are to end, milliseconds since the epoch; 0 leaves them as they are.
+    end_ms: u64,
 }
 
 /// A function of its own: where the optimizer sees how `base` was made, it may set fields one by
@@ -40,7 +42,16 @@ impl<'a, S: FlowSink> Burst<'a, S> {
             flows: &mut buffer.0,
             filled: 0,
             sink,
+            end_ms: 0,
         }
+    }
+
+    /// The same, with all flows moved to end at `end_ms`, milliseconds since the epoch, unless that
+    /// is 0.
+    #[must_use]
+    #[inline]
+    pub fn ending(self, end_ms: u64) -> Self {
+        Self { end_ms, ..self }
     }
 
     /// The next flow of the burst, set to `base`. It counts as decoded from here on.
@@ -87,7 +98,11 @@ impl<'a, S: FlowSink> Burst<'a, S> {
     #[inline]
     pub fn flush(&mut self) {
         if self.filled > 0 {
-            self.sink.flows(&mut self.flows[..self.filled]);
+            let flows = &mut self.flows[..self.filled];
+            if self.end_ms > 0 {
+                flows.iter_mut().for_each(|flow| flow.end_at(self.end_ms));
+            }
+            self.sink.flows(flows);
             self.filled = 0;
         }
     }

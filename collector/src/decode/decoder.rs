@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::exporters::Domains;
+use super::overrides::Overrides;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sequence::{Held, Observation};
@@ -22,6 +23,7 @@ pub struct Decoder {
     allowed: Allowed,
     enabled: Enabled,
     limits: TemplateLimits,
+    overrides: Overrides,
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
@@ -53,6 +55,7 @@ impl Decoder {
         listeners: &[config::Listener],
         shared: Arc<Shared>,
     ) -> Self {
+        let overrides = Overrides::new(&config.exporters);
         Self {
             allowed: Allowed::default(),
             enabled: Enabled::new(&config.protocols, listeners),
@@ -63,8 +66,10 @@ impl Decoder {
             domains: Domains::new(
                 config.exporters_max,
                 config.sampling_rate_default,
+                overrides.clone(),
                 Arc::clone(&shared),
             ),
+            overrides,
             shared,
             buffer: BurstBuffer::default(),
             sflow_base: Flow::EMPTY,
@@ -135,7 +140,7 @@ impl Decoder {
     fn known_teaching(&self, datagram: &Datagram<'_>) -> Option<Teaching> {
         let payload = datagram.payload;
         let learned = |flow_type, observation_domain| {
-            let key = key(datagram, flow_type, observation_domain);
+            let key = self.key(datagram, flow_type, observation_domain);
             self.domains.learned(&key)
         };
         let received_ms = datagram.received.millis();
@@ -194,12 +199,12 @@ impl Decoder {
         sink: &mut S,
     ) -> Result<(), DropReason> {
         let header = netflow5::header(datagram.payload)?;
-        let key = key(datagram, FlowType::Netflow5, header.engine);
+        let key = self.key(datagram, FlowType::Netflow5, header.engine);
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
-        domain.begin(datagram.received);
-        let mut burst = Burst::new(&mut self.buffer, sink);
+        domain.begin(datagram.received, header.engine);
+        let mut burst = Burst::new(&mut self.buffer, sink).ending(domain.flows_end_ms());
         netflow5::decode(&header, domain, counts, &mut burst);
         burst.flush();
         let observation = Observation {
@@ -223,8 +228,10 @@ impl Decoder {
     ) -> Result<(), DropReason> {
         let received_ms = datagram.received.millis();
         let (source_id, message) = netflow9::header(datagram.payload, received_ms)?;
-        let key = key(datagram, FlowType::Netflow9, source_id);
-        self.messages(key, datagram, counts, sink, |_, work| work.decode(&message))?;
+        let domain = (FlowType::Netflow9, source_id);
+        self.messages(domain, datagram, counts, sink, |_, work| {
+            work.decode(&message);
+        })?;
         counts.datagrams_netflow9 += 1;
         Ok(())
     }
@@ -238,8 +245,8 @@ impl Decoder {
         let payload = datagram.payload;
         let received_ms = datagram.received.millis();
         let (first_domain, first) = ipfix::header(payload, 0, received_ms)?;
-        let key = key(datagram, FlowType::Ipfix, first_domain);
-        self.messages(key, datagram, counts, sink, |payload, work| {
+        let domain = (FlowType::Ipfix, first_domain);
+        self.messages(domain, datagram, counts, sink, |payload, work| {
             let mut message = first;
             loop {
                 work.decode(&message);
@@ -266,11 +273,11 @@ impl Decoder {
         sink: &mut S,
     ) -> Result<(), DropReason> {
         let (header, samples) = sflow::header(datagram.payload)?;
-        let key = key(datagram, FlowType::Sflow5, header.sub_agent);
+        let key = self.key(datagram, FlowType::Sflow5, header.sub_agent);
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
-        domain.begin(datagram.received);
+        domain.begin(datagram.received, header.sub_agent);
         let base = &mut self.sflow_base;
         base.begin(domain.base());
         base.flow_end_ms = datagram.received.millis();
@@ -294,21 +301,32 @@ impl Decoder {
         Ok(())
     }
 
+    /// Under what the state of an exporter and domain is kept.
+    #[inline(always)]
+    fn key(&self, datagram: &Datagram<'_>, flow_type: FlowType, domain: u32) -> DomainKey {
+        DomainKey {
+            source: datagram.source,
+            flow_type,
+            observation_domain: self.overrides.scope(datagram.source, domain),
+        }
+    }
+
     /// Looks the exporter up, lets `decode` work on the message or messages, and concludes.
     #[inline(always)]
     fn messages<S: FlowSink>(
         &mut self,
-        key: DomainKey,
+        (flow_type, observation_domain): (FlowType, u32),
         datagram: &Datagram<'_>,
         counts: &mut WorkerCounts,
         sink: &mut S,
         decode: impl FnOnce(&[u8], &mut Workspace<'_, '_, S>),
     ) -> Result<(), DropReason> {
+        let key = self.key(datagram, flow_type, observation_domain);
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
-        domain.begin(datagram.received);
-        let mut burst = Burst::new(&mut self.buffer, sink);
+        domain.begin(datagram.received, observation_domain);
+        let mut burst = Burst::new(&mut self.buffer, sink).ending(domain.flows_end_ms());
         let mut work = Workspace {
             domain,
             spans: &mut self.spans,
@@ -342,14 +360,6 @@ fn trailing(last: &Message<'_>, payload: &[u8], counts: &mut WorkerCounts) {
     let rest = payload.get(last.bytes.len()..).unwrap_or_default();
     if rest.iter().any(|byte| *byte != 0) {
         counts.drop_one(DropReason::SetMalformed);
-    }
-}
-
-fn key(datagram: &Datagram<'_>, flow_type: FlowType, observation_domain: u32) -> DomainKey {
-    DomainKey {
-        source: datagram.source,
-        flow_type,
-        observation_domain,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::overrides::{Known, Overrides};
 use super::record::Extras;
 use super::sampling::of_interface;
 use super::sequence::{Held, Observation, SequenceStatus};
@@ -24,6 +25,8 @@ pub struct Domain {
     knowledge: Knowledge,
     /// What every flow of the domain begins as.
     base: Flow,
+    /// What the operator knows of the exporter.
+    known: Known,
     /// `decode.sampling_rate_default`.
     rate_default: u32,
     /// Options told rates of single interfaces.
@@ -48,7 +51,7 @@ pub struct Domain {
 const TELL_EVERY_NS: u64 = 1_000_000_000;
 
 impl Domain {
-    fn new(key: DomainKey, knowledge: Knowledge, rate_default: u32) -> Self {
+    fn new(key: DomainKey, knowledge: Knowledge, known: Known, rate_default: u32) -> Self {
         let mut domain = Self {
             key,
             knowledge,
@@ -58,6 +61,7 @@ impl Domain {
                 observation_domain: key.observation_domain,
                 ..Flow::EMPTY
             },
+            known,
             rate_default,
             is_by_interface: false,
             latest_rate: Rate::default(),
@@ -97,11 +101,31 @@ impl Domain {
         has_room()
     }
 
-    /// A datagram arrived.
+    /// A datagram of `observation_domain` arrived.
     #[inline]
-    pub fn begin(&mut self, received: UnixNanos) {
+    pub fn begin(&mut self, received: UnixNanos, observation_domain: u32) {
         self.base.time_received_s = received.seconds();
+        // Where templates hold in all domains of the exporter, it is not always the same.
+        self.base.observation_domain = observation_domain;
         self.last_seen = received;
+    }
+
+    /// When all flows of the datagram end, milliseconds since the epoch; 0 is for the records to
+    /// say.
+    #[must_use]
+    #[inline]
+    pub fn flows_end_ms(&self) -> u64 {
+        match self.known.at_receipt {
+            true => self.last_seen.millis(),
+            false => 0,
+        }
+    }
+
+    /// The rate that a datagram's header tells, unless the operator overrules it.
+    #[must_use]
+    #[inline]
+    pub fn of_header(&self, rate: Option<Rate>) -> Option<Rate> {
+        rate.filter(|_| !self.known.is_forced)
     }
 
     /// It is decoded: `flows` came out of it. What it taught goes to the other workers.
@@ -139,10 +163,13 @@ impl Domain {
         self.last_seen
     }
 
-    /// Hands in the sequence number of a message.
+    /// Hands in the sequence number of a message. Where all domains of an exporter are one, each
+    /// still has numbers of its own, and nothing can be told from them.
     #[inline]
     pub fn follow(&self, observation: &Observation, held: &mut Held) {
-        self.knowledge.sequence.observe(observation, held);
+        if !self.known.is_one_scope {
+            self.knowledge.sequence.observe(observation, held);
+        }
     }
 
     /// True when the rate of a flow depends on its interface.
@@ -153,11 +180,14 @@ impl Domain {
     }
 
     /// The rate for `flow` with these `extras`: its own, that of the sampler that it names, of its
-    /// interface, of the domain, of the exporter, the operator's default.
+    /// interface, of the domain, of the exporter, the operator's for the exporter, his default.
     #[must_use]
     #[inline]
     pub fn rate(&self, flow: &Flow, extras: &Extras) -> Rate {
         let own = extras.rate.rate();
+        if self.known.is_forced {
+            return (self.base.sampling_rate, self.base.sampling_source);
+        }
         if own > 0 {
             return (own, SamplingSource::Record);
         }
@@ -233,10 +263,12 @@ impl Domain {
         } = &self.knowledge;
         let rate = learned.sampling.plain().or_else(|| elsewhere.plain());
         self.is_by_interface = learned.sampling.is_by_interface() || elsewhere.is_by_interface();
-        let (rate, source) = match (rate, self.rate_default) {
-            (Some(rate), _) => (rate, SamplingSource::Options),
-            (None, 0) => Rate::default(),
-            (None, rate) => (rate, SamplingSource::Default),
+        let (rate, source) = match (rate, self.known.rate, self.rate_default) {
+            (_, rate, _) if self.known.is_forced => (rate, SamplingSource::Static),
+            (Some(rate), ..) => (rate, SamplingSource::Options),
+            (None, 0, 0) => Rate::default(),
+            (None, 0, rate) => (rate, SamplingSource::Default),
+            (None, rate, _) => (rate, SamplingSource::Static),
         };
         self.base.sampling_rate = rate;
         self.base.sampling_source = source;
@@ -273,6 +305,7 @@ pub struct Domains {
     list: Vec<Domain>,
     exporters_max: usize,
     rate_default: u32,
+    overrides: Overrides,
     shared: Arc<Shared>,
     /// The changes of others up to here are taken over.
     epoch: u64,
@@ -282,12 +315,18 @@ pub struct Domains {
 impl Domains {
     /// None yet. `exporters_max` holds for all workers together.
     #[must_use]
-    pub fn new(exporters_max: usize, rate_default: u32, shared: Arc<Shared>) -> Self {
+    pub fn new(
+        exporters_max: usize,
+        rate_default: u32,
+        overrides: Overrides,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
             index: HashMap::new(),
             list: Vec::new(),
             exporters_max,
             rate_default,
+            overrides,
             epoch: 0,
             slot: shared.status_slot(),
             shared,
@@ -316,8 +355,9 @@ impl Domains {
     fn add(&mut self, key: DomainKey, now: UnixNanos) -> Option<usize> {
         let knowledge = self.shared.register(key, now, self.exporters_max)?;
         let at = self.list.len();
+        let known = self.overrides.of(key.source);
         self.list
-            .push(Domain::new(key, knowledge, self.rate_default));
+            .push(Domain::new(key, knowledge, known, self.rate_default));
         self.index.insert(key.packed(), at);
         Some(at)
     }

@@ -16,6 +16,7 @@ mod fields;
 mod ipfix;
 mod netflow5;
 mod netflow9;
+mod overrides;
 pub mod packet;
 mod plan;
 mod record;
@@ -27,6 +28,7 @@ pub mod sflow;
 mod shared;
 mod teaching;
 mod template;
+pub mod watch;
 mod window;
 
 use crate::flow::Flow;

@@ -88,7 +88,8 @@ pub fn decode<S: FlowSink>(
         let lacking = announced - present;
         counts.drop_many(DropReason::RecordTruncated, lacking as u64);
     }
-    domain.observe(None, *rate);
+    let rate = domain.of_header(*rate);
+    domain.observe(None, rate);
     // The records write the rest of the addresses.
     let addr = Address::from_v4([0; 4]);
     let mut base = Flow {
@@ -98,7 +99,7 @@ pub fn decode<S: FlowSink>(
         ..*domain.base()
     };
     if let Some(rate) = rate {
-        (base.sampling_rate, base.sampling_source) = *rate;
+        (base.sampling_rate, base.sampling_source) = rate;
     }
     let (mut rest, _) = records.as_chunks::<RECORD>();
     rest = &rest[..announced.min(present)];

@@ -10,7 +10,6 @@ pub(super) mod tunnel;
 use collector_ebpf::{Ethernet, Ip, Tags, Transport, ethertype};
 
 use super::Cursor;
-use crate::config::Tunnels;
 use crate::flow::{Address, Flow, MPLS_LABELS_MAX};
 
 /// Label stack entries walked of one packet.
@@ -29,37 +28,48 @@ pub enum Link {
     Ip,
 }
 
+/// Where layers begin in the bytes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layers {
+    /// Layer 3, or what layer 2 carries instead.
+    pub network: usize,
+    /// What IP carries; 0 where there is no IP header, and in later fragments.
+    pub transport: usize,
+}
+
 /// Writes to `flow` what the headers at the start of `bytes` say. `frame_len` is the length of the
 /// whole frame in bytes, without its check sequence; 0 when nobody said. `raw_bytes` becomes the
-/// length that the IP header says, else `frame_len` without the headers of layer 2.
-pub fn parse(link: Link, bytes: &[u8], frame_len: u32, tunnels: Tunnels, flow: &mut Flow) {
+/// length that the IP header says, else `frame_len` without the headers of layer 2. The outermost
+/// IP header is the flow; [`tunnel::enter`] goes on from here.
+pub fn parse(link: Link, bytes: &[u8], frame_len: u32, flow: &mut Flow) -> Layers {
     let mut cursor = Cursor::new(bytes);
-    let is_ip = headers(link, &mut cursor, flow);
+    let carries = match link {
+        Link::Ethernet => ethernet(&mut cursor, flow),
+        Link::Ppp => ppp(&mut cursor),
+        Link::Mpls => Some(ethertype::MPLS),
+        Link::Ip => None,
+    };
+    let header_length = match (link, carries) {
+        (Link::Ip, _) => network(&mut cursor, flow),
+        (_, Some(carries)) => payload(carries, &mut cursor, flow),
+        (_, None) => 0,
+    };
+    let layer_2 = bytes.len() - cursor.remaining();
     if flow.raw_bytes == 0 {
-        let layer_2 = bytes.len() - cursor.remaining();
         flow.raw_bytes = u64::from(frame_len).saturating_sub(layer_2 as u64);
     }
-    if is_ip && tunnels == Tunnels::Inner {
-        tunnel::enter(cursor.rest(), flow);
+    Layers {
+        network: layer_2,
+        transport: match header_length {
+            0 => 0,
+            length => layer_2 + length,
+        },
     }
 }
 
-/// Reads the headers that begin with `link`. True when one of IP was among them; `cursor` is then
-/// at its start.
-#[inline(always)]
-fn headers(link: Link, cursor: &mut Cursor<'_>, flow: &mut Flow) -> bool {
-    let carries = match link {
-        Link::Ethernet => ethernet(cursor, flow),
-        Link::Ppp => ppp(cursor),
-        Link::Mpls => Some(ethertype::MPLS),
-        Link::Ip => return network(cursor, flow),
-    };
-    carries.is_some_and(|carries| payload(carries, cursor, flow))
-}
-
-/// Reads what a frame or tunnel of type `carries` holds, until an IP header, which makes it true,
-/// or the unknown. Leaves `cursor` at the start of layer 3.
-fn payload(carries: u16, cursor: &mut Cursor<'_>, flow: &mut Flow) -> bool {
+/// Reads what a frame or tunnel of type `carries` holds, until an IP header or the unknown. Leaves
+/// `cursor` at the start of layer 3, and yields what [`network`] does.
+fn payload(carries: u16, cursor: &mut Cursor<'_>, flow: &mut Flow) -> usize {
     match carries {
         ethertype::IPV4 | ethertype::IPV6 => network(cursor, flow),
         ethertype::MPLS | ethertype::MPLS_UPSTREAM if label_stack(cursor, flow) => {
@@ -68,9 +78,9 @@ fn payload(carries: u16, cursor: &mut Cursor<'_>, flow: &mut Flow) -> bool {
         ethertype::PPPOE_SESSION => match pppoe(cursor) {
             Some(ethertype::IPV4 | ethertype::IPV6) => network(cursor, flow),
             Some(ethertype::MPLS) if label_stack(cursor, flow) => network(cursor, flow),
-            _ => false,
+            _ => 0,
         },
-        _ => false,
+        _ => 0,
     }
 }
 
@@ -168,11 +178,12 @@ pub(super) fn push_label(entry: u32, flow: &mut Flow) {
 const _: () = assert!(MPLS_LABELS_MAX <= u8::MAX as usize);
 
 /// Reads the IP header and the ports behind it; takes nothing, as layer 3 begins here. What
-/// follows MPLS or PPP is only taken for IP when its version says so, which makes it true.
-fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) -> bool {
+/// follows MPLS or PPP is only taken for IP when its version says so. Yields the bytes of the headers
+/// before the upper layer; 0 when there is none.
+fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) -> usize {
     let packet = cursor.rest();
     let Some(ip) = Ip::parse(packet) else {
-        return false;
+        return 0;
     };
     if flow.detail.ethertype == 0 {
         flow.detail.ethertype = match ip.version {
@@ -189,16 +200,17 @@ fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) -> bool {
     flow.detail.fragment_id = ip.fragment.id;
     flow.detail.fragment_offset = ip.fragment.offset;
     flow.raw_bytes = u64::from(ip.total_length);
-    if ip.has_upper_layer() {
-        let upper = packet.get(ip.header_length..).unwrap_or_default();
-        let transport = Transport::parse(ip.protocol, upper);
-        flow.src_port = transport.src_port;
-        flow.dst_port = transport.dst_port;
-        flow.tcp_flags = transport.tcp_flags;
-        flow.icmp_type = transport.icmp_type;
-        flow.icmp_code = transport.icmp_code;
+    if !ip.has_upper_layer() {
+        return 0;
     }
-    true
+    let upper = packet.get(ip.header_length..).unwrap_or_default();
+    let transport = Transport::parse(ip.protocol, upper);
+    flow.src_port = transport.src_port;
+    flow.dst_port = transport.dst_port;
+    flow.tcp_flags = transport.tcp_flags;
+    flow.icmp_type = transport.icmp_type;
+    flow.icmp_code = transport.icmp_code;
+    ip.header_length
 }
 
 /// A MAC address as the low 48 bits of an integer.
@@ -232,7 +244,7 @@ mod tests {
 
     fn parsed(link: Link, bytes: &[u8], frame_len: u32) -> Flow {
         let mut flow = Flow::EMPTY;
-        parse(link, bytes, frame_len, Tunnels::Outer, &mut flow);
+        parse(link, bytes, frame_len, &mut flow);
         flow
     }
 

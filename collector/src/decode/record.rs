@@ -366,7 +366,10 @@ pub fn packet(section: Section, bytes: &[u8], frame_len: u64, tunnels: Tunnels, 
     };
     flow.raw_packets = 1;
     let frame_len = u32::try_from(frame_len).unwrap_or(u32::MAX);
-    super::packet::parse(link, bytes, frame_len, tunnels, flow);
+    let layers = super::packet::parse(link, bytes, frame_len, flow);
+    if tunnels == Tunnels::Inner {
+        super::packet::tunnel::enter(bytes, layers, flow);
+    }
 }
 
 /// 0.0.0.0 and :: are no address of an exporter: it stays the one that is known otherwise.

@@ -3,9 +3,9 @@
 //! Specs: RFC 2784 and RFC 2890 (GRE), RFC 7348 (VXLAN), RFC 2003, RFC 4213 and RFC 2473 (IP in
 //! IP), 3GPP TS 29.281 (GTP-U).
 
-use collector_ebpf::{Ip, Udp, ethertype, protocol};
+use collector_ebpf::{Udp, ethertype, protocol};
 
-use super::{Link, headers};
+use super::{Layers, Link, parse};
 use crate::decode::Cursor;
 use crate::flow::{Address, Flow, MPLS_LABELS_MAX, TunnelType};
 
@@ -31,23 +31,26 @@ mod port {
 /// GRE's type of a whole Ethernet frame ("Transparent Ethernet Bridging", IANA).
 const ETHERNET_BRIDGING: u16 = 0x6558;
 
-/// Makes the packet inside of `packet`, which `flow` says so far, the flow, and the one inside of
-/// that. Where there is none, or its IP header was not sampled, the flow stays what it is.
+/// Makes the packet inside of the one in `bytes` the flow, and the one inside of that. `layers` and
+/// `flow` are what [`parse`] made of it. Where there is none, or its IP header was not sampled, the
+/// flow stays what it is.
 #[inline(never)]
-pub(super) fn enter(mut packet: &[u8], flow: &mut Flow) {
+pub fn enter(mut bytes: &[u8], mut layers: Layers, flow: &mut Flow) {
     for _ in 0..TUNNELS_MAX {
-        let Some(inner) = Inner::of(packet) else {
+        let Some(inner) = Inner::of(bytes, layers, flow) else {
             return;
         };
         let outer = *flow;
         inner.forget_outer(flow);
-        let mut cursor = Cursor::new(inner.bytes);
-        if !headers(inner.link, &mut cursor, flow) {
+        let inside = parse(inner.link, inner.bytes, 0, flow);
+        if flow.src_addr.is_unknown() && flow.dst_addr.is_unknown() {
             *flow = outer;
             return;
         }
         if flow.raw_bytes == 0 {
-            let around = packet.len() - cursor.remaining();
+            // Both end where the sample does.
+            let packet = bytes.len() - layers.network;
+            let around = packet - (inner.bytes.len() - inside.network);
             flow.raw_bytes = outer.raw_bytes.saturating_sub(around as u64);
         }
         let detail = &mut *flow.detail;
@@ -55,7 +58,7 @@ pub(super) fn enter(mut packet: &[u8], flow: &mut Flow) {
         detail.tunnel_id = inner.id;
         detail.outer_src_addr = outer.src_addr;
         detail.outer_dst_addr = outer.dst_addr;
-        packet = cursor.rest();
+        (bytes, layers) = (inner.bytes, inside);
     }
 }
 
@@ -83,15 +86,13 @@ struct Inner<'a> {
 }
 
 impl<'a> Inner<'a> {
-    /// What the IP packet `packet` carries. Behind later fragments there is no header to tell.
-    fn of(packet: &'a [u8]) -> Option<Self> {
-        let ip = Ip::parse(packet).filter(Ip::has_upper_layer)?;
-        let upper = packet.get(ip.header_length..)?;
-        let dst_port = match ip.protocol {
-            protocol::UDP => Udp::parse(upper)?.dst_port,
-            _ => 0,
-        };
-        match carried_by(ip.protocol, dst_port) {
+    /// What the packet in `bytes` carries. Behind later fragments there is no header to tell.
+    fn of(bytes: &'a [u8], layers: Layers, flow: &Flow) -> Option<Self> {
+        if layers.transport == 0 {
+            return None;
+        }
+        let upper = bytes.get(layers.transport..)?;
+        match carried_by(flow.protocol, flow.dst_port) {
             TunnelType::None => None,
             TunnelType::Gre => gre(upper),
             TunnelType::Vxlan => vxlan(upper.get(Udp::HEADER_BYTES..)?),

@@ -92,11 +92,11 @@ impl Kind {
 
     /// Writes a record to `flow`; one that is cut writes what it has.
     #[inline]
-    fn write(self, body: &[u8], tunnels: Tunnels, flow: &mut Flow) {
+    fn write(self, body: &[u8], flow: &mut Flow) {
         let cursor = &mut Cursor::new(body);
         // `None` only says that the rest is not there; its fields stay unknown.
         let _ = match self {
-            Self::RawHeader => raw_header(cursor, tunnels, flow),
+            Self::RawHeader => raw_header(cursor, flow),
             Self::Ipv4 => Sampled::ipv4(cursor).map(|sampled| sampled.fill(flow)),
             Self::Ipv6 => Sampled::ipv6(cursor).map(|sampled| sampled.fill(flow)),
             Self::Ethernet => sampled_ethernet(cursor, flow),
@@ -153,7 +153,10 @@ impl<'a> Records<'a> {
                 return all.write_sorted(flow);
             }
             newest = Some(kind);
-            kind.write(body, self.tunnels, flow);
+            kind.write(body, flow);
+            if self.tunnels == Tunnels::Inner && kind == Kind::RawHeader {
+                enter_tunnel(body, flow);
+            }
         }
         Written {
             skipped,
@@ -174,7 +177,10 @@ impl<'a> Records<'a> {
             }
         }
         for (kind, body) in first.into_iter().flatten() {
-            kind.write(body, self.tunnels, flow);
+            kind.write(body, flow);
+            if self.tunnels == Tunnels::Inner && kind == Kind::RawHeader {
+                enter_tunnel(body, flow);
+            }
         }
         Written {
             skipped,
@@ -207,23 +213,46 @@ impl<'a> Records<'a> {
     }
 }
 
-fn raw_header(cursor: &mut Cursor<'_>, tunnels: Tunnels, flow: &mut Flow) -> Option<()> {
+/// The packet's own headers.
+fn raw_header(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     let [protocol, frame_bytes, stripped, header_bytes] = cursor.words()?;
     let header = cursor.rest();
     let header = header.get(..header_bytes as usize).unwrap_or(header);
-    let link = match protocol {
-        header_protocol::ETHERNET => Link::Ethernet,
-        header_protocol::PPP => Link::Ppp,
-        header_protocol::MPLS => Link::Mpls,
-        header_protocol::IPV4 | header_protocol::IPV6 => Link::Ip,
-        _ => {
-            flow.raw_bytes = u64::from(frame_bytes);
-            return Some(());
-        }
+    let Some(link) = link(protocol) else {
+        flow.raw_bytes = u64::from(frame_bytes);
+        return Some(());
     };
     let frame_bytes = frame_bytes.saturating_sub(stripped.min(STRIPPED_BYTES_MAX));
-    packet::parse(link, header, frame_bytes, tunnels, flow);
+    packet::parse(link, header, frame_bytes, flow);
     Some(())
+}
+
+/// What a raw header begins with, if it is read.
+fn link(header_protocol: u32) -> Option<Link> {
+    match header_protocol {
+        header_protocol::ETHERNET => Some(Link::Ethernet),
+        header_protocol::PPP => Some(Link::Ppp),
+        header_protocol::MPLS => Some(Link::Mpls),
+        header_protocol::IPV4 | header_protocol::IPV6 => Some(Link::Ip),
+        _ => None,
+    }
+}
+
+/// Makes the packet inside of the one in the raw header `body`, which `flow` says so far, the flow.
+/// Parses it once more to find its layers, so that those who want the outer one need not carry
+/// them.
+#[inline(never)]
+fn enter_tunnel(body: &[u8], flow: &mut Flow) {
+    let mut cursor = Cursor::new(body);
+    let Some([protocol, _, _, header_bytes]) = cursor.words() else {
+        return;
+    };
+    let header = cursor.rest();
+    let header = header.get(..header_bytes as usize).unwrap_or(header);
+    if let Some(link) = link(protocol) {
+        let layers = packet::parse(link, header, 0, &mut { Flow::EMPTY });
+        tunnel::enter(header, layers, flow);
+    }
 }
 
 /// The fields of sampled IPv4 and sampled IPv6.

@@ -90,13 +90,10 @@ fn gtpu_of(flags: u8, optional: &[u8], inner: &[u8]) -> Vec<u8> {
 
 fn parsed(frame: &[u8], tunnels: Tunnels) -> Flow {
     let mut flow = Flow::EMPTY;
-    parse(
-        Link::Ethernet,
-        frame,
-        frame.len() as u32,
-        tunnels,
-        &mut flow,
-    );
+    let layers = parse(Link::Ethernet, frame, frame.len() as u32, &mut flow);
+    if tunnels == Tunnels::Inner {
+        enter(frame, layers, &mut flow);
+    }
     flow
 }
 
@@ -337,7 +334,8 @@ proptest! {
         frame.truncate(cut.index(frame.len()) + 1);
         for link in [Link::Ethernet, Link::Ppp, Link::Mpls, Link::Ip] {
             let mut flow = Flow::EMPTY;
-            parse(link, &frame, 1500, Tunnels::Inner, &mut flow);
+            let layers = parse(link, &frame, 1500, &mut flow);
+            enter(&frame, layers, &mut flow);
             let is_inner = flow.detail.tunnel_type != TunnelType::None;
             prop_assert!(is_inner || flow.detail.outer_src_addr.is_unknown());
         }

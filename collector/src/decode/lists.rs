@@ -71,6 +71,7 @@ pub struct Lists<'a> {
 impl Lists<'_> {
     /// Fills what `flow` and `extras` do not know from the lists of their record, which begins at
     /// `start` and whose fields are `spans` of `plan`.
+    #[inline(never)]
     pub fn flatten(
         &mut self,
         plan: &Plan,

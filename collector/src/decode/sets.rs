@@ -275,7 +275,10 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                 }
                 // Plans that fill several records at a time never tell of the other direction.
                 if let ([flow], [extras]) = (flows, &*extras) {
-                    let reverse = settled(plan, domain, shared, (flow, extras), counts);
+                    let reverse = match plan.is_nsel {
+                        true => settled(domain, shared, (flow, extras), counts),
+                        false => reversed(flow, extras),
+                    };
                     add_reverse(reverse, burst, counts);
                 }
             } else {
@@ -330,7 +333,10 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             }
             finish(plan, &extras, message, flow);
             last = Some(set_rate(domain, &extras, flow));
-            let reverse = settled(plan, domain, shared, (flow, &extras), counts);
+            let reverse = match plan.is_nsel {
+                true => settled(domain, shared, (flow, &extras), counts),
+                false => reversed(flow, &extras),
+            };
             if !plan.extra.is_empty() {
                 let (extra, number) = burst.extra_of_newest(1);
                 plan.extra.variable(window, spans, number, extra, counts);
@@ -418,22 +424,21 @@ fn set_rate(domain: &Domain, extras: &Extras, flow: &mut Flow) -> Rate {
     rate
 }
 
-/// The row of the other direction, if the record has one, with the volume of both settled.
-#[inline]
+/// The row of the other direction, if the record has one, with the volume of both settled. Apart
+/// from the others, so that those do not move a row that is not there.
+#[cold]
+#[inline(never)]
 fn settled(
-    plan: &Plan,
     domain: &Domain,
     shared: &Shared,
     (flow, extras): (&mut Flow, &Extras),
     counts: &mut WorkerCounts,
 ) -> Option<Flow> {
     let mut reverse = reversed(flow, extras);
-    if plan.is_nsel {
-        let is_told = shared
-            .updated
-            .settle(&domain.key(), extras, flow, &mut reverse);
-        counts.nsel_totals_told_before += u64::from(is_told);
-    }
+    let is_told = shared
+        .updated
+        .settle(&domain.key(), extras, flow, &mut reverse);
+    counts.nsel_totals_told_before += u64::from(is_told);
     reverse
 }
 

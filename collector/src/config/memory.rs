@@ -117,7 +117,8 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     ];
     let templates = [
         (n(decode.templates_max), "templates"),
-        (TEMPLATE_BYTES, "B"),
+        // Names for the column extra take as much again.
+        (TEMPLATE_BYTES << u32::from(extra.is_some()), "B"),
     ];
     let is_shared = sharing::is_on(workers.0 as usize, receive);
     let parcels = is_shared.then(|| {
@@ -239,7 +240,9 @@ mod tests {
         config.decode.extra = vec!["*".parse().expect("all elements")];
         let grown = sum(&config, 2, 0).of(Owner::CollectorAtMost) - before;
         let a_batch = batch::Batch::extra_memory_bytes_for(4096) as u64;
-        assert_eq!(grown, 2 * config.batch.per_worker as u64 * a_batch);
+        let of_templates = config.decode.templates_max as u64 * TEMPLATE_BYTES;
+        let of_batches = 2 * config.batch.per_worker as u64 * a_batch;
+        assert_eq!(grown, of_batches + of_templates);
         let queues = |queues| sum(&config, 2, queues).of(Owner::Collector);
         let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
         assert_eq!(queues(3) - queues(0), 3 * a_queue);

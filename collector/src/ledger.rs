@@ -204,8 +204,6 @@ worker_counters! {
     counter_samples_skipped,
     /// sFlow discarded-packet samples passed over.
     discard_samples_skipped,
-    /// Elements that found no room in the column `extra` of their flow, and values cut there.
-    extra_cut,
     /// Records that headers and set lengths say are there.
     records_present,
     /// Records decoded, options records included.
@@ -224,6 +222,8 @@ worker_counters! {
     flows_batched,
     /// Flows in the batch that the worker is filling.
     flows_open,
+    /// Elements that found no room in the column `extra` of their flow, and values cut there.
+    extra_cut,
 }
 
 impl WorkerCounts {

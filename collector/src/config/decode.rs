@@ -4,8 +4,6 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::decode::ElementPattern;
-
 /// An export protocol that can be switched on and off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -31,6 +29,9 @@ impl Protocol {
 pub struct Decode {
     /// Protocols that are taken at all.
     pub protocols: Vec<Protocol>,
+    /// Elements that fill no column and go to the column `extra` all the same; empty: none, and it
+    /// costs nothing.
+    pub extra: Vec<crate::decode::ElementPattern>,
     /// Pairs of exporter and observation domain. When there are as many, a new one takes the place
     /// of one that never produced a flow or has been silent for ten minutes; without such a one its
     /// datagrams are dropped and counted. One source address may have a sixteenth, at least 8.
@@ -39,9 +40,6 @@ pub struct Decode {
     pub templates_max: usize,
     /// Templates of one exporter and domain.
     pub templates_per_exporter_max: usize,
-    /// Elements that fill no column and go to the column `extra` all the same; empty: none, and it
-    /// costs nothing.
-    pub extra: Vec<ElementPattern>,
     /// Sampling rate of rows whose exporter never says one; 0 leaves it unknown (counts as 1).
     pub sampling_rate_default: u32,
     /// What is known of single exporters; the longest prefix that has the source address counts.
@@ -52,10 +50,10 @@ impl Default for Decode {
     fn default() -> Self {
         Self {
             protocols: Protocol::ALL.into(),
+            extra: Vec::new(),
             exporters_max: 4096,
             templates_max: 32_768,
             templates_per_exporter_max: 1024,
-            extra: Vec::new(),
             sampling_rate_default: 0,
             exporters: Vec::new(),
         }

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use super::exporters::Domains;
+use super::extra::{ExtraBuffer, Wanted};
 use super::overrides::Overrides;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
-use super::{
-    Burst, BurstBuffer, ExtraBuffer, FlowSink, Teaching, Wanted, ipfix, netflow5, netflow9, sflow,
-    teaching,
-};
+use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, sflow, teaching};
 use crate::config::{self, Protocol};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
@@ -25,11 +23,12 @@ pub struct Decoder {
     allowed: Allowed,
     enabled: Enabled,
     limits: TemplateLimits,
-    wanted: Wanted,
     overrides: Overrides,
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
+    /// `decode.extra`.
+    wanted: Wanted,
     /// What the flows of an sFlow datagram begin as; here, so that none is made for each.
     sflow_base: Flow,
     spans: Spans,
@@ -321,9 +320,9 @@ impl Decoder {
             extras: &mut self.extras,
             counts,
             burst: &mut burst,
+            wanted: &self.wanted,
             limits: self.limits,
             shared: &self.shared,
-            wanted: &self.wanted,
         };
         decode(datagram.payload, &mut work);
         let Workspace {

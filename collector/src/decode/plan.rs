@@ -155,6 +155,7 @@ impl Plan {
         let packet = packet_at(fields, &layout);
         let uses = |at| all().any(|op| op.at == at) || packet.is_some_and(|packet| packet.at == at);
         Some(Self {
+            extra: ExtraPlan::compile(fields, &layout.places(fields), wanted, uses),
             uses_extras: all().any(|op| op.target.is_extra()),
             icmp_from_port: has(Target::DstPort)
                 && !has(Target::IcmpTypeCode)
@@ -162,8 +163,7 @@ impl Plan {
             is_bidirectional: has(Target::ReverseBytes) || has(Target::ReversePackets),
             last_switched: all().find(|op| op.target == Target::EndUptime).copied(),
             boot: all().find(|op| op.target == Target::BootMillis).copied(),
-            extra: ExtraPlan::compile(fields, &layout.places(fields), wanted, uses),
-            packet,
+            packet: packet_at(fields, &layout),
             layout,
             ops: ops.into(),
             fallbacks: fallbacks.into(),

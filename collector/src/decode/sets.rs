@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::exporters::{Domain, Rate};
+use super::extra::Wanted;
 use super::ipfix;
 use super::plan::{Layout, Plan, Spans};
 use super::record::{
@@ -11,7 +12,7 @@ use super::record::{
 use super::shared::{Change, Shared};
 use super::template::{Dialect, Entries, Entry, Kind, TEMPLATE_ID_MIN, Template};
 use super::window::WINDOW_LEAD;
-use super::{BURST_FLOWS, Burst, FlowSink, Wanted};
+use super::{BURST_FLOWS, Burst, FlowSink};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
 
@@ -52,12 +53,12 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub counts: &'w mut WorkerCounts,
     /// Where flows go.
     pub burst: &'w mut Burst<'b, S>,
+    /// Elements that go to `extra`.
+    pub wanted: &'w Wanted,
     /// Bounds of what is learned.
     pub limits: TemplateLimits,
     /// What all workers know.
     pub shared: &'w Shared,
-    /// Elements that go to `extra`.
-    pub wanted: &'w Wanted,
 }
 
 /// Bytes of a set's id and length.

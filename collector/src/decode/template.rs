@@ -1,7 +1,7 @@
 //! Templates: from the bytes of a template set to a compiled plan.
 
+use super::Cursor;
 use super::plan::{FieldSpec, Plan, TEMPLATE_FIELDS_MAX};
-use super::{Cursor, Wanted};
 
 /// Set ids below this one are not templates' (RFC 3954 section 5.2, RFC 7011 section 3.4.3).
 pub const TEMPLATE_ID_MIN: u16 = 256;
@@ -81,10 +81,10 @@ impl Definition<'_> {
     /// Compiles, with those of the `wanted` elements that fill no column; `None` when its records
     /// would have no bytes.
     #[must_use]
-    pub fn compile(&self, wanted: &Wanted) -> Option<Template> {
+    pub fn compile(&self, wanted: &super::Wanted) -> Option<Template> {
         let wanted = match self.kind {
             Kind::Data => wanted,
-            Kind::Options => Wanted::NOTHING,
+            Kind::Options => super::Wanted::NOTHING,
         };
         let mut cursor = Cursor::new(self.specs);
         let mut fields = Vec::with_capacity(self.count);

@@ -16,6 +16,8 @@ pub mod batch;
 
 pub mod store;
 
+pub mod knowledge;
+
 pub mod ledger;
 
 pub mod config;

@@ -15,6 +15,7 @@ use flowsluice_tests::process::is_alive;
 use flowsluice_tests::{
     ClickHouse, Collector, Generator, Ledger, Settings, Store, Totals, Veth, place,
 };
+use serde_json::Value;
 
 const FLOWS_A_SECOND: u64 = 3_000;
 /// How long nobody receives at least.
@@ -188,6 +189,8 @@ struct Outcome {
     answers: Vec<Instant>,
     /// The second collector at its end.
     ledger: Ledger,
+    /// Flows that sequence numbers said were missing, as the second one tells.
+    gaps: u64,
     stored: BTreeSet<u64>,
 }
 
@@ -241,6 +244,7 @@ fn run(veth: &Veth, library: PathBuf) -> Result<Outcome> {
     let sent = generator.finish(Duration::from_secs(seconds() + 30))?;
     let answers = echo.stop();
     let ledger = wait_until_idle(&collector)?;
+    let gaps = gaps(&collector)?;
     let stored = stored(&collector.clickhouse()?)?;
     assert_eq!(collector.stop()?.unaccounted, 0);
     Ok(Outcome {
@@ -251,6 +255,7 @@ fn run(veth: &Veth, library: PathBuf) -> Result<Outcome> {
         sent_log: SentLog::read(&sent_log)?,
         answers,
         ledger,
+        gaps,
         stored,
     })
 }
@@ -287,6 +292,7 @@ fn a_killed_collector_loses_what_was_in_memory_and_what_came_while_it_was_dead()
         sent_log,
         answers,
         ledger: second,
+        gaps,
         stored,
     } = run(&veth, library)?;
     let silent = answers.windows(2).map(|pair| pair[1] - pair[0]).max();
@@ -329,6 +335,8 @@ fn a_killed_collector_loses_what_was_in_memory_and_what_came_while_it_was_dead()
         age < AGE_MAX,
         "the oldest in memory was sent {age:?} before"
     );
+    // Whoever was dead cannot know what it had received; it must not call that lost.
+    assert!(gaps <= missing.len() as u64, "{gaps} called missing");
     println!(
         "of {} flows {} are missing: {in_memory} in memory at the kill, of at most \
          {in_memory_max}, {undecoded_max} of them not yet decoded, the oldest sent {age:?} before; \
@@ -340,6 +348,18 @@ fn a_killed_collector_loses_what_was_in_memory_and_what_came_while_it_was_dead()
         (ready - restarted) / 1_000_000,
     );
     Ok(())
+}
+
+/// What sequence numbers say is missing, all exporters together.
+fn gaps(collector: &Collector) -> Result<u64> {
+    let status = collector.status()?;
+    let exporters = status.at("/exporters").and_then(Value::as_array);
+    let exporters = exporters.context("/status tells the exporters")?;
+    let lost = exporters.iter().map(|exporter| {
+        let lost = exporter.pointer("/sequence/lost").and_then(Value::as_u64);
+        lost.context("/status tells what is lost of each")
+    });
+    lost.sum()
 }
 
 /// Waits until nothing arrives any more and everything is stored.

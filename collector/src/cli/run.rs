@@ -12,10 +12,12 @@ use flowsluice::batch::Batcher;
 use flowsluice::config::{self, Config, ReceiveMode};
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
+use flowsluice::knowledge;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losses};
 use flowsluice::receive::allow::Allowed;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
+use flowsluice::store::SideRows;
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::Worker;
 use flowsluice::worker::sharing::{self, Sharing};
@@ -24,7 +26,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task;
 use tracing::{error, info, warn};
 
 use super::storage::Storage;
@@ -84,6 +87,7 @@ struct Running {
     following: Following,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    telling: Telling,
     state: Arc<http::State>,
     /// A worker that ends by itself says why.
     failures: mpsc::UnboundedReceiver<String>,
@@ -157,12 +161,14 @@ impl Running {
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
         runtime.spawn(decode::watch::tell(Arc::clone(&shared)));
+        let telling = Telling::start(shared, storage.side_rows(), runtime);
         Ok(Self {
             ledger,
             storage,
             following,
             workers,
             stop,
+            telling,
             state,
             failures,
         })
@@ -187,6 +193,7 @@ impl Running {
             // A worker that panicked has ended the process (panic = "abort").
             let _ = worker.join();
         }
+        self.telling.finish(runtime);
         let report = self.storage.stop(runtime);
         let snapshot = self.ledger.snapshot();
         log_ledger(&snapshot);
@@ -200,6 +207,28 @@ impl Running {
             report.flows_lost
         );
         Ok(())
+    }
+}
+
+/// The task that tells what is known of exporters.
+struct Telling {
+    stop: oneshot::Sender<()>,
+    task: task::JoinHandle<()>,
+}
+
+impl Telling {
+    fn start(shared: Arc<decode::Shared>, rows: SideRows, runtime: &Runtime) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let task = runtime.spawn(knowledge::tell(shared, rows, stopped));
+        Self { stop, task }
+    }
+
+    /// Has it tell what is left, now that the workers have ended.
+    fn finish(self, runtime: &Runtime) {
+        drop(self.stop);
+        if let Err(error) = runtime.block_on(self.task) {
+            error!(%error, "what is known of exporters was not told to the end");
+        }
     }
 }
 

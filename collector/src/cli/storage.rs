@@ -6,7 +6,7 @@ use flowsluice::config::{Config, StoreTarget};
 use flowsluice::http::{self, AskedAt, StoreFacts, StoreKind};
 use flowsluice::ledger::StoreCounts;
 use flowsluice::store::embedded::{self, Engine};
-use flowsluice::store::{self, Endpoint, StopReport, Store, WorkerQueue};
+use flowsluice::store::{self, Endpoint, SideRows, StopReport, Store, WorkerQueue};
 use tokio::runtime::Runtime;
 use tracing::warn;
 
@@ -94,6 +94,11 @@ impl Storage {
     /// True once ClickHouse answered and has the schema, or none is needed.
     pub fn is_ready(&self) -> bool {
         self.store.is_ready()
+    }
+
+    /// Where rows of the tables beside `flows` are pushed.
+    pub fn side_rows(&self) -> SideRows {
+        self.store.side_rows()
     }
 
     /// What the status page asks for: where rows can be asked for, and how the store does.

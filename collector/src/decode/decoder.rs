@@ -7,6 +7,7 @@ use super::extra::{ExtraBuffer, Wanted};
 use super::overrides::Overrides;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
+use super::sequence::{Held, Observation};
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{DomainKey, Shared};
 use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, sflow, teaching};
@@ -33,6 +34,7 @@ pub struct Decoder {
     sflow_base: Flow,
     spans: Spans,
     extras: ExtrasBuffer,
+    held: Held,
     status: StatusClock,
 }
 
@@ -80,6 +82,7 @@ impl Decoder {
             sflow_base: Flow::EMPTY,
             spans: Spans::default(),
             extras: ExtrasBuffer::default(),
+            held: Held::default(),
             status: StatusClock::default(),
         }
     }
@@ -114,6 +117,7 @@ impl Decoder {
     #[inline]
     pub fn turn(&mut self) {
         self.take_over();
+        self.held.hand_in();
         let status = &mut self.status;
         status.is_due |= status.is_busy;
         // A turn without a datagram does not move this clock, and is a good moment anyway.
@@ -210,6 +214,14 @@ impl Decoder {
         let mut burst = Burst::new(&mut self.buffer, sink).ending(domain.flows_end_ms());
         netflow5::decode(&header, domain, counts, &mut burst);
         burst.flush();
+        let observation = Observation {
+            sequence: header.sequence,
+            records: Some(u32::from(header.count)),
+            uptime_ms: header.clock.uptime_ms,
+            source_port: datagram.source_port,
+            received: datagram.received,
+        };
+        domain.follow(&observation, &mut self.held);
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         counts.datagrams_netflow5 += 1;
         Ok(())
@@ -283,6 +295,14 @@ impl Decoder {
         let agent = header.agent;
         let agent = (!agent.to_ip().is_unspecified()).then_some(agent);
         domain.observe(agent, rate);
+        let observation = Observation {
+            sequence: header.sequence,
+            records: None,
+            uptime_ms: (header.uptime_ms != 0).then_some(header.uptime_ms),
+            source_port: datagram.source_port,
+            received: datagram.received,
+        };
+        domain.follow(&observation, &mut self.held);
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
         counts.datagrams_sflow5 += 1;
         Ok(())
@@ -323,6 +343,9 @@ impl Decoder {
             wanted: &self.wanted,
             limits: self.limits,
             shared: &self.shared,
+            held: &mut self.held,
+            source_port: datagram.source_port,
+            padding: 0,
         };
         decode(datagram.payload, &mut work);
         let Workspace {

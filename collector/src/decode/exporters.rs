@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::overrides::{Known, Overrides};
 use super::record::Extras;
 use super::sampling::of_interface;
+use super::sequence::{Held, Observation, SequenceStatus};
 use super::shared::{
     Change, DomainKey, ExporterStatus, Knowledge, Learned, Shared, StatusSlot, lock,
 };
@@ -155,6 +156,22 @@ impl Domain {
         }
     }
 
+    /// When its last datagram arrived.
+    #[must_use]
+    #[inline]
+    pub const fn last_seen(&self) -> UnixNanos {
+        self.last_seen
+    }
+
+    /// Hands in the sequence number of a message. Where all domains of an exporter are one, each
+    /// still has numbers of its own, and nothing can be told from them.
+    #[inline]
+    pub fn follow(&self, observation: &Observation, held: &mut Held) {
+        if !self.known.is_one_scope {
+            self.knowledge.sequence.observe(observation, held);
+        }
+    }
+
     /// True when the rate of a flow depends on its interface.
     #[must_use]
     #[inline]
@@ -275,6 +292,7 @@ impl Domain {
             templates: self.learned().templates() as u64,
             sampling_rate: self.latest_rate.0,
             sampling_source: self.latest_rate.1,
+            sequence: SequenceStatus::default(),
         }
     }
 }

@@ -29,16 +29,17 @@ pub fn header(
     let mut fields = || {
         let (_version, len) = (cursor.u16()?, cursor.u16()?);
         let export_s = cursor.u32()?;
-        let _sequence = cursor.u32()?;
-        Some((usize::from(len), export_s, cursor.u32()?))
+        let sequence = cursor.u32()?;
+        Some((usize::from(len), export_s, sequence, cursor.u32()?))
     };
-    let (len, export_s, domain) = fields().ok_or(DropReason::DatagramTruncated)?;
+    let (len, export_s, sequence, domain) = fields().ok_or(DropReason::DatagramTruncated)?;
     let whole = (HEADER..=rest.len()).contains(&len);
     let bytes = payload.get(..at + len).filter(|_| whole);
     let message = Message {
         bytes: bytes.ok_or(DropReason::HeaderMalformed)?,
         sets_at: at + HEADER,
         dialect: Dialect::Ipfix,
+        sequence,
         clock: Clock {
             export_ms: u64::from(export_s) * 1000,
             uptime_ms: None,

@@ -24,6 +24,7 @@ mod plan;
 mod record;
 mod registry;
 mod sampling;
+pub mod sequence;
 mod sets;
 pub mod sflow;
 mod shared;
@@ -43,7 +44,7 @@ pub use extra::{
 };
 pub use plan::TEMPLATE_FIELDS_MAX;
 pub use sampling::SAMPLERS_MAX;
-pub use shared::{ExporterStatus, Shared};
+pub use shared::{DomainKey, ExporterStatus, Shared};
 pub use teaching::Teaching;
 
 /// Takes decoded flows, a burst at a time.

@@ -19,8 +19,12 @@ const RECORDS_MAX: usize = 30;
 pub struct Header<'a> {
     /// Engine type in the upper byte, engine id in the lower.
     pub engine: u32,
-    count: u16,
-    clock: Clock,
+    /// Flows of this engine before the first one here.
+    pub sequence: u32,
+    /// Records that there should be.
+    pub count: u16,
+    /// The exporter's clocks.
+    pub clock: Clock,
     /// Out of the two bits of mode and 14 of interval.
     rate: Option<Rate>,
     records: &'a [u8],
@@ -44,11 +48,12 @@ fn fields(payload: &[u8]) -> Option<Header<'_>> {
     let (_version, count) = (cursor.u16()?, cursor.u16()?);
     let uptime_ms = cursor.u32()?;
     let (export_s, export_ns) = (cursor.u32()?, cursor.u32()?);
-    let _sequence = cursor.u32()?;
+    let sequence = cursor.u32()?;
     let engine = u32::from(cursor.u16()?);
     let interval = u32::from(cursor.u16()? & INTERVAL_BITS);
     Some(Header {
         engine,
+        sequence,
         count,
         clock: Clock {
             export_ms: u64::from(export_s) * 1000 + u64::from(export_ns / 1_000_000),

@@ -25,12 +25,13 @@ fn fields(payload: &[u8], received_ms: u64) -> Option<(u32, Message<'_>)> {
     let (_version, _count) = (cursor.u16()?, cursor.u16()?);
     let uptime_ms = cursor.u32()?;
     let export_s = cursor.u32()?;
-    let _sequence = cursor.u32()?;
+    let sequence = cursor.u32()?;
     let source_id = cursor.u32()?;
     let message = Message {
         bytes: payload,
         sets_at: payload.len() - cursor.remaining(),
         dialect: Dialect::Netflow9,
+        sequence,
         clock: Clock {
             export_ms: u64::from(export_s) * 1000,
             // 0 is what exporters send that do not know it.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 
 use super::sampling::Sampling;
+use super::sequence::{Sequence, SequenceTotals};
 use super::shared::{DomainKey, Knowledge, Learned};
 use crate::units::UnixNanos;
 
@@ -58,6 +59,8 @@ pub struct Registry {
     pub sources_epoch: u64,
     /// Epoch of the last eviction.
     pub evicted_epoch: u64,
+    /// What was found of the sequence numbers of those that were evicted.
+    pub evicted_counts: SequenceTotals,
     /// For an exporter, all places being taken.
     place_search: Search,
     /// For a template, as many as allowed being known.
@@ -73,6 +76,8 @@ pub struct Entry {
     pub learned: Arc<Learned>,
     /// How much it deserves its place.
     pub presence: Arc<Presence>,
+    /// Its sequence numbers.
+    pub sequence: Arc<Sequence>,
 }
 
 /// One UDP source address.
@@ -122,12 +127,16 @@ impl Registry {
                 .and_then(|source| source.sampling.clone())
                 .unwrap_or_default(),
             presence: Arc::clone(&entry.presence),
+            sequence: Arc::clone(&entry.sequence),
         })
     }
 
     /// Gives `key` a place.
     pub fn admit(&mut self, key: DomainKey, now: UnixNanos) {
-        let entry = self.domains.entry(key).or_default();
+        let entry = self.domains.entry(key).or_insert_with(|| Entry {
+            sequence: Arc::new(Sequence::new(key.flow_type)),
+            ..Entry::default()
+        });
         entry.presence.seen(now);
         self.sources
             .entry(key.source)
@@ -186,6 +195,8 @@ impl Registry {
             return 0;
         };
         entry.presence.is_evicted.store(true, Ordering::Relaxed);
+        self.evicted_counts
+            .add(key.flow_type, &entry.sequence.status());
         self.changed.remove(&entry.epoch);
         self.evicted_epoch = epoch;
         if let Some(source) = self.sources.get_mut(&key.source) {

@@ -7,6 +7,8 @@
 //! Specs: RFC 3954 section 5.1, RFC 7011 section 3.1, sFlow v5; a lost number is a *gap*: lost
 //! before us, or by this host's kernel, which counts its drops besides.
 
+mod stream;
+mod streams;
 mod tracker;
 mod unit;
 
@@ -62,6 +64,10 @@ pub struct Observation {
     pub records: Option<u32>,
     /// Milliseconds since the exporter started, where the header tells.
     pub uptime_ms: Option<u32>,
+    /// The UDP source port. Exporters behind one address translation, or in containers, have an
+    /// address and often a domain in common, and only this is their own; but some exporters use
+    /// several.
+    pub source_port: u16,
     /// When it arrived.
     pub received: UnixNanos,
 }
@@ -115,6 +121,36 @@ pub struct SequenceStatus {
     pub counts: SequenceCounts,
 }
 
+/// What was found of all domains since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SequenceTotals {
+    /// Numbers that never arrived, by what they count: [`SEQUENCE_UNITS`].
+    pub lost: [u64; SEQUENCE_UNITS.len()],
+    /// Messages that arrived behind later ones.
+    pub reordered: u64,
+    /// Messages whose numbers had been there already.
+    pub duplicated: u64,
+    /// Times that numbers began anew.
+    pub restarts: u64,
+}
+
+/// The names of what numbers count.
+pub const SEQUENCE_UNITS: [&str; 3] = ["packets", "flows", "records"];
+
+impl SequenceTotals {
+    /// Adds a domain's.
+    pub fn add(&mut self, flow_type: FlowType, status: &SequenceStatus) {
+        let counts = &status.counts;
+        let units = SEQUENCE_UNITS.iter().zip(&mut self.lost);
+        for (_, lost) in units.filter(|(unit, _)| **unit == status.unit.name(flow_type)) {
+            *lost += counts.lost;
+        }
+        self.reordered += counts.reordered;
+        self.duplicated += counts.duplicated;
+        self.restarts += counts.restarts;
+    }
+}
+
 /// What outlives a restart of the collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SequenceState {
@@ -159,17 +195,12 @@ impl Sequence {
         let Ok(mut tracker) = self.tracker.try_lock() else {
             return false;
         };
-        self.note(&mut tracker, observation);
-        true
-    }
-
-    #[inline]
-    fn note(&self, tracker: &mut Tracker, observation: &Observation) {
         if self.is_unsure.load(Ordering::Relaxed) {
             self.is_unsure.store(false, Ordering::Relaxed);
             tracker.doubt();
         }
         tracker.observe(observation);
+        true
     }
 
     /// What was found since the last call, with what the numbers count. Numbers that have been
@@ -190,7 +221,8 @@ impl Sequence {
         self.lock().status()
     }
 
-    /// What to keep over a restart; `None` while nothing is certain.
+    /// What to keep over a restart; `None` while nothing is certain, or when several exporters
+    /// have the domain in common.
     #[must_use]
     pub fn state(&self) -> Option<SequenceState> {
         self.lock().state()
@@ -233,11 +265,14 @@ impl Held {
         }
     }
 
-    /// Once a turn: hands in what is kept, as far as nobody is inside.
+    /// Once a turn: hands in what is kept, as far as nobody is inside. Of a domain that became
+    /// unsure it is too late.
     #[inline]
     pub fn hand_in(&mut self) {
         if !self.0.is_empty() {
-            self.0.retain(|(sequence, kept)| !sequence.try_observe(kept));
+            self.0.retain(|(sequence, kept)| {
+                !sequence.is_unsure.load(Ordering::Relaxed) && !sequence.try_observe(kept)
+            });
         }
     }
 }
@@ -245,7 +280,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         for (sequence, kept) in &self.0 {
-            sequence.note(&mut sequence.lock(), kept);
+            sequence.lock().observe(kept);
         }
     }
 }

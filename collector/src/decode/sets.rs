@@ -1,5 +1,7 @@
 //! The sets of a NetFlow v9 or IPFIX message.
 
+mod tally;
+
 use std::ops::Range;
 
 use super::exporters::{Domain, Rate};
@@ -9,12 +11,14 @@ use super::plan::{Layout, Plan, Spans};
 use super::record::{
     Clock, Extras, ExtrasBuffer, NO_EXTRAS, complete_times, icmp_from_port, reversed,
 };
+use super::sequence::Held;
 use super::shared::{Change, Shared};
 use super::template::{Dialect, Entries, Entry, Kind, TEMPLATE_ID_MIN, Template};
 use super::window::WINDOW_LEAD;
 use super::{BURST_FLOWS, Burst, FlowSink};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
+use tally::Tally;
 
 /// A message whose header is understood.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +29,8 @@ pub struct Message<'a> {
     pub sets_at: usize,
     /// How its templates are written.
     pub dialect: Dialect,
+    /// Its sequence number.
+    pub sequence: u32,
     /// The exporter's clocks.
     pub clock: Clock,
     /// When it arrived, milliseconds since the epoch.
@@ -59,6 +65,12 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub limits: TemplateLimits,
     /// What all workers know.
     pub shared: &'w Shared,
+    /// Room for sequence numbers that cannot be handed in at once.
+    pub held: &'w mut Held,
+    /// The UDP port that the datagram came from.
+    pub source_port: u16,
+    /// Records of zeros behind the last one of a set, which no exporter counts.
+    pub padding: u64,
 }
 
 /// Bytes of a set's id and length.
@@ -124,6 +136,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
     pub fn decode(&mut self, message: &Message<'_>) {
         let mut waiting: [Set; WAITING_MAX] = Default::default();
         let mut waiting_len = 0;
+        let mut tally = Tally::new(self.counts);
         let mut at = message.sets_at;
         let mut message = *message;
         let message = &mut message;
@@ -136,10 +149,13 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                         let boot_ms = self.domain.learned().boot_ms;
                         message.clock = ipfix::with_boot(message.clock, boot_ms);
                     }
-                    if !self.records(message, &set) {
+                    if !self.tallied(message, &set, &mut tally) {
                         match waiting.get_mut(waiting_len) {
                             Some(free) => *free = set,
-                            None => self.counts.drop_one(DropReason::TemplateMissing),
+                            None => {
+                                self.counts.drop_one(DropReason::TemplateMissing);
+                                tally.is_partial = true;
+                            }
                         }
                         waiting_len += 1;
                     }
@@ -149,10 +165,12 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         }
         // Some exporters put a template after the data that it describes.
         for set in waiting.iter().take(waiting_len) {
-            if !self.records(message, set) {
+            if !self.tallied(message, set, &mut tally) {
                 self.counts.drop_one(DropReason::TemplateMissing);
+                tally.is_partial = true;
             }
         }
+        self.follow(message, &tally);
     }
 
     /// The set at `at`, with what is wrong with it counted.
@@ -254,6 +272,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             counts,
             burst,
             extras,
+            padding,
             ..
         } = self;
         let domain: &Domain = domain;
@@ -271,6 +290,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         let body = message.bytes.get(set.body.clone()).unwrap_or_default();
         while left > 1 && body.get((left - 1) * len..left * len).is_some_and(is_zero) {
             left -= 1;
+            *padding += 1;
             counts.records_decoded += 1;
             counts.records_suppressed += 1;
         }

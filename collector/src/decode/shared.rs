@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::registry::{Presence, Registry};
 use super::sampling::Sampling;
+use super::sequence::{Sequence, SequenceStatus, SequenceTotals};
 use super::template::{Kind, Template};
 use crate::flow::{Address, FlowType, SamplingSource};
 use crate::units::UnixNanos;
@@ -121,6 +122,8 @@ pub struct Knowledge {
     pub elsewhere: Arc<Sampling>,
     /// Where the worker tells that the domain is alive, and hears that it was evicted.
     pub presence: Arc<Presence>,
+    /// Its sequence numbers, which all workers follow together.
+    pub sequence: Arc<Sequence>,
 }
 
 /// One exporter and domain, for the status page.
@@ -146,6 +149,8 @@ pub struct ExporterStatus {
     pub sampling_rate: u32,
     /// Where that rate came from.
     pub sampling_source: SamplingSource,
+    /// Its sequence numbers.
+    pub sequence: SequenceStatus,
 }
 
 /// One worker's part of the status page.
@@ -306,14 +311,47 @@ impl Shared {
                     .or_insert(*status);
             }
         }
+        // The lock is let go before those of the numbers are taken: workers may wait for it.
+        for (key, sequence) in self.sequences() {
+            if let Some(status) = merged.get_mut(&key) {
+                status.sequence = sequence.status();
+            }
+        }
         merged.into_values().collect()
+    }
+
+    /// The sequence numbers of every domain that has a place.
+    #[must_use]
+    pub fn sequences(&self) -> Vec<(DomainKey, Arc<Sequence>)> {
+        let registry = lock(&self.registry);
+        let entries = registry.domains.iter();
+        entries
+            .map(|(key, entry)| (*key, Arc::clone(&entry.sequence)))
+            .collect()
+    }
+
+    /// What the sequence numbers of all domains told since the start.
+    #[must_use]
+    pub fn sequence_totals(&self) -> SequenceTotals {
+        let (mut totals, sequences) = {
+            let registry = lock(&self.registry);
+            let all = registry.domains.iter();
+            let sequences: Vec<_> = all
+                .map(|(key, entry)| (key.flow_type, Arc::clone(&entry.sequence)))
+                .collect();
+            (registry.evicted_counts, sequences)
+        };
+        for (flow_type, sequence) in sequences {
+            totals.add(flow_type, &sequence.status());
+        }
+        totals
     }
 }
 
 impl ExporterStatus {
-    /// What its state is kept under.
+    /// Which one it is.
     #[must_use]
-    pub(super) fn key(&self) -> DomainKey {
+    pub fn key(&self) -> DomainKey {
         DomainKey {
             source: self.source,
             flow_type: self.flow_type,

@@ -135,6 +135,7 @@ mod tests {
             templates: 1,
             sampling_rate: rate,
             sampling_source: SamplingSource::Options,
+            sequence: crate::decode::sequence::SequenceStatus::default(),
         }
     }
 

@@ -54,6 +54,7 @@ impl Collector for Scrape {
         out.side(&ledger)?;
         out.store_facts(state)?;
         out.ledger(&ledger)?;
+        out.sequences(&state.shared.sequence_totals())?;
         out.exporters(&state.shared.exporters())?;
         out.process(state)
     }

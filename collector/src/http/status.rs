@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::State;
 use crate::decode::ExporterStatus;
+use crate::decode::sequence::SequenceStatus;
 use crate::ledger::{
     DropReason, LedgerSnapshot, SideSnapshot, StoreSnapshot, WORKER_COUNTERS, WorkerCounts,
 };
@@ -98,9 +99,24 @@ fn exporters(state: &State, now: Instant) -> Vec<Value> {
             "templates": status.templates,
             "sampling_rate": status.sampling_rate,
             "sampling_source": status.sampling_source.name(),
+            "sequence": sequence(status),
         })
     };
     exporters.iter().map(exporter).collect()
+}
+
+/// What the sequence numbers of an exporter say.
+fn sequence(status: &ExporterStatus) -> Value {
+    let SequenceStatus { unit, next, counts } = &status.sequence;
+    json!({
+        "unit": next.map(|_| unit.name(status.flow_type)),
+        "next": next,
+        "received": counts.received,
+        "lost": counts.lost,
+        "reordered": counts.reordered,
+        "duplicated": counts.duplicated,
+        "restarts": counts.restarts,
+    })
 }
 
 fn counters(counts: &WorkerCounts) -> Map<String, Value> {

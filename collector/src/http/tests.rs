@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::decode::ExporterStatus;
+use crate::decode::sequence::SequenceStatus;
 use crate::flow::{FlowType, SamplingSource};
 use crate::ledger::{DropReason, WORKER_COUNTERS, WorkerCounts};
 use crate::receive::xdp::steering::SteeredBy;
@@ -28,6 +29,7 @@ pub(super) fn exporter(number: u16, flows: u64) -> ExporterStatus {
         templates: 2,
         sampling_rate: 100,
         sampling_source: SamplingSource::Options,
+        sequence: SequenceStatus::default(),
     }
 }
 
@@ -206,7 +208,8 @@ async fn the_status_is_one_json_object_with_the_ledger_in_it() {
             "flows_per_s",
             "templates",
             "sampling_rate",
-            "sampling_source"
+            "sampling_source",
+            "sequence"
         ]
     );
     assert_eq!(exporter["last_seen"], "2026-01-02T03:04:05.678Z");

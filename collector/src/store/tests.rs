@@ -471,7 +471,7 @@ async fn rows_beside_the_flows_are_sent_as_json_before_the_store_ends() {
         ..Scripted::default()
     };
     let rig = Rig::new(target, |config| {
-        config.stop_timeout = Duration::from_secs(5)
+        config.stop_timeout = Duration::from_secs(5);
     });
     rig.push(1..3);
     assert_eq!(rig.side().rows_waiting, 2);

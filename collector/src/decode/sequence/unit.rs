@@ -5,6 +5,8 @@ use crate::flow::FlowType;
 
 /// So many messages tell what the numbers count.
 const SURE: u8 = 4;
+/// So many messages tell that they count something else than it seemed.
+const OTHERWISE: u8 = 8;
 /// After so many messages they count what they are supposed to, whatever they tell.
 const SUPPOSED_AFTER: u8 = 64;
 
@@ -104,7 +106,11 @@ impl UnitGuess {
                 _ => {}
             }
         }
-        let Some(other) = self.against.iter().position(|against| *against >= SURE) else {
+        let Some(other) = self
+            .against
+            .iter()
+            .position(|against| *against >= OTHERWISE)
+        else {
             return false;
         };
         *self = Self::sure(UNITS[other]);

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{Labels, Out};
 use crate::decode::ExporterStatus;
+use crate::decode::sequence::{SEQUENCE_UNITS, SequenceTotals};
 use crate::ledger::{DropReason, LedgerSnapshot, SideSnapshot};
 use crate::store::SideTable;
 
@@ -40,6 +41,16 @@ impl Out<'_> {
             "Flows decoded of the exporter",
             of(|status| status.flows),
         )?;
+        self.counters(
+            "flowsluice_exporter_sequence_lost",
+            "Sequence numbers of the exporter that never arrived, in the unit that /status tells",
+            of(|status| status.sequence.counts.lost),
+        )?;
+        self.counters(
+            "flowsluice_exporter_sequence_restarts",
+            "Times that the exporter's sequence numbers began anew",
+            of(|status| status.sequence.counts.restarts),
+        )?;
         self.gauges(
             "flowsluice_exporter_templates",
             "Templates known of the exporter",
@@ -56,6 +67,41 @@ impl Out<'_> {
             listed
                 .iter()
                 .map(|status| (by_exporter(status), status.last_seen.millis() as f64 / 1e3)),
+        )
+    }
+
+    /// What sequence numbers say, all exporters together.
+    pub(super) fn sequences(&mut self, totals: &SequenceTotals) -> fmt::Result {
+        let SequenceTotals {
+            lost,
+            reordered,
+            duplicated,
+            restarts,
+        } = totals;
+        let lost = SEQUENCE_UNITS.iter().zip(lost).map(|(unit, lost)| {
+            let labels: Labels = vec![("unit", (*unit).to_owned())];
+            (labels, *lost)
+        });
+        self.counters(
+            "flowsluice_sequence_lost",
+            "Sequence numbers of exporters that never arrived: lost before the collector, or \
+             dropped by this host's kernel",
+            lost,
+        )?;
+        self.counter(
+            "flowsluice_sequence_reordered_messages",
+            "Messages that arrived behind later ones",
+            *reordered,
+        )?;
+        self.counter(
+            "flowsluice_sequence_duplicated_messages",
+            "Messages whose sequence numbers had arrived already",
+            *duplicated,
+        )?;
+        self.counter(
+            "flowsluice_sequence_restarts",
+            "Times that sequence numbers began anew",
+            *restarts,
         )
     }
 

@@ -1,0 +1,342 @@
+//! What is known of exporters, told to ClickHouse beside their flows.
+//!
+//! In: [`Shared`], looked at every [`LOOK_EVERY`]. Out: rows of `exporter_gaps`, what sequence
+//! numbers said in the last ten seconds, and of `exporters`, the state of those that were heard of
+//! in the last minute. Owner: one task of the runtime beside the workers.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
+
+use crate::decode::sequence::SequenceCounts;
+use crate::decode::{DomainKey, ExporterStatus, Shared};
+use crate::flow::{FlowType, SamplingSource};
+use crate::store::{SideRow, SideRows, SideTable};
+use crate::units::UnixNanos;
+
+/// How often the clock is looked at.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Sequence numbers are told so often, as their sum since the last time; ClickHouse adds the rows
+/// of a minute up. A minute is a multiple, so what belongs to two of them is apart.
+const GAPS_EVERY_S: u32 = 10;
+/// The state of exporters is told so often.
+const STATE_EVERY_S: u32 = 60;
+const MINUTE_S: u32 = 60;
+
+/// A row of `exporter_gaps`.
+#[derive(Debug, Serialize)]
+struct GapsRow {
+    minute: u32,
+    exporter_addr: Ipv6Addr,
+    exporter_source: Ipv6Addr,
+    flow_type: FlowType,
+    observation_domain: u32,
+    unit: &'static str,
+    received: u64,
+    lost: u64,
+    reordered: u64,
+    duplicated: u64,
+    restarts: u64,
+}
+
+impl SideRow for GapsRow {
+    const TABLE: SideTable = SideTable::ExporterGaps;
+}
+
+/// A row of `exporters`.
+#[derive(Debug, Serialize)]
+struct ExporterRow {
+    exporter_addr: Ipv6Addr,
+    exporter_source: Ipv6Addr,
+    flow_type: FlowType,
+    observation_domain: u32,
+    last_seen: u32,
+    counted_since: u32,
+    datagrams: u64,
+    flows: u64,
+    templates: u64,
+    sampling_rate: u32,
+    sampling_source: SamplingSource,
+    sequence_unit: &'static str,
+    sequence_next: u32,
+    lost: u64,
+    reordered: u64,
+    duplicated: u64,
+    restarts: u64,
+}
+
+impl SideRow for ExporterRow {
+    const TABLE: SideTable = SideTable::Exporters;
+}
+
+/// Tells until `stop` is sent or dropped, then what is left. The workers have ended before.
+pub async fn tell(shared: Arc<Shared>, rows: SideRows, mut stop: oneshot::Receiver<()>) {
+    let mut teller = Teller::new(shared, rows, UnixNanos::now());
+    let mut every = tokio::time::interval(LOOK_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = every.tick() => teller.look(UnixNanos::now()),
+            _ = &mut stop => break,
+        }
+    }
+    teller.finish(UnixNanos::now());
+}
+
+/// What was told when.
+#[derive(Debug)]
+struct Teller {
+    shared: Arc<Shared>,
+    rows: SideRows,
+    /// Since when exporters' figures count, in seconds since the epoch.
+    counted_since: u32,
+    /// When it looked last, in seconds since the epoch.
+    looked: u32,
+    /// The `last_seen` of exporters as it was told.
+    told: HashMap<DomainKey, UnixNanos>,
+}
+
+impl Teller {
+    fn new(shared: Arc<Shared>, rows: SideRows, now: UnixNanos) -> Self {
+        Self {
+            shared,
+            rows,
+            counted_since: now.seconds(),
+            looked: now.seconds(),
+            told: HashMap::new(),
+        }
+    }
+
+    fn look(&mut self, now: UnixNanos) {
+        let before = std::mem::replace(&mut self.looked, now.seconds());
+        let is_due = |every_s| before / every_s != self.looked / every_s;
+        let (is_gaps_due, is_state_due) = (is_due(GAPS_EVERY_S), is_due(STATE_EVERY_S));
+        if is_gaps_due || is_state_due {
+            let statuses = self.shared.exporters();
+            // What has come by now came before the clock struck, but for a second.
+            self.gaps(&statuses, before, now);
+            self.state(&statuses, is_state_due);
+        }
+    }
+
+    /// Nothing comes any more.
+    fn finish(&mut self, now: UnixNanos) {
+        for (_, sequence) in self.shared.sequences() {
+            sequence.finish();
+        }
+        let statuses = self.shared.exporters();
+        self.gaps(&statuses, self.looked, now);
+        self.state(&statuses, true);
+    }
+
+    /// Tells what sequence numbers said since the last time, as of the minute of `second`.
+    fn gaps(&self, statuses: &[ExporterStatus], second: u32, now: UnixNanos) {
+        let own = statuses.iter().map(|s| (s.key(), s.exporter_addr));
+        let own: HashMap<DomainKey, IpAddr> = own.collect();
+        for (key, sequence) in self.shared.sequences() {
+            let (unit, counts) = sequence.drain(now);
+            if counts == SequenceCounts::default() {
+                continue;
+            }
+            let SequenceCounts {
+                received,
+                lost,
+                reordered,
+                duplicated,
+                restarts,
+            } = counts;
+            self.rows.push(&GapsRow {
+                minute: second / MINUTE_S * MINUTE_S,
+                exporter_addr: column(*own.get(&key).unwrap_or(&key.source)),
+                exporter_source: column(key.source),
+                flow_type: key.flow_type,
+                observation_domain: key.observation_domain,
+                unit: unit.name(key.flow_type),
+                received,
+                lost,
+                reordered,
+                duplicated,
+                restarts,
+            });
+        }
+    }
+
+    /// Tells the state of the exporters that are new, or of all that were heard of since it was
+    /// told.
+    fn state(&mut self, statuses: &[ExporterStatus], of_all: bool) {
+        let before = std::mem::take(&mut self.told);
+        for status in statuses {
+            let (key, now) = (status.key(), status.last_seen);
+            let told = before.get(&key).copied();
+            let is_due = told.is_none_or(|told| of_all && told != now);
+            if is_due {
+                self.rows.push(&self.row(status));
+            }
+            let told = told.filter(|_| !is_due).unwrap_or(now);
+            self.told.insert(key, told);
+        }
+    }
+
+    fn row(&self, status: &ExporterStatus) -> ExporterRow {
+        let ExporterStatus {
+            source,
+            exporter_addr,
+            flow_type,
+            observation_domain,
+            last_seen,
+            datagrams,
+            flows,
+            templates,
+            sampling_rate,
+            sampling_source,
+            sequence,
+        } = *status;
+        let counts = sequence.counts;
+        ExporterRow {
+            exporter_addr: column(exporter_addr),
+            exporter_source: column(source),
+            flow_type,
+            observation_domain,
+            last_seen: last_seen.seconds(),
+            counted_since: self.counted_since,
+            datagrams,
+            flows,
+            templates,
+            sampling_rate,
+            sampling_source,
+            sequence_unit: sequence
+                .next
+                .map_or("unknown", |_| sequence.unit.name(flow_type)),
+            sequence_next: sequence.next.unwrap_or_default(),
+            lost: counts.lost,
+            reordered: counts.reordered,
+            duplicated: counts.duplicated,
+            restarts: counts.restarts,
+        }
+    }
+}
+
+/// An address as a column of the type IPv6 has it.
+fn column(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::decode::sequence::{Held, Observation, SequenceStatus};
+    use crate::ledger::StoreCounts;
+    use crate::store::Store;
+
+    const SECOND: u64 = 1_000_000_000;
+    /// A whole minute.
+    const START: u64 = 1_800_000_000 * SECOND;
+
+    /// A teller over the null store, one exporter, and what is counted.
+    struct Rig {
+        teller: Teller,
+        shared: Arc<Shared>,
+        counts: Arc<StoreCounts>,
+        held: Held,
+        _store: Store,
+    }
+
+    const KEY: DomainKey = DomainKey {
+        source: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
+        flow_type: FlowType::Sflow5,
+        observation_domain: 3,
+    };
+
+    impl Rig {
+        fn new() -> Self {
+            let counts = Arc::new(StoreCounts::default());
+            let (config, batch) = (config::Store::default(), config::Batch::default());
+            let (store, _) = Store::start(&config, None, Arc::clone(&counts), 1, &batch);
+            let shared = Arc::new(Shared::default());
+            let rows = store.side_rows();
+            Self {
+                teller: Teller::new(Arc::clone(&shared), rows, UnixNanos(START)),
+                shared,
+                counts,
+                held: Held::default(),
+                _store: store,
+            }
+        }
+
+        /// A datagram of the exporter, so many seconds from the start.
+        fn hear(&mut self, second: u64, sequence: u32) {
+            let received = UnixNanos(START + second * SECOND);
+            let known = self.shared.register(KEY, received, 8).unwrap();
+            let observation = Observation {
+                sequence,
+                records: None,
+                uptime_ms: None,
+                source_port: 1,
+                received,
+            };
+            known.sequence.observe(&observation, &mut self.held);
+            let slot = self.shared.status_slot();
+            slot.lock().unwrap().push(ExporterStatus {
+                source: KEY.source,
+                exporter_addr: KEY.source,
+                flow_type: KEY.flow_type,
+                observation_domain: KEY.observation_domain,
+                last_seen: received,
+                datagrams: 1,
+                flows: 1,
+                templates: 0,
+                sampling_rate: 1,
+                sampling_source: SamplingSource::Header,
+                sequence: SequenceStatus::default(),
+            });
+        }
+
+        fn look(&mut self, second: u64) {
+            self.teller.look(UnixNanos(START + second * SECOND));
+        }
+
+        /// Rows of `exporter_gaps` and of `exporters` so far.
+        fn rows(&self) -> [u64; 2] {
+            let offered = |table| self.counts.side(table).read().rows_offered;
+            [SideTable::ExporterGaps, SideTable::Exporters].map(offered)
+        }
+    }
+
+    #[tokio::test]
+    async fn numbers_are_told_every_ten_seconds_and_states_every_minute() {
+        let mut rig = Rig::new();
+        rig.hear(1, 1);
+        rig.look(9);
+        assert_eq!(rig.rows(), [0, 0]);
+        rig.look(10);
+        assert_eq!(rig.rows(), [1, 1], "a new exporter is told at once");
+        rig.look(20);
+        assert_eq!(rig.rows(), [1, 1], "nothing came");
+        rig.hear(21, 2);
+        rig.look(30);
+        assert_eq!(rig.rows(), [2, 1]);
+        rig.look(60);
+        assert_eq!(rig.rows(), [2, 2]);
+        rig.look(120);
+        assert_eq!(rig.rows(), [2, 2], "it was not heard of");
+    }
+
+    #[tokio::test]
+    async fn at_the_end_what_is_missing_is_lost_and_told() {
+        let mut rig = Rig::new();
+        rig.hear(1, 1);
+        rig.hear(1, 4);
+        rig.teller.finish(UnixNanos(START + SECOND));
+        assert_eq!(rig.rows(), [1, 1]);
+        assert_eq!(rig.shared.sequence_totals().lost, [2, 0, 0]);
+    }
+}

@@ -20,6 +20,8 @@ pub const EXPORTER_BYTES: u64 = 1024;
 pub const TEMPLATE_BYTES: u64 = 1024;
 /// Bytes of a name with its description, both as long as they may be.
 pub const NAME_BYTES: u64 = 400;
+/// Bytes of the names that a template of ordinary length has for the column `extra` (some 15).
+pub const EXTRA_NAMES_BYTES: u64 = 1024;
 /// Bytes for code, stacks, the runtime and the HTTP answers.
 pub const BASE_BYTES: u64 = 24 << 20;
 
@@ -70,6 +72,9 @@ impl MemorySum {
 pub fn sum(config: &Config, workers: usize, queues: u64) -> MemorySum {
     let workers = (workers as u64, "workers");
     let mut lines = collector_lines(config, workers);
+    if !config.decode.extra.is_empty() {
+        lines.extend(extra_lines(config, workers));
+    }
     if queues > 0 {
         let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
         let frames = [(queues, "queues"), (a_queue, "B")];
@@ -104,17 +109,12 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     } = config;
     let n = |count: usize| count as u64;
     let receiver = (n(receive::memory_bytes(receive)), "B");
-    let batch_rows = batch::BATCH_ROWS.min(batch.rows_max);
-    let rows = (n(batch::Batch::memory_bytes_for(batch_rows)), "B");
+    let rows = batch::BATCH_ROWS.min(batch.rows_max);
+    let rows = (n(batch::Batch::memory_bytes_for(rows)), "B");
     // Connections have a worker of their own.
     let has_tcp = !receive.tcp.listeners.is_empty();
     let batching = (workers.0 + u64::from(has_tcp), workers.1);
     let batches = [batching, (n(batch.per_worker), "batches"), rows];
-    let extra = (n(batch::Batch::extra_memory_bytes_for(batch_rows)), "B");
-    let extra = (!decode.extra.is_empty()).then(|| {
-        let extra = [batching, (n(batch.per_worker), "batches"), extra];
-        Line::product(Owner::CollectorAtMost, "column extra of batches", &extra)
-    });
     // As if nothing in it could be compressed.
     let block = (n(batch::Batch::memory_bytes_for(batch.rows_max)), "B");
     let exporters = [
@@ -175,8 +175,31 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         .into_iter()
         .chain(parcels)
         .chain(connections)
-        .chain(extra)
         .collect()
+}
+
+/// What `decode.extra` adds: a column of each batch, and the names that templates have for it.
+fn extra_lines(config: &Config, workers: (u64, &str)) -> [Line; 2] {
+    let Config { decode, batch, .. } = config;
+    let rows = batch::BATCH_ROWS.min(batch.rows_max);
+    let column = batch::Batch::extra_memory_bytes_for(rows) as u64;
+    // Connections have a worker of their own.
+    let has_tcp = !config.receive.tcp.listeners.is_empty();
+    let batching = (workers.0 + u64::from(has_tcp), workers.1);
+    let columns = [
+        batching,
+        (batch.per_worker as u64, "batches"),
+        (column, "B"),
+    ];
+    let names = [
+        (decode.templates_max as u64, "templates"),
+        (EXTRA_NAMES_BYTES, "B"),
+    ];
+    let line = |what, parts: &[_]| Line::product(Owner::CollectorAtMost, what, parts);
+    [
+        line("column extra of batches", &columns),
+        line("names for the column extra", &names),
+    ]
 }
 
 impl Line {
@@ -272,7 +295,9 @@ mod tests {
         config.decode.extra = vec!["*".parse().expect("all elements")];
         let grown = sum(&config, 2, 0).of(Owner::CollectorAtMost) - before;
         let a_batch = batch::Batch::extra_memory_bytes_for(4096) as u64;
-        assert_eq!(grown, 2 * config.batch.per_worker as u64 * a_batch);
+        let of_templates = config.decode.templates_max as u64 * EXTRA_NAMES_BYTES;
+        let of_batches = 2 * config.batch.per_worker as u64 * a_batch;
+        assert_eq!(grown, of_batches + of_templates);
         let queues = |queues| sum(&config, 2, queues).of(Owner::Collector);
         let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
         assert_eq!(queues(3) - queues(0), 3 * a_queue);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::exporters::{Domain, Domains};
+use super::extra::{ExtraBuffer, Wanted};
 use super::overrides::Overrides;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
@@ -10,8 +11,8 @@ use super::sequence::{Held, Observation};
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{AGE_EVERY_NS, Aged, DomainKey, Shared};
 use super::{
-    Burst, BurstBuffer, ExtraBuffer, FlowSink, Teaching, Wanted, ipfix, netflow1, netflow5,
-    netflow7, netflow9, sflow, teaching,
+    Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow1, netflow5, netflow7, netflow9, sflow,
+    teaching,
 };
 use crate::config::{self, Protocol, Tunnels};
 use crate::flow::{Flow, FlowType, SamplingSource};
@@ -39,6 +40,7 @@ pub struct Decoder {
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
+    /// `decode.extra`.
     /// What the flows of an sFlow datagram begin as; here, so that none is made for each.
     sflow_base: Flow,
     spans: Spans,
@@ -456,13 +458,13 @@ impl Decoder {
             extras: &mut self.extras,
             counts,
             burst: &mut burst,
+            wanted: &self.wanted,
             limits: self.limits,
             tunnels: self.tunnels,
             shared: &self.shared,
             held: &mut self.held,
             source_port: datagram.source_port,
             padding: 0,
-            wanted: &self.wanted,
         };
         decode(datagram.payload, &mut work);
         work.conclude();

@@ -6,6 +6,7 @@ mod templates;
 use std::ops::Range;
 
 use super::exporters::{Domain, Rate};
+use super::extra::Wanted;
 use super::ipfix;
 use super::lists::Lists;
 use super::plan::{Layout, Plan, Spans};
@@ -16,7 +17,7 @@ use super::sequence::Held;
 use super::shared::Shared;
 use super::template::{Dialect, Kind, TEMPLATE_ID_MIN};
 use super::window::WINDOW_LEAD;
-use super::{BURST_FLOWS, Burst, FlowSink, Wanted};
+use super::{BURST_FLOWS, Burst, FlowSink};
 use crate::config::Tunnels;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
@@ -74,6 +75,8 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub counts: &'w mut WorkerCounts,
     /// Where flows go.
     pub burst: &'w mut Burst<'b, S>,
+    /// Elements that go to `extra`.
+    pub wanted: &'w Wanted,
     /// Bounds of what is learned.
     pub limits: TemplateLimits,
     /// Which packet of a tunnel is the flow.
@@ -86,8 +89,6 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub source_port: u16,
     /// Records of zeros behind the last one of a set, which no exporter counts.
     pub padding: u64,
-    /// Elements that go to `extra`.
-    pub wanted: &'w Wanted,
 }
 
 /// Bytes of a set's id and length.

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use flowsluice::config;
-use flowsluice::config::Tunnels;
 use flowsluice::decode::packet::{self, Link};
 use flowsluice::flow::{Flow, MPLS_LABELS_MAX};
 use flowsluice::receive::Datagram;
@@ -45,7 +44,7 @@ pub fn packet(input: &[u8]) {
 
 fn parsed(link: Link, bytes: &[u8], frame_len: u32) -> Flow {
     let mut flow = Flow::EMPTY;
-    packet::parse(link, bytes, frame_len, Tunnels::Outer, &mut flow);
+    packet::parse(link, bytes, frame_len, &mut flow);
     flow
 }
 

@@ -15,6 +15,7 @@ use crate::decode::sequence::SequenceState;
 use crate::decode::shared::{Change, DomainKey, Known, Learned, Shared};
 use crate::decode::template::{Dialect, Entries, Entry, Kind, Template};
 use crate::flow::FlowType;
+use crate::names::SavedName;
 use crate::units::UnixNanos;
 
 /// Of documents that are written, and the only one that is read.
@@ -38,6 +39,9 @@ pub struct Document<D> {
     pub is_final: bool,
     /// The domains.
     pub domains: D,
+    /// What exporters call their interfaces, VRFs and applications.
+    #[serde(default)]
+    pub names: Vec<SavedName>,
 }
 
 /// Domains that are put into words only as they are written.
@@ -58,6 +62,7 @@ impl Document<Domains> {
             saved_unix_s: now.seconds(),
             is_final,
             domains: Domains(known),
+            names: shared.names.export(),
         }
     }
 }

@@ -7,14 +7,18 @@ use std::fmt;
 
 use bytesize::ByteSize;
 
-use super::{Config, StoreTarget, display};
+use super::{self as config, Config, StoreTarget, display};
 use crate::decode::sflow::{CounterQueue, DiscardQueue};
+use crate::store::{SIDE_TABLES, side};
 use crate::worker::sharing;
 use crate::{batch, names, receive};
 
 /// Bytes of an exporter's state in a worker with its line of the status and its place among all,
 /// without its templates.
 pub const EXPORTER_BYTES: u64 = 1024;
+/// Bytes of what is known of an exporter's sequence numbers, all workers together, while few of them
+/// are missing.
+pub const SEQUENCE_BYTES: u64 = 512;
 /// Bytes of a compiled template of ordinary length (some 30 fields), and what a template counts for
 /// in `decode.templates_max`: a longer one counts as several.
 pub const TEMPLATE_BYTES: u64 = 1024;
@@ -117,18 +121,13 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     let batches = [batching, (n(batch.per_worker), "batches"), rows];
     // As if nothing in it could be compressed.
     let block = (n(batch::Batch::memory_bytes_for(batch.rows_max)), "B");
-    let exporters = [
-        workers,
-        (n(decode.exporters_max), "exporters"),
-        (EXPORTER_BYTES, "B"),
-    ];
     let sflow = (
         n(CounterQueue::MEMORY_BYTES + DiscardQueue::MEMORY_BYTES),
         "B",
     );
-    let templates = [
-        (n(decode.templates_max), "templates"),
-        (TEMPLATE_BYTES, "B"),
+    let rows_beside = [
+        (n(SIDE_TABLES), "tables"),
+        (n(side::TABLE_MEMORY_BYTES_MAX), "B"),
     ];
     let connections = has_tcp.then(|| {
         let a_connection = (n(receive::tcp::BUFFER_BYTES), "B");
@@ -138,7 +137,6 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         ];
         Line::product(Owner::CollectorAtMost, "TCP buffers", &parts)
     });
-    let names = [(n(names::NAMES_MAX), "names"), (NAME_BYTES, "B")];
     let is_shared = sharing::is_on(workers.0 as usize, receive);
     let parcels = is_shared.then(|| {
         let parcels = [workers, (n(sharing::memory_bytes()), "B")];
@@ -155,27 +153,40 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         Line::product(Owner::Collector, "batches", &batches),
         Line::product(Owner::Collector, "sFlow beside flows", &[sflow]),
         Line::product(Owner::CollectorAtMost, "block being encoded", &[block]),
-        Line::product(Owner::CollectorAtMost, "exporters", &exporters),
-        Line::product(Owner::CollectorAtMost, "templates", &templates),
-        Line::product(Owner::CollectorAtMost, "names", &names),
-        Line {
-            owner: Owner::CollectorAtMost,
-            what: "data waiting for templates",
-            how: "decode.pending_max".into(),
-            bytes: decode.pending_max.as_u64(),
-        },
         Line {
             owner: Owner::CollectorAtMost,
             what: "blocks waiting for ClickHouse",
             how: "store.queue_max".into(),
             bytes: store.queue_max.as_u64(),
         },
+        Line::product(Owner::CollectorAtMost, "rows beside flows", &rows_beside),
     ];
     lines
         .into_iter()
+        .chain(state_lines(decode, workers))
         .chain(parcels)
         .chain(connections)
         .collect()
+}
+
+/// What is known of exporters.
+fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 5] {
+    let exporters = (decode.exporters_max as u64, "exporters");
+    let templates = (decode.templates_max as u64, "templates");
+    let names = (names::NAMES_MAX as u64, "names");
+    let line = |what, parts: &[_]| Line::product(Owner::CollectorAtMost, what, parts);
+    [
+        line("exporters", &[workers, exporters, (EXPORTER_BYTES, "B")]),
+        line("sequence numbers", &[exporters, (SEQUENCE_BYTES, "B")]),
+        line("templates", &[templates, (TEMPLATE_BYTES, "B")]),
+        line("names", &[names, (NAME_BYTES, "B")]),
+        Line {
+            owner: Owner::CollectorAtMost,
+            what: "data waiting for templates",
+            how: "decode.pending_max".into(),
+            bytes: decode.pending_max.as_u64(),
+        },
+    ]
 }
 
 /// What `decode.extra` adds: a column of each batch, and the names that templates have for it.

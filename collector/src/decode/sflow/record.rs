@@ -107,8 +107,8 @@ impl Kind {
             Self::Mpls => mpls(cursor, flow),
             Self::Nat => nat(cursor, flow),
             Self::NatPort => nat_port(cursor, flow),
-            Self::TunnelIpv4 => Sampled::ipv4(cursor).map(|around| around.fill_outer(flow)),
-            Self::TunnelIpv6 => Sampled::ipv6(cursor).map(|around| around.fill_outer(flow)),
+            Self::TunnelIpv4 => tunnel_ipv4(cursor, flow),
+            Self::TunnelIpv6 => tunnel_ipv6(cursor, flow),
             Self::Vni => vni(cursor, flow),
         };
     }
@@ -121,8 +121,6 @@ pub struct Records<'a> {
     pub cursor: Cursor<'a>,
     /// Records that the sample announces.
     pub announced: u32,
-    /// Which packet of a tunnel is the flow.
-    pub tunnels: Tunnels,
 }
 
 /// What became of the records of a sample.
@@ -139,8 +137,16 @@ impl<'a> Records<'a> {
     /// Writes them to `flow`: the first of each kind, in the order of their say. `begin_again` sets
     /// `flow` to what it is now.
     #[inline]
-    pub fn write(mut self, flow: &mut Flow, begin_again: impl FnOnce(&mut Flow)) -> Written {
+    pub fn write(
+        mut self,
+        tunnels: Tunnels,
+        flow: &mut Flow,
+        begin_again: impl FnOnce(&mut Flow),
+    ) -> Written {
         let all = self;
+        if tunnels == Tunnels::Inner {
+            return all.write_sorted(tunnels, flow);
+        }
         let (mut newest, mut skipped) = (None, 0);
         while let Some((format, body)) = self.next() {
             let Some(kind) = Kind::of(format) else {
@@ -150,13 +156,10 @@ impl<'a> Records<'a> {
             // Most agents send them in this order already, so that one walk is enough.
             if newest >= Some(kind) {
                 begin_again(flow);
-                return all.write_sorted(flow);
+                return all.write_sorted(tunnels, flow);
             }
             newest = Some(kind);
             kind.write(body, flow);
-            if self.tunnels == Tunnels::Inner && kind == Kind::RawHeader {
-                enter_tunnel(body, flow);
-            }
         }
         Written {
             skipped,
@@ -164,8 +167,9 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// The same for any order, with tunnels entered where that is asked for.
     #[cold]
-    fn write_sorted(mut self, flow: &mut Flow) -> Written {
+    fn write_sorted(mut self, tunnels: Tunnels, flow: &mut Flow) -> Written {
         let mut first: [Option<(Kind, &[u8])>; KINDS] = [None; KINDS];
         let mut skipped = 0;
         while let Some((format, body)) = self.next() {
@@ -178,7 +182,7 @@ impl<'a> Records<'a> {
         }
         for (kind, body) in first.into_iter().flatten() {
             kind.write(body, flow);
-            if self.tunnels == Tunnels::Inner && kind == Kind::RawHeader {
+            if tunnels == Tunnels::Inner && kind == Kind::RawHeader {
                 enter_tunnel(body, flow);
             }
         }
@@ -270,6 +274,7 @@ struct Sampled {
 
 impl Sampled {
     /// Sampled IPv4: what an agent without raw headers read of the packet.
+    #[inline(always)]
     fn ipv4(cursor: &mut Cursor<'_>) -> Option<Self> {
         Some(Self {
             octets: cursor.u32()?,
@@ -284,6 +289,7 @@ impl Sampled {
     }
 
     /// Sampled IPv6, likewise.
+    #[inline(always)]
     fn ipv6(cursor: &mut Cursor<'_>) -> Option<Self> {
         Some(Self {
             octets: cursor.u32()?,
@@ -432,7 +438,20 @@ fn nat_port(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     Some(())
 }
 
+/// The packet that is put around the sampled one, or was around it. A function of its own, as the
+/// next two: room for what they read would be made for every record.
+#[inline(never)]
+fn tunnel_ipv4(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
+    Sampled::ipv4(cursor).map(|around| around.fill_outer(flow))
+}
+
+#[inline(never)]
+fn tunnel_ipv6(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
+    Sampled::ipv6(cursor).map(|around| around.fill_outer(flow))
+}
+
 /// The identifier of the virtual network that the packet came from, or goes to.
+#[inline(never)]
 fn vni(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     let vni = cursor.u32()?;
     if flow.detail.tunnel_id == 0 {

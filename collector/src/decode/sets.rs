@@ -241,15 +241,11 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             true => 1,
             false => BURST_FLOWS,
         };
-        let mut left = set.body.len() / len;
-        // Zeros behind a record are padding, however long.
-        let body = message.bytes.get(set.body.clone()).unwrap_or_default();
-        while left > 1 && body.get((left - 1) * len..left * len).is_some_and(is_zero) {
-            left -= 1;
-            *padding += 1;
-            counts.records_decoded += 1;
-            counts.records_suppressed += 1;
-        }
+        let zeros = records_of_zeros(message.bytes, set, len);
+        *padding += zeros as u64;
+        counts.records_decoded += zeros as u64;
+        counts.records_suppressed += zeros as u64;
+        let mut left = set.body.len() / len - zeros;
         let mut windows = windows(message.bytes, set);
         let mut last = None;
         while left > 0 {
@@ -367,6 +363,14 @@ pub(super) fn count_fixed(bytes: &[u8], set: &Set, len: usize, counts: &mut Work
         counts.records_present += 1;
         counts.drop_one(DropReason::RecordTruncated);
     }
+}
+
+/// Zeros behind a record are padding, however long: so many records of them.
+#[inline]
+fn records_of_zeros(bytes: &[u8], set: &Set, len: usize) -> usize {
+    let records = bytes.get(set.body.clone()).unwrap_or_default();
+    let behind = records.chunks_exact(len).skip(1).rev();
+    behind.take_while(|record| is_zero(record)).count()
 }
 
 /// The records of a set with the bytes before them that a window needs.

@@ -1,7 +1,7 @@
 //! Numbers that follow each other: where they stand, and which are missing.
 //!
-//! They are compared modulo 2^32. What is missing is a hole; a message that comes late fills it or a
-//! part of it, and after [`HOLE_AGE_NS`] it is lost.
+//! They are compared modulo 2^32. What is missing is a hole; a message that comes late fills it or
+//! a part of it, and after [`HOLE_AGE_NS`] it is lost.
 
 use std::collections::VecDeque;
 

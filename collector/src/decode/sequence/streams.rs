@@ -133,9 +133,16 @@ impl Streams {
         list.insert(0, stream);
     }
 
-    /// The numbers count something else than it seemed: what was missing is not.
+    /// The numbers count something else than it seemed: what was missing is not, and what was not
+    /// told yet was found in the wrong unit.
     #[cold]
-    pub(super) fn begin_counting(&mut self, unit: SequenceUnit, observation: &Observation) {
+    pub(super) fn begin_counting(
+        &mut self,
+        unit: SequenceUnit,
+        observation: &Observation,
+        told: &SequenceCounts,
+    ) {
+        self.counts = *told;
         self.list.truncate(1);
         let (start, _) = unit.span(observation);
         for stream in &mut self.list {

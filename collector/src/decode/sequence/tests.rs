@@ -191,6 +191,27 @@ fn numbers_that_count_up_to_the_end_of_their_message_are_found_out() {
 }
 
 #[test]
+fn a_slow_exporter_that_counts_to_the_end_of_its_messages_makes_no_false_gap() {
+    // As softflowd does with IPFIX: full messages, and now and then what was left.
+    let mut follower = Follower::new(FlowType::Ipfix);
+    let mut total = 0;
+    for n in 0..40 {
+        let records = if n % 7 == 6 { 5 } else { 32 };
+        total += records;
+        follower.take(total, records);
+        follower.ms += 3000;
+        let _ = follower.sequence.drain(at(follower.ms));
+    }
+    assert_eq!(
+        follower.sequence.status().unit,
+        SequenceUnit::RecordsThrough
+    );
+    assert_eq!(follower.counts().lost, 0);
+    follower.take(total + 7 + 32, 32);
+    assert_eq!(follower.end()[0], 7);
+}
+
+#[test]
 fn an_exporter_that_counts_messages_is_not_taken_for_another_by_its_losses() {
     let mut follower = Follower::new(FlowType::Netflow9);
     follower.take_all(1..9);

@@ -8,12 +8,16 @@ use std::fmt;
 use bytesize::ByteSize;
 
 use super::{Config, StoreTarget, display};
+use crate::store::{SIDE_TABLES, side};
 use crate::worker::sharing;
 use crate::{batch, receive};
 
 /// Bytes of an exporter's state in a worker with its line of the status and its place among all,
 /// without its templates.
 pub const EXPORTER_BYTES: u64 = 1024;
+/// Bytes of what is known of an exporter's sequence numbers, all workers together, while few of them
+/// are missing.
+pub const SEQUENCE_BYTES: u64 = 512;
 /// Bytes of a compiled template of ordinary length (some 30 fields), and what a template counts for
 /// in `decode.templates_max`: a longer one counts as several.
 pub const TEMPLATE_BYTES: u64 = 1024;
@@ -111,6 +115,14 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         (n(decode.exporters_max), "exporters"),
         (EXPORTER_BYTES, "B"),
     ];
+    let sequences = [
+        (n(decode.exporters_max), "exporters"),
+        (SEQUENCE_BYTES, "B"),
+    ];
+    let rows_beside = [
+        (n(SIDE_TABLES), "tables"),
+        (n(side::TABLE_MEMORY_BYTES_MAX), "B"),
+    ];
     let templates = [
         (n(decode.templates_max), "templates"),
         (TEMPLATE_BYTES, "B"),
@@ -131,6 +143,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         Line::product(Owner::Collector, "batches", &batches),
         Line::product(Owner::CollectorAtMost, "block being encoded", &[block]),
         Line::product(Owner::CollectorAtMost, "exporters", &exporters),
+        Line::product(Owner::CollectorAtMost, "sequence numbers", &sequences),
         Line::product(Owner::CollectorAtMost, "templates", &templates),
         Line {
             owner: Owner::CollectorAtMost,
@@ -144,6 +157,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
             how: "store.queue_max".into(),
             bytes: store.queue_max.as_u64(),
         },
+        Line::product(Owner::CollectorAtMost, "rows beside flows", &rows_beside),
     ];
     lines.into_iter().chain(parcels).collect()
 }

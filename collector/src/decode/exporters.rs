@@ -165,10 +165,13 @@ impl Domain {
         self.last_seen
     }
 
-    /// Hands in the sequence number of a message.
+    /// Hands in the sequence number of a message. Where all domains of an exporter are one, each
+    /// still has numbers of its own, and nothing can be told from them.
     #[inline]
     pub fn follow(&self, observation: &Observation, held: &mut Held) {
-        self.knowledge.sequence.observe(observation, held);
+        if !self.known.is_one_scope {
+            self.knowledge.sequence.observe(observation, held);
+        }
     }
 
     /// True when the rate of a flow depends on its interface.

@@ -28,7 +28,7 @@ pub struct Known {
     /// Flows end when their datagram arrives.
     pub at_receipt: bool,
     /// Templates and rates hold in all domains.
-    is_one_scope: bool,
+    pub is_one_scope: bool,
 }
 
 impl Overrides {

@@ -10,9 +10,9 @@ use flowsluice::flow::{Direction, Flow, FlowType, SamplingSource};
 use flowsluice::ledger::DropReason;
 use flowsluice::receive::Datagram;
 use messages::{
-    Bench, EXPORT_MS, RECEIVED, datagram, ipfix, netflow5, netflow9, options_template_ipfix,
-    options_template_v9, set, sflow5, template, twenty_field_records, twenty_field_template,
-    unaccounted,
+    Bench, EXPORT_MS, RECEIVED, datagram, ipfix, netflow1, netflow5, netflow7, netflow9,
+    options_template_ipfix, options_template_v9, set, sflow5, sflow5_beside, template,
+    twenty_field_records, twenty_field_template, unaccounted,
 };
 use proptest::prelude::*;
 
@@ -548,13 +548,16 @@ fn seeds() -> Vec<Vec<u8>> {
             set(2, &[1, 0, 0, 0]),
         ]),
         sflow5(4),
+        netflow1(24, 24),
+        netflow7(27, 27),
+        sflow5_beside(),
     ]
 }
 
 proptest! {
     #[test]
     fn random_bytes_never_panic_and_are_accounted_for(
-        version in prop::sample::select(vec![0u8, 5, 9, 10]),
+        version in prop::sample::select(vec![0u8, 1, 5, 7, 9, 10]),
         bytes in prop::collection::vec(any::<u8>(), 0..600),
     ) {
         let mut bench = Bench::new();
@@ -569,7 +572,7 @@ proptest! {
 
     #[test]
     fn mutated_messages_never_panic_and_are_accounted_for(
-        seed in 0..4usize,
+        seed in 0..7usize,
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
         cut in any::<prop::sample::Index>(),
         is_cut in any::<bool>(),

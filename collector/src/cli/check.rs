@@ -159,6 +159,7 @@ impl Report {
                 );
             }
         }
+        self.connections(&config.receive.tcp);
         let http = config.http.listen.to_string();
         self.line("tcp", &http, "/metrics /healthz /readyz /status");
         match config.store.target() {
@@ -186,6 +187,16 @@ impl Report {
             }
         }
         queues
+    }
+
+    /// Where IPFIX comes by TCP.
+    fn connections(&mut self, tcp: &config::Tcp) {
+        let connections = counted(tcp.connections_max, "connection");
+        for listener in &tcp.listeners {
+            let address = std::net::SocketAddr::new(listener.address, listener.port);
+            let note = format!("ipfix; {connections} at most");
+            self.line("tcp", &address.to_string(), &note);
+        }
     }
 
     /// One of `receive.xdp.interfaces`; returns its queues. Without it the sockets do, unless

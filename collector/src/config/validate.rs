@@ -33,6 +33,8 @@ const TEMPLATE_LIFETIME_MIN: Duration = Duration::from_secs(90 * 60);
 const TEMPLATE_LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Most exporters, or prefixes of them, that the operator knows better.
 const EXPORTER_OVERRIDES_MAX: usize = 4096;
+/// Most TCP connections; each has a buffer of 64 KiB.
+const CONNECTIONS_MAX: usize = 4096;
 /// Most interfaces to receive from by AF_XDP.
 const INTERFACES_MAX: usize = 64;
 /// Most destinations, likewise.
@@ -122,6 +124,28 @@ impl Problems {
             self.add("receive.gro", text);
         }
         self.xdp(receive);
+        self.tcp(receive);
+    }
+
+    fn tcp(&mut self, receive: &Receive) {
+        let tcp = &receive.tcp;
+        self.count(
+            "receive.tcp.listeners",
+            tcp.listeners.len(),
+            0..=LISTENERS_MAX,
+        );
+        for (index, listener) in tcp.listeners.iter().enumerate() {
+            // Port 0 takes a free one, so two of them are two.
+            if listener.port != 0 && tcp.listeners[..index].contains(listener) {
+                let socket = SocketAddr::new(listener.address, listener.port);
+                let text = format!("{socket} is listed twice; remove one of the two");
+                self.add(format!("receive.tcp.listeners[{index}].port"), text);
+            }
+        }
+        let (key, range) = ("receive.tcp.connections_max", 1..=CONNECTIONS_MAX);
+        self.count(key, tcp.connections_max, range);
+        let idle = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
+        self.time("receive.tcp.idle_max", tcp.idle_max, idle);
     }
 
     fn xdp(&mut self, receive: &Receive) {
@@ -279,7 +303,7 @@ impl Problems {
         if one == 0 {
             self.add(
                 key,
-                "found 0; without templates only NetFlow v5 and sFlow are decoded",
+                "found 0; without templates only NetFlow v1, v5, v7 and sFlow are decoded",
             );
         } else if one > all {
             let text =

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::ended::Ended;
+use super::naming::Told;
 use super::overrides::{Known, Overrides};
 use super::pending::Refused;
 use super::record::Extras;
@@ -17,6 +19,9 @@ use super::shared::{
 };
 use super::template::Template;
 use crate::flow::{Address, Direction, Flow, SamplingSource};
+use crate::ledger::WorkerCounts;
+use crate::names::Fact;
+use crate::receive::Session;
 use crate::units::UnixNanos;
 
 pub use room::NoRoom;
@@ -87,6 +92,12 @@ impl Domain {
         };
         domain.refresh();
         domain
+    }
+
+    /// Which domain it is.
+    #[must_use]
+    pub const fn key(&self) -> DomainKey {
+        self.key
     }
 
     /// What every flow of the domain begins as.
@@ -232,6 +243,21 @@ impl Domain {
         }
     }
 
+    /// Leaves a name in the book, if the record `told` one.
+    pub fn tell_name(&self, told: Option<Told>, shared: &Shared, counts: &mut WorkerCounts) {
+        let Some(told) = told else { return };
+        let is_taken = shared.names.offer(Fact {
+            exporter: self.base.exporter_addr,
+            observation_domain: self.base.observation_domain,
+            seen_s: self.base.time_received_s,
+            subject: told.subject,
+            name: told.name,
+            description: told.description,
+        });
+        counts.names_told += 1;
+        counts.names_dropped += u64::from(!is_taken);
+    }
+
     /// Takes in a template.
     pub fn learn_template(&mut self, template: Template) {
         template.life.sent(self.base.time_received_s);
@@ -314,6 +340,8 @@ pub struct Domains {
     /// The changes of others up to here are taken over.
     epoch: u64,
     slot: StatusSlot,
+    /// By TCP.
+    ended: Ended,
 }
 
 impl Domains {
@@ -333,6 +361,7 @@ impl Domains {
             overrides,
             epoch: 0,
             slot: shared.status_slot(),
+            ended: Ended::default(),
             shared,
         }
     }
@@ -364,6 +393,20 @@ impl Domains {
             .push(Domain::new(key, knowledge, known, self.rate_default));
         self.index.insert(key.packed(), at);
         Some(at)
+    }
+
+    /// Gives the places back that the domains of `session` have.
+    pub fn end_session(&mut self, session: &Session) {
+        let Session {
+            source,
+            source_port,
+        } = *session;
+        let is_its = |key: &DomainKey| (key.source, key.session) == (source, source_port);
+        let ending = self.list.iter().filter(|domain| is_its(&domain.key));
+        self.shared.end(ending.clone().map(|domain| domain.key));
+        for domain in ending {
+            self.ended.add(domain.status());
+        }
     }
 
     /// Takes over what other workers learned since the last time; one load when that is nothing.
@@ -428,13 +471,16 @@ impl Domains {
         };
         slot.clear();
         slot.extend(self.list.iter().map(Domain::status));
+        slot.extend_from_slice(self.ended.statuses());
         true
     }
 }
 
 impl Drop for Domains {
     fn drop(&mut self) {
-        let statuses = self.list.iter().map(Domain::status).collect();
-        *lock(&self.slot) = statuses;
+        let statuses = self.list.iter().map(Domain::status);
+        *lock(&self.slot) = statuses
+            .chain(self.ended.statuses().iter().copied())
+            .collect();
     }
 }

@@ -22,8 +22,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tracing::{info, warn};
 
-use super::Shared;
+use super::{Shared, Wanted};
 use crate::config;
+use crate::names::NAMES_MAX;
 use crate::units::UnixNanos;
 use document::{Bounds, Document, SavedDomain, Taken, VERSION, Versioned};
 
@@ -38,6 +39,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of a file that is read: its templates in hexadecimal digits, and what stands around them.
 const BYTES_A_TEMPLATE: u64 = 4 << 10;
 const BYTES_AN_EXPORTER: u64 = 16 << 10;
+const BYTES_A_NAME: u64 = 1 << 10;
 
 /// Why a file is of no use.
 #[derive(Debug, Error)]
@@ -64,8 +66,8 @@ struct StateFile {
 pub struct Keeper {
     shared: Arc<Shared>,
     file: StateFile,
-    /// [`Shared::epoch`] of what the file knows.
-    epoch: u64,
+    /// [`epochs`] of what the file knows.
+    epochs: (u64, u64),
     /// The last attempt to write failed, and that was told.
     is_failing: bool,
 }
@@ -104,7 +106,7 @@ impl Keeper {
         let mut keeper = Self {
             shared: Arc::clone(shared),
             file,
-            epoch: shared.epoch(),
+            epochs: epochs(shared),
             is_failing: false,
         };
         if is_known {
@@ -124,7 +126,7 @@ impl Keeper {
             // The first change is written at once.
             let (mut tried, mut is_first) = (Instant::now(), true);
             while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-                let is_new = self.shared.epoch() != self.epoch;
+                let is_new = epochs(&self.shared) != self.epochs;
                 let may_be = is_first || tried.elapsed() >= SAVE_EVERY;
                 if (is_new && may_be) || tried.elapsed() >= SAVE_ALWAYS {
                     (tried, is_first) = (Instant::now(), false);
@@ -138,7 +140,7 @@ impl Keeper {
 
     fn save(&mut self, is_final: bool) {
         // What changes while it is written is written again.
-        let epoch = self.shared.epoch();
+        let epochs = epochs(&self.shared);
         let now = UnixNanos::now();
         let outcome = self.file.write(&self.shared, now, is_final);
         let file = self.file.path(FILE);
@@ -154,7 +156,7 @@ impl Keeper {
         }
         self.is_failing = outcome.is_err();
         if !self.is_failing {
-            self.epoch = epoch;
+            self.epochs = epochs;
         }
     }
 }
@@ -253,6 +255,11 @@ impl StateFile {
     }
 }
 
+/// They move on when domains teach something, and when names do.
+fn epochs(shared: &Shared) -> (u64, u64) {
+    (shared.epoch(), shared.names.epoch())
+}
+
 /// `None` when there is no file.
 fn restore(
     path: &Path,
@@ -263,7 +270,8 @@ fn restore(
     let n = |count: usize| count as u64;
     let bytes_max = BYTES_AN_EXPORTER
         .saturating_mul(n(config.exporters_max))
-        .saturating_add(BYTES_A_TEMPLATE.saturating_mul(n(config.templates_max)));
+        .saturating_add(BYTES_A_TEMPLATE.saturating_mul(n(config.templates_max)))
+        .saturating_add(BYTES_A_NAME * n(NAMES_MAX));
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -286,11 +294,13 @@ fn restore(
         templates: config.templates_max,
         templates_of_one: config.templates_per_exporter_max,
         lifetime_s: u32::try_from(config.template_lifetime.as_secs()).unwrap_or(u32::MAX),
+        wanted: Wanted::of(&config.extra),
         is_exact: document.is_final,
     };
     let mut taken = Taken::default();
     for domain in document.domains {
         domain.restore(shared, &bounds, now.seconds(), &mut taken);
     }
+    shared.names.import(document.names);
     Ok(Some(taken))
 }

@@ -6,16 +6,19 @@ mod templates;
 use std::ops::Range;
 
 use super::exporters::{Domain, Rate};
+use super::extra::Wanted;
 use super::ipfix;
+use super::lists::Lists;
 use super::plan::{Layout, Plan, Spans};
 use super::record::{
     Clock, Extras, ExtrasBuffer, NO_EXTRAS, complete_times, icmp_from_port, reversed,
 };
 use super::sequence::Held;
 use super::shared::Shared;
-use super::template::{Dialect, Kind, TEMPLATE_ID_MIN, Template};
+use super::template::{Dialect, Kind, TEMPLATE_ID_MIN};
 use super::window::WINDOW_LEAD;
 use super::{BURST_FLOWS, Burst, FlowSink};
+use crate::config::Tunnels;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
 use tally::Tally;
@@ -64,14 +67,20 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub domain: &'w mut Domain,
     /// Room for the fields of a record.
     pub spans: &'w mut Spans,
+    /// The same for a record in a list of a record.
+    pub nested: &'w mut Spans,
     /// Room for what the records of a burst say beside their flows.
     pub extras: &'w mut ExtrasBuffer,
     /// The ledger.
     pub counts: &'w mut WorkerCounts,
     /// Where flows go.
     pub burst: &'w mut Burst<'b, S>,
+    /// Elements that go to `extra`.
+    pub wanted: &'w Wanted,
     /// Bounds of what is learned.
     pub limits: TemplateLimits,
+    /// Which packet of a tunnel is the flow.
+    pub tunnels: Tunnels,
     /// What all workers know.
     pub shared: &'w Shared,
     /// Room for sequence numbers that cannot be handed in at once.
@@ -217,7 +226,9 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             counts,
             burst,
             extras,
+            shared,
             padding,
+            tunnels,
             ..
         } = self;
         let domain: &Domain = domain;
@@ -230,24 +241,28 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             true => 1,
             false => BURST_FLOWS,
         };
-        let mut left = set.body.len() / len;
-        // Zeros behind a record are padding, however long.
-        let body = message.bytes.get(set.body.clone()).unwrap_or_default();
-        while left > 1 && body.get((left - 1) * len..left * len).is_some_and(is_zero) {
-            left -= 1;
-            *padding += 1;
-            counts.records_decoded += 1;
-            counts.records_suppressed += 1;
-        }
+        let zeros = records_of_zeros(message.bytes, set, len);
+        *padding += zeros as u64;
+        counts.records_decoded += zeros as u64;
+        counts.records_suppressed += zeros as u64;
+        let mut left = set.body.len() / len - zeros;
         let mut windows = windows(message.bytes, set);
         let mut last = None;
         while left > 0 {
-            let flows = burst.next_many(left.min(at_once), domain.base(), counts);
-            let count = flows.len();
+            let count = burst
+                .next_many(left.min(at_once), domain.base(), counts)
+                .len();
+            if !plan.extra.is_empty() {
+                let (extra, first) = burst.extra_of_newest(count);
+                plan.extra
+                    .fixed(windows, len, (first, count), extra, counts);
+            }
+            let flows = burst.newest(count);
             let extras = &mut extras.0[..count];
             if plan.uses_extras {
                 extras.fill(NO_EXTRAS);
             }
+            plan.fill_packets(windows, len, *tunnels, flows);
             plan.fill_fixed(windows, len, &message.clock, flows, extras);
             counts.records_decoded += count as u64;
             if plan.uses_extras {
@@ -256,8 +271,12 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                     last = Some(set_rate(domain, extras, flow));
                 }
                 // Plans that fill several records at a time never tell of the other direction.
-                if let ([flow], [extras]) = (&*flows, &*extras) {
-                    add_reverse(reversed(flow, extras), burst, counts);
+                if let ([flow], [extras]) = (flows, &*extras) {
+                    let reverse = match plan.is_nsel {
+                        true => settled(domain, shared, (flow, extras), counts),
+                        false => reversed(flow, extras),
+                    };
+                    add_reverse(reverse, burst, counts);
                 }
             } else {
                 for flow in flows {
@@ -282,6 +301,9 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             counts,
             burst,
             spans,
+            nested,
+            shared,
+            tunnels,
             ..
         } = self;
         let domain: &Domain = domain;
@@ -295,56 +317,31 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             let window = message.bytes.get(lead..lead + WINDOW_LEAD + len)?;
             let mut extras = NO_EXTRAS;
             let flow = burst.next(domain.base(), counts);
+            plan.fill_packet(window, Some(spans), *tunnels, flow);
             plan.fill_variable(window, spans, &message.clock, flow, &mut extras);
+            if !plan.lists().is_empty() {
+                let mut lists = Lists {
+                    bytes: message.bytes,
+                    learned: domain.learned(),
+                    clock: &message.clock,
+                    nested,
+                };
+                lists.flatten(plan, lead + WINDOW_LEAD, spans, (&mut *flow, &mut extras));
+            }
             finish(plan, &extras, message, flow);
             last = Some(set_rate(domain, &extras, flow));
-            add_reverse(reversed(flow, &extras), burst, counts);
+            let reverse = match plan.is_nsel {
+                true => settled(domain, shared, (flow, &extras), counts),
+                false => reversed(flow, &extras),
+            };
+            if !plan.extra.is_empty() {
+                let (extra, number) = burst.extra_of_newest(1);
+                plan.extra.variable(window, spans, number, extra, counts);
+            }
+            add_reverse(reverse, burst, counts);
             Some(len)
         });
         self.domain.observe(None, last);
-    }
-
-    /// Options: facts about the exporter, no flows.
-    fn options(&mut self, message: &Message<'_>, set: &Set, template: &Template) {
-        let Self {
-            domain,
-            counts,
-            spans,
-            ..
-        } = self;
-        let plan = &template.plan;
-        match plan.layout() {
-            Layout::Fixed { len } => {
-                count_fixed(message.bytes, set, *len, counts);
-                for number in 0..set.body.len() / len {
-                    let window = windows(message.bytes, set).get(number * len..);
-                    let window = window.unwrap_or_default();
-                    let (mut facts, mut extras) = ([Flow::EMPTY], [NO_EXTRAS]);
-                    plan.fill_fixed(window, *len, &message.clock, &mut facts, &mut extras);
-                    let ([facts], [extras]) = (facts, extras);
-                    domain.learn_options(&facts, &extras);
-                    counts.records_decoded += 1;
-                    counts.options_records += 1;
-                }
-            }
-            Layout::Variable { len_min, .. } => {
-                each_variable(
-                    message.bytes,
-                    set,
-                    *len_min,
-                    counts,
-                    |rest, lead, counts| {
-                        let len = plan.measure(rest, spans)?;
-                        let window = message.bytes.get(lead..lead + WINDOW_LEAD + len)?;
-                        let (mut facts, mut extras) = (Flow::EMPTY, NO_EXTRAS);
-                        plan.fill_variable(window, spans, &message.clock, &mut facts, &mut extras);
-                        domain.learn_options(&facts, &extras);
-                        counts.options_records += 1;
-                        Some(len)
-                    },
-                );
-            }
-        }
     }
 }
 
@@ -354,7 +351,7 @@ const PADDING_MAX: usize = 3;
 /// Counts the records of a set, and the one that is cut short: where the set runs past its message,
 /// and where more is left at its end than padding. How many more its length announces is nothing to
 /// go by: the message never held them.
-fn count_fixed(bytes: &[u8], set: &Set, len: usize, counts: &mut WorkerCounts) {
+pub(super) fn count_fixed(bytes: &[u8], set: &Set, len: usize, counts: &mut WorkerCounts) {
     let whole = set.body.len() / len;
     counts.records_present += whole as u64;
     let rest = bytes.get(set.body.start + whole * len..set.body.end);
@@ -368,15 +365,23 @@ fn count_fixed(bytes: &[u8], set: &Set, len: usize, counts: &mut WorkerCounts) {
     }
 }
 
+/// Zeros behind a record are padding, however long: so many records of them.
+#[inline]
+fn records_of_zeros(bytes: &[u8], set: &Set, len: usize) -> usize {
+    let records = bytes.get(set.body.clone()).unwrap_or_default();
+    let behind = records.chunks_exact(len).skip(1).rev();
+    behind.take_while(|record| is_zero(record)).count()
+}
+
 /// The records of a set with the bytes before them that a window needs.
-fn windows<'a>(bytes: &'a [u8], set: &Set) -> &'a [u8] {
+pub(super) fn windows<'a>(bytes: &'a [u8], set: &Set) -> &'a [u8] {
     let start = set.body.start - WINDOW_LEAD;
     bytes.get(start..set.body.end).unwrap_or_default()
 }
 
 /// Calls `decode` for each record with the rest of the set, where its window begins, and the
 /// counters; it returns the record's length, or `None` when a field runs past the set.
-fn each_variable(
+pub(super) fn each_variable(
     bytes: &[u8],
     set: &Set,
     len_min: usize,
@@ -422,6 +427,24 @@ fn set_rate(domain: &Domain, extras: &Extras, flow: &mut Flow) -> Rate {
     let rate = domain.rate(flow, extras);
     (flow.sampling_rate, flow.sampling_source) = rate;
     rate
+}
+
+/// The row of the other direction, if the record has one, with the volume of both settled. Apart
+/// from the others, so that those do not move a row that is not there.
+#[cold]
+#[inline(never)]
+fn settled(
+    domain: &Domain,
+    shared: &Shared,
+    (flow, extras): (&mut Flow, &Extras),
+    counts: &mut WorkerCounts,
+) -> Option<Flow> {
+    let mut reverse = reversed(flow, extras);
+    let is_told = shared
+        .updated
+        .settle(&domain.key(), extras, flow, &mut reverse);
+    counts.nsel_totals_told_before += u64::from(is_told);
+    reverse
 }
 
 /// Adds the row of the other direction, if the record has one.

@@ -14,17 +14,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 
+use super::nsel::Updated;
 use super::registry::{Presence, Registry};
 use super::sampling::Sampling;
 use super::sequence::{Sequence, SequenceStatus, SequenceTotals};
+use super::sflow;
 use super::template::{Kind, Template};
 use crate::flow::{Address, FlowType, SamplingSource};
+use crate::names::NameBook;
 use crate::units::UnixNanos;
 
 pub use life::{AGE_EVERY_NS, Aged, Holding, Known};
 
 /// Template ids are local to these (RFC 7011 section 3.4.1). The UDP source port is left out: some
-/// exporters use several for one session.
+/// exporters use several for one session. By TCP it names the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DomainKey {
     /// UDP source address.
@@ -33,6 +36,8 @@ pub struct DomainKey {
     pub flow_type: FlowType,
     /// Source id, domain id, sub-agent or engine.
     pub observation_domain: u32,
+    /// TCP source port, with whose connection the state ends; 0 by UDP.
+    pub session: u16,
 }
 
 impl DomainKey {
@@ -46,7 +51,7 @@ impl DomainKey {
         };
         let flow_type = self.flow_type as u8;
         let domain = u64::from(self.observation_domain) << 8 | u64::from(flow_type);
-        (source, domain)
+        (source, u64::from(self.session) << 40 | domain)
     }
 }
 
@@ -218,9 +223,21 @@ pub struct Shared {
     decoders: AtomicUsize,
     registry: Mutex<Registry>,
     statuses: Mutex<Vec<StatusSlot>>,
+    /// Firewall connections whose volume updates tell.
+    pub updated: Updated,
+    /// What exporters call their interfaces, VRFs and applications.
+    pub names: Arc<NameBook>,
+    sflow: sflow::Beside,
 }
 
 impl Shared {
+    /// What sFlow told beside flows, waiting to be stored.
+    #[must_use]
+    #[inline]
+    pub const fn sflow(&self) -> &sflow::Beside {
+        &self.sflow
+    }
+
     /// Moves on whenever something is learned.
     #[must_use]
     #[inline]
@@ -264,6 +281,14 @@ impl Shared {
         match registry.who_frees_templates(key, now) {
             Some(other) => self.evict(&mut registry, &other),
             None => 0,
+        }
+    }
+
+    /// Takes the places of `keys` away: their session has ended.
+    pub fn end(&self, keys: impl Iterator<Item = DomainKey>) {
+        let mut registry = lock(&self.registry);
+        for key in keys {
+            self.evict(&mut registry, &key);
         }
     }
 
@@ -419,11 +444,13 @@ impl ExporterStatus {
             source: self.source,
             flow_type: self.flow_type,
             observation_domain: self.observation_domain,
+            // The status page shows the sessions of an exporter together.
+            session: 0,
         }
     }
 
     /// Adds what another worker saw of the same domain; the later one tells the state.
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         let (datagrams, flows) = (self.datagrams + other.datagrams, self.flows + other.flows);
         if other.last_seen > self.last_seen {
             *self = *other;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::Cursor;
+use super::naming::Naming;
 use super::plan::{FieldSpec, Plan, TEMPLATE_FIELDS_MAX};
 use crate::config::memory::TEMPLATE_BYTES;
 
@@ -41,6 +42,8 @@ pub struct Template {
     definition: Box<[u8]>,
     /// What to do with its records.
     pub plan: Plan,
+    /// Of options: what they name.
+    pub naming: Option<Naming>,
     /// When it was of use.
     pub life: Life,
 }
@@ -150,9 +153,14 @@ impl Definition<'_> {
         template.kind == self.kind && *template.definition == *self.bytes
     }
 
-    /// Compiles; `None` when its records would have no bytes.
+    /// Compiles, with those of the `wanted` elements that fill no column; `None` when its records
+    /// would have no bytes.
     #[must_use]
-    pub fn compile(&self) -> Option<Template> {
+    pub fn compile(&self, wanted: &super::Wanted) -> Option<Template> {
+        let wanted = match self.kind {
+            Kind::Data => wanted,
+            Kind::Options => super::Wanted::NOTHING,
+        };
         let mut cursor = Cursor::new(self.specs);
         let mut fields = Vec::with_capacity(self.count);
         for number in 0..self.count {
@@ -160,11 +168,17 @@ impl Definition<'_> {
             field.is_scope = number < self.scopes && self.dialect == Dialect::Netflow9;
             fields.push(field);
         }
+        let plan = Plan::compile(&fields, wanted)?;
+        let naming = match self.kind {
+            Kind::Options => Naming::of(&fields, plan.layout()),
+            Kind::Data => None,
+        };
         Some(Template {
             id: self.id,
             kind: self.kind,
             definition: self.bytes.into(),
-            plan: Plan::compile(&fields)?,
+            plan,
+            naming,
             life: Life::default(),
         })
     }

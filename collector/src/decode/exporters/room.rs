@@ -5,19 +5,13 @@ use std::sync::atomic::Ordering;
 use super::Domain;
 use crate::decode::pending::{Arrival, Refused};
 use crate::decode::sets::TemplateLimits;
-use crate::decode::shared::{DomainKey, Shared};
+use crate::decode::shared::Shared;
 
 /// An exporter, or its address, has as many templates as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
 impl Domain {
-    /// Its key.
-    #[must_use]
-    pub const fn key(&self) -> DomainKey {
-        self.key
-    }
-
     /// When the datagram arrived that is being decoded, and of which domain it is.
     #[must_use]
     pub const fn arrival(&self) -> Arrival {

@@ -10,10 +10,12 @@ use std::sync::Arc;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::decode::Wanted;
 use crate::decode::sequence::SequenceState;
 use crate::decode::shared::{Change, DomainKey, Known, Learned, Shared};
 use crate::decode::template::{Dialect, Entries, Entry, Kind, Template};
 use crate::flow::FlowType;
+use crate::names::SavedName;
 use crate::units::UnixNanos;
 
 /// Of documents that are written, and the only one that is read.
@@ -37,6 +39,9 @@ pub struct Document<D> {
     pub is_final: bool,
     /// The domains.
     pub domains: D,
+    /// What exporters call their interfaces, VRFs and applications.
+    #[serde(default)]
+    pub names: Vec<SavedName>,
 }
 
 /// Domains that are put into words only as they are written.
@@ -47,7 +52,9 @@ impl Document<Domains> {
     /// All that `shared` knows.
     pub fn of(shared: &Shared, now: UnixNanos, is_final: bool) -> Self {
         let mut known = shared.known();
-        known.retain(|known| !known.learned.is_empty() || known.sequence.is_some());
+        // What came by TCP ends with its connection (RFC 7011 section 8.4).
+        let is_of_use = |known: &Known| !known.learned.is_empty() || known.sequence.is_some();
+        known.retain(|known| known.key.session == 0 && is_of_use(known));
         // So that a reader finds his exporter, and two documents can be compared.
         known.sort_unstable_by_key(|known| known.key);
         Self {
@@ -55,6 +62,7 @@ impl Document<Domains> {
             saved_unix_s: now.seconds(),
             is_final,
             domains: Domains(known),
+            names: shared.names.export(),
         }
     }
 }
@@ -102,7 +110,7 @@ struct SavedTemplate {
 }
 
 /// Bounds of what is taken in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Bounds {
     /// `decode.exporters_max`
     pub exporters: usize,
@@ -112,6 +120,8 @@ pub struct Bounds {
     pub templates_of_one: usize,
     /// `decode.template_lifetime` in seconds; 0 is for ever.
     pub lifetime_s: u32,
+    /// `decode.extra`
+    pub wanted: Wanted,
     /// [`Document::is_final`]
     pub is_exact: bool,
 }
@@ -168,6 +178,7 @@ impl SavedDomain {
                 source: self.source.to_canonical(),
                 flow_type: self.protocol,
                 observation_domain: self.observation_domain,
+                session: 0,
             },
             last_seen: UnixNanos(u64::from(self.last_seen_unix_s.min(now_s)) * 1_000_000_000),
             has_flows: self.has_flows,
@@ -193,7 +204,7 @@ impl SavedDomain {
             if !has_room || bounds.is_old(last_s, now_s) {
                 continue;
             }
-            if let Some(template) = saved.compile(dialect, now_s) {
+            if let Some(template) = saved.compile(dialect, &bounds.wanted, now_s) {
                 learned.apply(&Change::Template(Arc::new(template)));
             }
         }
@@ -221,12 +232,12 @@ impl SavedTemplate {
     }
 
     /// The way that a template of a datagram goes; `None` when there is not just one in it.
-    fn compile(&self, dialect: Dialect, now_s: u32) -> Option<Template> {
+    fn compile(&self, dialect: Dialect, wanted: &Wanted, now_s: u32) -> Option<Template> {
         let bytes = &*self.definition.0;
         let Entry::Definition(definition) = Entries::new(bytes, self.kind, dialect).next()? else {
             return None;
         };
-        let template = definition.compile()?;
+        let template = definition.compile(wanted)?;
         template.life.sent(self.sent_unix_s.min(now_s));
         template.life.used(self.used_unix_s.min(now_s));
         (template.definition() == bytes).then_some(template)

@@ -5,10 +5,12 @@ use std::net::Ipv4Addr;
 use tempfile::TempDir;
 
 use super::*;
+use crate::decode::Wanted;
 use crate::decode::sequence::{SequenceState, SequenceUnit};
 use crate::decode::shared::{Change, DomainKey, Known, Learned};
 use crate::decode::template::{Dialect, Entries, Entry, Kind, Template};
 use crate::flow::FlowType;
+use crate::names::{SavedName, Subject};
 
 const NOW_S: u32 = 1_800_000_000;
 
@@ -30,7 +32,7 @@ fn template(id: u16, age_s: u32) -> Template {
     let Some(Entry::Definition(definition)) = entry else {
         panic!("no template: {entry:?}");
     };
-    let template = definition.compile().unwrap();
+    let template = definition.compile(Wanted::NOTHING).unwrap();
     template.life.sent(NOW_S - age_s);
     template
 }
@@ -40,6 +42,7 @@ fn key(host: u8) -> DomainKey {
         source: Ipv4Addr::new(192, 0, 2, host).into(),
         flow_type: FlowType::Ipfix,
         observation_domain: 7,
+        session: 0,
     }
 }
 
@@ -294,4 +297,26 @@ fn a_keeper_writes_what_is_new_and_once_more_at_the_stop() {
         2
     );
     assert!(!Path::new(&format!("{path}.new")).exists());
+}
+
+#[test]
+fn names_outlast_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder);
+    let name = SavedName {
+        exporter: Ipv4Addr::new(192, 0, 2, 1).into(),
+        observation_domain: 7,
+        subject: Subject::Interface(3),
+        name: "eth3".into(),
+        description: "uplink".into(),
+        last_seen_s: NOW_S,
+    };
+    let before = Arc::<Shared>::default();
+    let keeping = Keeper::open(&config, &before, now()).unwrap();
+    let keeping = keeping.keep().unwrap();
+    before.names.import([name.clone()]);
+    keeping.stop();
+    let after = Arc::<Shared>::default();
+    assert!(Keeper::open(&config, &after, now()).is_some());
+    assert_eq!(after.names.export(), [name]);
 }

@@ -316,6 +316,14 @@ fn more_exporters_in_one_domain_than_are_followed_make_no_false_gaps() {
 }
 
 #[test]
+fn numbers_that_begin_anew_not_far_back_are_taken_for_repeated_only_at_first() {
+    let mut follower = Follower::new(FlowType::Netflow9);
+    follower.take_all(100..300);
+    follower.take_all((0..60).filter(|n| *n != 50).map(|n| 120 + n));
+    assert_eq!(follower.end(), [1, 0, 15, 1]);
+}
+
+#[test]
 fn a_long_outage_is_a_gap_as_far_as_somebody_can_have_sent_so_much() {
     let mut follower = Follower::new(FlowType::Sflow5);
     follower.take_all([1]);

@@ -60,7 +60,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             self.counts.drop_one(DropReason::TemplateLimit);
             return;
         }
-        let Some(template) = definition.compile() else {
+        let Some(template) = definition.compile(self.wanted) else {
             self.malformed(definition.id);
             return;
         };

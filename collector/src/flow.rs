@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use detail::{Detail, DetailFields, MPLS_LABELS_MAX, TunnelType};
 
+use serde::Deserialize;
+
 /// An IPv6 address in network byte order; an IPv4 address is held v4-mapped (RFC 4291 §2.5.5.2).
 /// All zero (`::`) means unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,7 +71,8 @@ impl std::fmt::Display for Address {
 }
 
 /// The export protocol a flow came by. The discriminants are the values of the column `flow_type`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[repr(i8)]
 pub enum FlowType {
     /// Never stored: the value of a [`Flow`] that no decoder has touched.

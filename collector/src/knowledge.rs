@@ -265,6 +265,7 @@ mod tests {
         source: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
         flow_type: FlowType::Sflow5,
         observation_domain: 3,
+        session: 0,
     };
 
     impl Rig {
@@ -291,6 +292,7 @@ mod tests {
                 sequence,
                 records: None,
                 uptime_ms: None,
+                source_port: 1,
                 received,
             };
             known.sequence.observe(&observation, &mut self.held);

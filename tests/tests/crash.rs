@@ -336,8 +336,7 @@ fn a_killed_collector_loses_what_was_in_memory_and_what_came_while_it_was_dead()
         "the oldest in memory was sent {age:?} before"
     );
     // Whoever was dead cannot know what it had received; it must not call that lost.
-    let lost = missing.len() as u64;
-    assert!(gaps <= lost, "{gaps} flows called missing of {lost}");
+    assert!(gaps <= missing.len() as u64, "{gaps} called missing");
     println!(
         "of {} flows {} are missing: {in_memory} in memory at the kill, of at most \
          {in_memory_max}, {undecoded_max} of them not yet decoded, the oldest sent {age:?} before; \

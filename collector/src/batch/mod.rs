@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod batcher;
+mod extra;
 pub mod json;
 pub mod native;
 pub mod schema;
@@ -14,7 +15,9 @@ pub mod value;
 
 use std::ops::Range;
 
+use crate::decode::ExtraRows;
 use crate::flow::Flow;
+use extra::ExtraColumn;
 use schema::{Part, Source};
 
 pub use batcher::Batcher;
@@ -30,6 +33,8 @@ pub struct Batch {
     rows_max: usize,
     columns: Box<[Buffer]>,
     rare: [Rare; 2],
+    /// Only where `decode.extra` asks for it.
+    extra: Option<Box<ExtraColumn>>,
 }
 
 /// The columns of a part that many flows do not have. Nothing is written for flows without it until
@@ -71,8 +76,8 @@ pub struct ColumnBytes<'a> {
     pub width: usize,
     /// Name, type, and a value (or end offset) a row.
     pub bytes: &'a [u8],
-    /// The values of a list; empty otherwise.
-    pub list: &'a [u8],
+    /// The values of a list, the names and values of a map; empty otherwise.
+    pub lists: [&'a [u8]; 2],
 }
 
 impl ColumnBytes<'_> {
@@ -94,6 +99,7 @@ impl Batch {
     pub fn new(rows_max: usize) -> Self {
         let buffers = |part| {
             schema::stored()
+                .filter(|column| !matches!(column.source, Source::Map))
                 .filter(|column| column.source.part() == part)
                 .map(|column| Buffer::new(column, rows_max))
                 .collect()
@@ -107,6 +113,17 @@ impl Batch {
                 columns: buffers(part),
                 rows: 0,
             }),
+            extra: None,
+        }
+    }
+
+    /// The same with room for the column `extra`.
+    #[must_use]
+    pub fn with_extra(self) -> Self {
+        let extra = ExtraColumn::new(self.rows_max);
+        Self {
+            extra: Some(Box::new(extra)),
+            ..self
         }
     }
 
@@ -142,11 +159,32 @@ impl Batch {
         self.rows += flows.len();
     }
 
+    /// True when what these flows say beside their fields has room, be it that nobody wants it.
+    #[must_use]
+    pub fn fits(&self, extra: ExtraRows<'_>) -> bool {
+        self.extra.as_ref().is_none_or(|column| column.fits(extra))
+    }
+
+    /// Appends a row a flow, with what they say beside their fields.
+    ///
+    /// # Panics
+    /// When they do not fit.
+    pub fn append_with_extra(&mut self, flows: &[Flow], extra: ExtraRows<'_>) {
+        let rows = self.rows;
+        self.append(flows);
+        if let Some(column) = &mut self.extra {
+            column.append(rows, extra);
+        }
+    }
+
     /// Forgets the rows, keeps the memory.
     pub fn clear(&mut self) {
         self.rows = 0;
         for rare in &mut self.rare {
             rare.clear();
+        }
+        if let Some(column) = &mut self.extra {
+            column.clear();
         }
     }
 
@@ -155,20 +193,32 @@ impl Batch {
     pub fn memory_bytes(&self) -> usize {
         let rare = self.rare.iter().flat_map(|rare| &rare.columns);
         let all = self.columns.iter().chain(rare);
-        all.map(Buffer::memory_bytes).sum()
+        let columns: usize = all.map(Buffer::memory_bytes).sum();
+        columns
+            + self
+                .extra
+                .as_ref()
+                .map_or(0, |column| column.memory_bytes())
+    }
+
+    /// What [`Batch::with_extra`] adds for `rows_max` rows.
+    #[must_use]
+    pub fn extra_memory_bytes_for(rows_max: usize) -> usize {
+        ExtraColumn::memory_bytes_for(rows_max)
     }
 
     /// What [`Batch::memory_bytes`] of a batch of `rows_max` rows is, without making one.
     #[must_use]
     pub fn memory_bytes_for(rows_max: usize) -> usize {
         schema::stored()
+            .filter(|column| !matches!(column.source, Source::Map))
             .map(|column| {
                 let row = match column.source {
                     Source::Fixed { width, .. } => width,
                     Source::List {
                         width, items_max, ..
                     } => OFFSET_WIDTH + width * items_max,
-                    Source::Alias(_) => 0,
+                    Source::Map | Source::Alias(_) => 0,
                 };
                 native::column_head(column.name, column.sql_type).len() + row * rows_max
             })
@@ -184,7 +234,9 @@ impl Batch {
             .iter_mut()
             .flat_map(move |rare| rare.columns(rows));
         let all = self.columns.iter().chain(rare);
+        let extra = self.extra.as_mut().map(|column| column.bytes(rows));
         all.map(move |column| column.bytes(rows))
+            .chain(extra)
             .enumerate()
             .filter(|(number, column)| *number == 0 || !column.is_default())
             .map(|(_, column)| column)
@@ -258,7 +310,7 @@ impl Buffer {
                 values: vec![0; width * items_max * rows_max].into_boxed_slice(),
                 used: 0,
             },
-            Source::Alias(_) => unreachable!("only stored columns have buffers"),
+            Source::Map | Source::Alias(_) => unreachable!("they have no buffer of this kind"),
         }
     }
 
@@ -318,7 +370,7 @@ impl Buffer {
                 head: *head,
                 width: *width,
                 bytes: &bytes[..*head + rows * *width],
-                list: &[],
+                lists: [&[], &[]],
             },
             Self::List {
                 head,
@@ -330,7 +382,7 @@ impl Buffer {
                 head: *head,
                 width: OFFSET_WIDTH,
                 bytes: &offsets[..*head + rows * OFFSET_WIDTH],
-                list: &values[..*used],
+                lists: [&values[..*used], &[]],
             },
         }
     }

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+use super::extra;
 use super::value::{MILLIS_MAX, Millis, Seconds, Value};
 use crate::flow::{
     Address, DetailFields, Direction, Flow, FlowType, MPLS_LABELS_MAX, SamplingSource, TunnelType,
@@ -66,6 +67,8 @@ pub enum Source {
         /// Writes offsets and values, given the bytes of `values` in use; returns them after.
         fill: fn(&[Flow], offsets: &mut [u8], values: &mut [u8], used: usize) -> usize,
     },
+    /// Stored, names and values that come beside the flow.
+    Map,
     /// Computed by ClickHouse when it is asked for.
     Alias(&'static str),
 }
@@ -77,7 +80,7 @@ impl Source {
         match self {
             Self::Fixed { part, .. } => *part,
             Self::List { .. } => Part::Detail,
-            Self::Alias(_) => Part::Flow,
+            Self::Map | Self::Alias(_) => Part::Flow,
         }
     }
 }
@@ -216,6 +219,12 @@ pub static COLUMNS: &[Column] = &[
     detail!(tunnel_id: u32 = |d| d.tunnel_id, Part::Tunnel),
     detail!(outer_src_addr: Address = |d| d.outer_src_addr, Part::Tunnel),
     detail!(outer_dst_addr: Address = |d| d.outer_dst_addr, Part::Tunnel),
+    Column {
+        name: extra::NAME,
+        sql_type: "Map(LowCardinality(String), String)",
+        source: Source::Map,
+        json: |_, out| out.write_all(b"{}"),
+    },
 ];
 
 /// The end of a flow of which only the start is known is its start, so that the start, which

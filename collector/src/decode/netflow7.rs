@@ -33,11 +33,11 @@ pub fn header(payload: &[u8]) -> Result<Header<'_>, DropReason> {
 fn fields(payload: &[u8]) -> Option<Header<'_>> {
     let mut cursor = Cursor::new(payload);
     let (count, clock) = count_and_clock(&mut cursor)?;
-    let sequence = cursor.u32()?;
+    let sequence = Some(cursor.u32()?);
     let _reserved = cursor.u32()?;
     Some(Header {
         engine: 0,
-        sequence: Some(sequence),
+        sequence,
         count,
         clock,
         rate: None,

@@ -7,6 +7,8 @@
 //! Specs: RFC 3954 section 5.1, RFC 7011 section 3.1, sFlow v5; a lost number is a *gap*: lost
 //! before us, or by this host's kernel, which counts its drops besides.
 
+mod stream;
+mod streams;
 mod tracker;
 mod unit;
 
@@ -62,6 +64,10 @@ pub struct Observation {
     pub records: Option<u32>,
     /// Milliseconds since the exporter started, where the header tells.
     pub uptime_ms: Option<u32>,
+    /// The UDP source port. Exporters behind one address translation, or in containers, have an
+    /// address and often a domain in common, and only this is their own; but some exporters use
+    /// several.
+    pub source_port: u16,
     /// When it arrived.
     pub received: UnixNanos,
 }
@@ -215,7 +221,8 @@ impl Sequence {
         self.lock().status()
     }
 
-    /// What to keep over a restart; `None` while nothing is certain.
+    /// What to keep over a restart; `None` while nothing is certain, or when several exporters
+    /// have the domain in common.
     #[must_use]
     pub fn state(&self) -> Option<SequenceState> {
         self.lock().state()

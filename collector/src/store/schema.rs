@@ -33,6 +33,16 @@ const MIGRATIONS: &[Migration] = &[
         name: "interface_counters",
         sql: include_str!("../../../sql/003_interface_counters.sql"),
     },
+    Migration {
+        version: 4,
+        name: "names",
+        sql: include_str!("../../../sql/004_names.sql"),
+    },
+    Migration {
+        version: 5,
+        name: "extra",
+        sql: include_str!("../../../sql/005_extra.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.
@@ -236,7 +246,7 @@ pub(crate) fn declared(table: &str) -> Vec<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::batch::schema::{COLUMNS, Source};
 

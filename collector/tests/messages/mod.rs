@@ -310,6 +310,12 @@ impl Bench {
         std::mem::take(&mut rows.0)
     }
 
+    /// Ends its decoder: sets that wait for a template are given up and counted, if no decoder that
+    /// shares what it knows goes on.
+    pub fn end(&mut self) {
+        self.decoder.finish(&mut self.counts);
+    }
+
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.counts.dropped(reason)
     }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use flowsluice::batch::{BATCH_ROWS, Batcher};
 use flowsluice::config::Config;
 use flowsluice::decode::sflow::Beside;
-use flowsluice::decode::{Decoder, FlowSink, Shared};
+use flowsluice::decode::{Decoder, ExtraRows, FlowSink, Shared};
 use flowsluice::flow::Flow;
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
 use flowsluice::receive::replay::{Capture, CaptureCounts, CaptureError};
@@ -45,7 +45,7 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
     let queue = queues.pop().expect("one queue for one worker");
     wait_until_ready(&storage)?;
     let mut rows = Rows {
-        batcher: Batcher::new(&config.batch, queue),
+        batcher: Batcher::new(&config.batch, queue).with_extra(!config.decode.extra.is_empty()),
         side_rows: storage.side_rows(),
         batch_rows: BATCH_ROWS.min(config.batch.rows_max),
         counts: WorkerCounts::default(),
@@ -200,6 +200,7 @@ impl Rows {
                 }
             }
         }
+        decoder.finish(&mut counts);
         self.batcher.finish(&mut self.counts);
         counts.add(&self.counts);
         ledger.worker(0).publish(&counts);
@@ -228,14 +229,20 @@ impl Rows {
 
 impl FlowSink for Rows {
     fn flows(&mut self, flows: &mut [Flow]) {
+        self.flows_with_extra(flows, ExtraRows::default());
+    }
+
+    fn flows_with_extra(&mut self, flows: &mut [Flow], mut extra: ExtraRows<'_>) {
         for flow in flows.iter_mut() {
             self.shift.apply(flow);
             self.expired += u64::from(flow.time_received_s < self.expires_s);
         }
         for flows in flows.chunks(self.batch_rows) {
             self.wait_for_room();
-            self.batcher
-                .add(flows, UnixNanos::default(), &mut self.counts);
+            let (of_these, others) = extra.split_at(flows.len());
+            let (now, counts) = (UnixNanos::default(), &mut self.counts);
+            self.batcher.add_with_extra(flows, of_these, now, counts);
+            extra = others;
         }
     }
 }

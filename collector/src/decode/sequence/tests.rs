@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -13,6 +15,7 @@ fn at(ms: u64) -> UnixNanos {
 /// One domain with a clock that goes on by a millisecond a message.
 struct Follower {
     sequence: Sequence,
+    port: u16,
     ms: u64,
 }
 
@@ -20,6 +23,7 @@ impl Follower {
     fn new(flow_type: FlowType) -> Self {
         Self {
             sequence: Sequence::new(flow_type),
+            port: 50_000,
             ms: 0,
         }
     }
@@ -47,6 +51,7 @@ impl Follower {
             sequence,
             records: records.into(),
             uptime_ms: uptime,
+            source_port: self.port,
             received: at(self.ms),
         };
         assert!(self.sequence.try_observe(&observation));
@@ -73,6 +78,14 @@ impl Follower {
         } = self.counts();
         [lost, reordered, duplicated, restarts]
     }
+}
+
+#[test]
+fn the_numbers_of_a_domain_take_the_memory_that_the_configuration_says() {
+    // With the counts of the Arc, and the status of one worker.
+    let one = size_of::<Sequence>() + size_of::<stream::Stream>() + 16;
+    let all = one + size_of::<SequenceStatus>();
+    assert!(all as u64 <= crate::config::memory::SEQUENCE_BYTES, "{all}");
 }
 
 #[test]
@@ -151,7 +164,7 @@ fn a_message_whose_records_cannot_be_counted_makes_no_gap() {
 fn an_exporter_of_netflow9_that_counts_flows_is_found_out_without_a_false_gap() {
     let mut follower = Follower::new(FlowType::Netflow9);
     let mut next = 7000;
-    for n in 0..10 {
+    for n in 0..12 {
         let records = 20 + n % 3;
         follower.take(next, records);
         next += records;
@@ -165,7 +178,7 @@ fn an_exporter_of_netflow9_that_counts_flows_is_found_out_without_a_false_gap() 
 fn numbers_that_count_up_to_the_end_of_their_message_are_found_out() {
     let mut follower = Follower::new(FlowType::Netflow9);
     let mut total = 7000;
-    for n in 0..12 {
+    for n in 0..16 {
         let records = 20 + n % 3;
         total += records;
         follower.take(total, records);
@@ -244,13 +257,70 @@ fn ipfix_that_begins_at_zero_again_is_a_restart_however_little_came_before() {
 }
 
 #[test]
-fn two_processes_under_one_domain_restart_once_and_are_followed_both() {
+fn exporters_that_have_all_but_their_ports_in_common_are_followed_each_by_itself() {
     let mut follower = Follower::new(FlowType::Sflow5);
     for n in 0..50 {
-        follower.take_all([1000 + n, 80_000_000 + n]);
+        for exporter in 0..10 {
+            // Their numbers are near each other, and each loses one of its own.
+            if n != 20 + exporter {
+                follower.port = 50_000 + exporter as u16;
+                follower.take_all([100 * exporter + n * (1 + exporter % 2)]);
+            }
+        }
     }
-    follower.take_all([1052, 80_000_051]);
-    assert_eq!(follower.end(), [3, 0, 0, 1]);
+    // Those with an odd number leave every second number out.
+    assert_eq!(follower.end(), [5 + 5 * (49 + 1), 0, 0, 0]);
+    assert_eq!(follower.sequence.state(), None);
+}
+
+#[test]
+fn an_exporter_that_uses_several_ports_is_followed_as_one() {
+    let mut follower = Follower::new(FlowType::Sflow5);
+    for n in (0..100).filter(|n| ![30, 31, 50, 70].contains(n)) {
+        follower.port = 50_000 + (n % 2) as u16;
+        follower.take_all([n]);
+    }
+    assert_eq!(follower.end(), [4, 0, 0, 0]);
+}
+
+#[test]
+fn an_exporter_that_changes_its_port_each_time_is_followed_as_one() {
+    let mut follower = Follower::new(FlowType::Sflow5);
+    for n in (0..100).filter(|n| ![30, 31, 50, 70].contains(n)) {
+        follower.port = 40_000 + n as u16;
+        follower.take_all([n]);
+    }
+    assert_eq!(follower.end(), [4, 0, 0, 0]);
+}
+
+#[test]
+fn a_process_that_comes_back_with_another_port_after_a_while_is_a_restart() {
+    let mut follower = Follower::new(FlowType::Sflow5);
+    follower.take_all(100..110);
+    follower.port += 1;
+    follower.ms += 6000;
+    follower.take_all([1, 2]);
+    assert_eq!(follower.end(), [0, 0, 0, 1]);
+}
+
+#[test]
+fn more_exporters_in_one_domain_than_are_followed_make_no_false_gaps() {
+    let mut follower = Follower::new(FlowType::Sflow5);
+    for n in 0..50 {
+        for exporter in 0..40 {
+            follower.port = 50_000 + exporter as u16;
+            follower.take_all([10_000 * exporter + 7 * exporter + n]);
+        }
+    }
+    assert_eq!(follower.end(), [0, 0, 0, 0]);
+}
+
+#[test]
+fn numbers_that_begin_anew_not_far_back_are_taken_for_repeated_only_at_first() {
+    let mut follower = Follower::new(FlowType::Netflow9);
+    follower.take_all(100..300);
+    follower.take_all((0..60).filter(|n| *n != 50).map(|n| 120 + n));
+    assert_eq!(follower.end(), [1, 0, 15, 1]);
 }
 
 #[test]
@@ -301,6 +371,7 @@ fn a_worker_that_meets_another_one_hands_in_later() {
         sequence,
         records: None,
         uptime_ms: None,
+        source_port: 1,
         received: at(0),
     };
     let mut held = Held::default();
@@ -328,6 +399,7 @@ fn what_a_worker_cannot_keep_is_no_gap() {
                 sequence: next,
                 records: None,
                 uptime_ms: None,
+                source_port: 1,
                 received: at(0),
             };
             sequence.observe(&observation, held);
@@ -393,7 +465,8 @@ proptest! {
                 // Nothing is behind the last one.
                 let place = (n + fate.late).min(last.max(1) - usize::from(n < last));
                 arriving.push((place, n, next, fate.records));
-                if fate.is_repeated {
+                // Repeated, the number 0 looks like a restart.
+                if fate.is_repeated && next != 0 {
                     repeated += 1;
                     arriving.push((place, n, next, fate.records));
                 }
@@ -407,5 +480,57 @@ proptest! {
         }
         let [found, _, duplicated, restarts] = follower.end();
         prop_assert_eq!((found, duplicated, restarts), (lost, repeated, 0));
+    }
+
+    #[test]
+    fn whoever_uses_two_ports_is_followed_as_one_in_whatever_order_they_are_read(
+        messages in prop::collection::vec((0..100, any::<bool>()), 100..300),
+        bursts in prop::collection::vec(1..30_usize, 300),
+        start in 1..1_000_000_u32,
+    ) {
+        let numbered = (start..).zip(messages);
+        let mut lost = 0;
+        let mut ways = [VecDeque::new(), VecDeque::new()];
+        for (number, (chance, way)) in numbered {
+            // What was sent before all others and behind them nobody can know of.
+            let is_inside = (20..80).contains(&(number - start));
+            match is_inside && chance < 10 {
+                true => lost += 1,
+                false => ways[usize::from(way)].push_back(number),
+            }
+        }
+        let mut follower = Follower::new(FlowType::Sflow5);
+        for (turn, burst) in bursts.into_iter().enumerate() {
+            follower.port = 50_000 + (turn % 2) as u16;
+            let way = &mut ways[turn % 2];
+            follower.take_all(way.drain(..burst.min(way.len())));
+        }
+        prop_assert!(ways.iter().all(VecDeque::is_empty));
+        let [found, _, duplicated, restarts] = follower.end();
+        prop_assert_eq!((found, duplicated, restarts), (lost, 0, 0));
+    }
+
+    #[test]
+    fn exporters_with_one_address_are_followed_each_in_whatever_order_they_are_read(
+        exporters in prop::collection::vec((1..3000_u32, any::<u64>()), 2..8),
+        bursts in prop::collection::vec((0..8_usize, 1..10_usize), 1000),
+    ) {
+        let mut lost = 0;
+        let ways = exporters.iter().map(|(start, losses)| {
+            let is_lost = |n: &u32| (20..80).contains(n) && losses >> (n % 64) & 7 == 0;
+            lost += (0..100).filter(is_lost).count() as u64;
+            (0..100).filter(|n| !is_lost(n)).map(|n| start + n).collect::<VecDeque<_>>()
+        });
+        let mut ways: Vec<_> = ways.collect();
+        let mut follower = Follower::new(FlowType::Sflow5);
+        for (exporter, burst) in bursts {
+            let exporter = exporter % ways.len();
+            follower.port = 50_000 + exporter as u16;
+            let way = &mut ways[exporter];
+            follower.take_all(way.drain(..burst.min(way.len())));
+        }
+        prop_assume!(ways.iter().all(VecDeque::is_empty));
+        let [found, _, duplicated, restarts] = follower.end();
+        prop_assert_eq!((found, duplicated, restarts), (lost, 0, 0));
     }
 }

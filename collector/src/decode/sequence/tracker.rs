@@ -1,426 +1,228 @@
-//! One domain's numbers: where they stand, which are missing, and what they count.
+//! One domain's numbers: what they count, and whose they are.
 //!
-//! Numbers are compared modulo 2^32. What is missing is a hole; a message that comes late fills it
-//! or a part of it, and after [`HOLE_AGE_NS`] it is lost.
+//! Exporters behind one address translation, or in containers, may have all but their source ports
+//! in common; others use several ports for the same numbers. When a second port appears both are
+//! tried, until the numbers tell which it is. Until then nothing is lost and nothing is told.
 
-use std::collections::VecDeque;
-
+use super::streams::Streams;
 use super::unit::UnitGuess;
 use super::{Observation, SequenceCounts, SequenceState, SequenceStatus, SequenceUnit};
 use crate::flow::FlowType;
 use crate::units::UnixNanos;
 
-/// How long a missing number may come late. Workers hand observations in within a turn of 100 ms,
-/// and networks reorder by less.
-const HOLE_AGE_NS: u64 = 2_000_000_000;
-/// Holes of a stream, 32 KiB; of one more the oldest is lost early. Two workers that have an
-/// exporter's messages in turn are apart by a burst or some, or by the 1024 that one may lend the
-/// other, and by as many holes.
-const HOLES_MAX: usize = 2048;
-/// Streams of a domain: its numbers before and after a restart, or several processes that export
-/// from one address under the same domain.
-const STREAMS_MAX: usize = 3;
-/// A stream that another one has followed is forgotten after so long.
-const STREAM_SILENCE_NS: u64 = 60_000_000_000;
-/// Messages that may be missing at once, and how many more for each millisecond of silence. Beyond
-/// this the numbers began anew: no domain sends more than 65,536 messages a second.
-const AHEAD_MAX: u64 = 65_536;
-const AHEAD_PER_MS: u64 = 66;
-/// Messages that a repeated one may be behind. Further back the numbers began anew.
-const BACK_MAX: u64 = 1024;
-/// Records that a message has at most, roughly, where numbers count them.
-const RECORDS_A_MESSAGE: u64 = 32;
-/// An uptime that is less by more than this was begun anew: late messages are not that late.
-const UPTIME_BACK_MS: u32 = 10_000;
-/// Before its end, after 49.7 days, an uptime is about to begin anew by itself.
-const UPTIME_END_MS: u32 = u32::MAX - 3_600_000;
+/// Messages that speak for one meaning of ports more than for the other, until it is believed.
+const SURE: i8 = 8;
+/// After so many messages the meaning is believed by which fewer are missing or repeated.
+const COMPARED_MAX: u16 = 1024;
+
 /// The numbers of a domain.
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
     unit: UnitGuess,
-    /// The one that the last message belonged to comes first.
-    streams: Vec<Stream>,
-    counts: SequenceCounts,
-    /// `counts` at the last drain.
+    ports: Ports,
+    streams: Streams,
+    /// What was told at the last drain.
     told: SequenceCounts,
+    /// Nothing is missing or unclear where the last message was: one that comes next is only
+    /// counted.
+    is_calm: bool,
 }
 
-/// Numbers that follow each other.
+/// What source ports tell.
+#[derive(Debug, Default)]
+enum Ports {
+    /// There was one only.
+    #[default]
+    One,
+    /// Not known yet; `streams` has them apart.
+    Unclear(Box<Trial>),
+    /// Each has numbers of its own.
+    Apart,
+    /// Nothing.
+    Together,
+}
+
+/// The other meaning of ports, on trial.
 #[derive(Debug)]
-struct Stream {
-    /// The number behind the furthest message.
-    next: u32,
-    /// The first number, as long as what came before it may still be on its way.
-    first: Option<u32>,
-    /// What the last message said.
-    last: u32,
-    last_records: Option<u32>,
-    uptime_ms: Option<u32>,
-    seen: UnixNanos,
-    /// What follows may be further on without a gap.
-    is_unsure: bool,
-    /// In the order of their numbers.
-    holes: VecDeque<Hole>,
-}
-
-/// Missing numbers.
-#[derive(Clone, Copy, Debug)]
-struct Hole {
-    start: u32,
-    len: u32,
-    seen: UnixNanos,
+struct Trial {
+    together: Streams,
+    /// Messages that speak for it, less those against.
+    score: i8,
+    compared: u16,
+    /// What was found before there was a second port.
+    before: SequenceCounts,
 }
 
 impl Tracker {
     pub(super) fn new(flow_type: FlowType) -> Self {
         Self {
             unit: UnitGuess::of(flow_type),
-            streams: Vec::with_capacity(STREAMS_MAX),
+            streams: Streams::with_room(),
             ..Self::default()
         }
     }
 
     #[inline]
     pub(super) fn observe(&mut self, observation: &Observation) {
-        if !self.find_stream(observation) {
-            return self.begin(observation);
+        let by_port = !matches!(self.ports, Ports::Together);
+        if !self.is_calm || !self.streams.step(observation, self.unit.unit, by_port) {
+            self.observe_closely(observation);
+            self.is_calm = self.may_lose() && self.unit.is_settled() && self.streams.is_calm();
         }
-        if let Some(stream) = self.streams.first()
-            && self
-                .unit
-                .weigh(stream.last, stream.last_records, observation)
+    }
+
+    #[inline(never)]
+    fn observe_closely(&mut self, observation: &Observation) {
+        let is_settled = match self.ports {
+            Ports::One => !self.streams.is_new_port(observation.source_port),
+            Ports::Unclear(_) => false,
+            Ports::Apart | Ports::Together => true,
+        };
+        if !is_settled && self.compare(observation) {
+            return;
+        }
+        let by_port = !matches!(self.ports, Ports::Together);
+        self.streams.find(observation, self.unit.unit, by_port);
+        self.weigh(observation);
+        let may_lose = self.may_lose();
+        self.streams
+            .take(observation, self.unit.unit, by_port, may_lose);
+    }
+
+    /// Numbers that are missing are lost as soon as it is clear what they count and whose they are.
+    fn may_lose(&self) -> bool {
+        self.unit.is_sure && !matches!(self.ports, Ports::Unclear(_))
+    }
+
+    /// Looks what the numbers count.
+    fn weigh(&mut self, observation: &Observation) {
+        let last = self.streams.last();
+        if let Some((last, records)) = last
+            && self.unit.weigh(last, records, observation)
         {
-            self.begin_counting(observation);
+            self.streams.begin_counting(self.unit.unit, observation);
+            self.streams.counts.received = self.told.received;
+            if let Ports::Unclear(trial) = &mut self.ports {
+                let together = &mut trial.together;
+                together.begin_counting(self.unit.unit, observation);
+                together.counts.received = self.told.received;
+            }
         }
+    }
+
+    /// Looks which meaning of ports fits the message, before `streams` takes it; true when the
+    /// other one has become `streams`, and has taken it.
+    #[cold]
+    fn compare(&mut self, observation: &Observation) -> bool {
         let Self {
             unit,
+            ports,
             streams,
-            counts,
             ..
         } = self;
-        let Some(stream) = streams.first_mut() else {
+        if !matches!(ports, Ports::Unclear(_)) {
+            *ports = Ports::Unclear(Box::new(Trial {
+                together: streams.clone(),
+                score: 0,
+                compared: 0,
+                before: streams.counts,
+            }));
+        }
+        let Ports::Unclear(trial) = ports else {
+            return false;
+        };
+        let unit = unit.unit;
+        let fits_together = trial.together.lack(observation, unit);
+        // Of a new port nothing is known apart.
+        let fits_apart = streams
+            .next_of(observation.source_port)
+            .map_or(!fits_together, |next| next == unit.span(observation).0);
+        if observation.records.is_some() || unit == SequenceUnit::Packets {
+            trial.score += i8::from(fits_together) - i8::from(fits_apart);
+        }
+        trial.compared += 1;
+        let repeated_before = trial.together.counts.duplicated;
+        trial.together.find(observation, unit, false);
+        trial.together.take(observation, unit, false, false);
+        // Another port had the number already.
+        trial.score -= i8::from(trial.together.counts.duplicated > repeated_before);
+        if trial.score.abs() >= SURE || trial.compared >= COMPARED_MAX {
+            self.conclude();
+        }
+        matches!(self.ports, Ports::Together)
+    }
+
+    /// Believes what speaks for more.
+    fn conclude(&mut self) {
+        let Ports::Unclear(trial) = &mut self.ports else {
             return;
         };
-        if unit.is_sure && !stream.holes.is_empty() {
-            counts.lost += stream.expire(observation.received);
-        }
-        let early = stream.take(unit.unit, observation, counts);
-        if unit.is_sure {
-            counts.lost += early;
-        }
-    }
-
-    /// Puts the stream first that goes on with the message; false when there is none.
-    #[inline]
-    fn find_stream(&mut self, observation: &Observation) -> bool {
-        let unit = self.unit.unit;
-        let (start, _) = unit.span(observation);
-        let mut streams = self.streams.iter();
-        match streams.position(|stream| stream.goes_on(start, unit, observation)) {
-            Some(0) => true,
-            Some(at) => {
-                self.streams.swap(0, at);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// The numbers begin, or begin anew.
-    #[cold]
-    fn begin(&mut self, observation: &Observation) {
-        if !self.streams.is_empty() {
-            self.counts.restarts += 1;
-        }
-        if self.streams.len() == STREAMS_MAX {
-            let seen = self.streams.iter().enumerate();
-            let oldest = seen.min_by_key(|(_, stream)| stream.seen).map(|(at, _)| at);
-            let gone = self.streams.swap_remove(oldest.unwrap_or_default());
-            self.lose(gone.missing());
-        }
-        let (start, len) = self.unit.unit.span(observation);
-        let len_known = len.unwrap_or_default();
-        self.counts.received += u64::from(len_known);
-        let stream = Stream {
-            next: start.wrapping_add(len_known),
-            first: Some(start),
-            last: observation.sequence,
-            last_records: observation.records,
-            uptime_ms: observation.uptime_ms,
-            seen: observation.received,
-            is_unsure: len.is_none(),
-            holes: VecDeque::new(),
+        let is_together = match trial.score {
+            score if score.abs() >= SURE => score > 0,
+            // What makes less of a mess of the numbers.
+            _ => trial.together.oddities() <= self.streams.oddities(),
         };
-        self.streams.insert(0, stream);
-    }
-
-    /// The numbers count something else than it seemed: what was missing is not.
-    #[cold]
-    fn begin_counting(&mut self, observation: &Observation) {
-        self.counts.received = self.told.received;
-        self.streams.truncate(1);
-        let (start, _) = self.unit.unit.span(observation);
-        for stream in &mut self.streams {
-            stream.holes.clear();
-            stream.next = start;
-        }
-    }
-
-    fn lose(&mut self, lost: u64) {
-        if self.unit.is_sure {
-            self.counts.lost += lost;
-        }
+        self.ports = if is_together {
+            self.streams = std::mem::take(&mut trial.together);
+            Ports::Together
+        } else {
+            Ports::Apart
+        };
     }
 
     /// Something was not observed: what follows is no gap.
     #[cold]
     pub(super) fn doubt(&mut self) {
-        self.streams.iter_mut().for_each(|s| s.is_unsure = true);
+        self.is_calm = false;
+        self.streams.doubt();
+        if let Ports::Unclear(trial) = &mut self.ports {
+            trial.together.doubt();
+        }
     }
 
     pub(super) fn drain(&mut self, now: UnixNanos) -> (SequenceUnit, SequenceCounts) {
-        let Self { unit, streams, .. } = self;
-        let mut lost = 0;
-        if unit.is_sure {
-            lost = streams.iter_mut().map(|stream| stream.expire(now)).sum();
+        let may_lose = self.may_lose();
+        self.streams.tidy(now, may_lose);
+        // The other port has been silent for long: the exporter has changed it.
+        if self.streams.only().is_some() {
+            self.conclude();
         }
-        let mut is_first = true;
-        streams.retain(|stream| {
-            let stays = std::mem::take(&mut is_first) || !stream.is_silent(now);
-            if !stays && unit.is_sure {
-                lost += stream.missing();
-            }
-            stays
-        });
-        for stream in streams {
-            stream.first = None;
-            if stream.holes.is_empty() {
-                stream.holes.shrink_to_fit();
-            }
-        }
-        self.counts.lost += lost;
-        let new = self.counts.since(&self.told);
-        self.told = self.counts;
+        let counts = self.counts();
+        let new = counts.since(&self.told);
+        self.told = counts;
         (self.unit.unit, new)
     }
 
+    /// What is certain by now.
+    fn counts(&self) -> SequenceCounts {
+        match &self.ports {
+            Ports::Unclear(trial) => trial.before,
+            _ => self.streams.counts,
+        }
+    }
+
     pub(super) fn finish(&mut self) {
-        let missing: u64 = self.streams.iter().map(Stream::missing).sum();
-        self.streams.iter_mut().for_each(|s| s.holes.clear());
-        self.lose(missing);
+        self.conclude();
+        self.streams.finish(self.unit.is_sure);
     }
 
     pub(super) fn status(&self) -> SequenceStatus {
         SequenceStatus {
             unit: self.unit.unit,
-            next: self.streams.first().map(|stream| stream.next),
-            counts: self.counts,
+            next: self.streams.next(),
+            counts: self.counts(),
         }
     }
 
     pub(super) fn state(&self) -> Option<SequenceState> {
-        let stream = self.streams.first().filter(|_| self.unit.is_sure)?;
-        Some(SequenceState {
-            next: stream.next,
-            unit: self.unit.unit,
-            uptime_ms: stream.uptime_ms,
-            seen_ms: stream.seen.millis(),
-        })
+        let stream = self.streams.only().filter(|_| self.may_lose())?;
+        Some(stream.state(self.unit.unit))
     }
 
     pub(super) fn restore(&mut self, state: &SequenceState, is_exact: bool) {
-        if !self.streams.is_empty() {
-            return;
-        }
-        self.unit = UnitGuess::sure(state.unit);
-        self.streams.push(Stream {
-            next: state.next,
-            first: None,
-            last: state.next,
-            last_records: None,
-            uptime_ms: state.uptime_ms,
-            seen: UnixNanos(state.seen_ms.saturating_mul(1_000_000)),
-            is_unsure: !is_exact,
-            holes: VecDeque::new(),
-        });
-    }
-}
-
-impl Stream {
-    /// True when a message whose numbers begin at `start` may be one of this stream.
-    #[inline]
-    fn goes_on(&self, start: u32, unit: SequenceUnit, observation: &Observation) -> bool {
-        start == self.next || self.leaps_on(start, unit, observation)
-    }
-
-    #[inline(never)]
-    fn leaps_on(&self, start: u32, unit: SequenceUnit, observation: &Observation) -> bool {
-        if is_less_by_restart(observation.uptime_ms, self.uptime_ms) {
-            return false;
-        }
-        let scale = match unit {
-            SequenceUnit::Packets => 1,
-            SequenceUnit::Records | SequenceUnit::RecordsThrough => RECORDS_A_MESSAGE,
-        };
-        let ahead = start.wrapping_sub(self.next);
-        if ahead <= i32::MAX as u32 {
-            let silence_ms = observation.received.0.saturating_sub(self.seen.0) / 1_000_000;
-            let messages = AHEAD_MAX.saturating_add(silence_ms.saturating_mul(AHEAD_PER_MS));
-            return u64::from(ahead) <= messages.saturating_mul(scale);
-        }
-        let back = self.next.wrapping_sub(start);
-        // RFC 7011's exporters begin at 0, and do not tell their uptime.
-        let begins = start == 0 && observation.uptime_ms.is_none() && back > back_once(observation);
-        u64::from(back) <= BACK_MAX * scale && !begins || self.hole_with(start).is_some()
-    }
-
-    /// Takes a message of this stream in. Yields what is lost because there are too many holes.
-    #[inline]
-    fn take(
-        &mut self,
-        unit: SequenceUnit,
-        observation: &Observation,
-        counts: &mut SequenceCounts,
-    ) -> u64 {
-        let (start, len) = unit.span(observation);
-        let len_known = len.unwrap_or_default();
-        let ahead = start.wrapping_sub(self.next);
-        let mut early = 0;
-        if ahead <= i32::MAX as u32 {
-            if ahead > 0 && !self.is_unsure {
-                early = self.open(ahead, observation.received);
-            }
-            self.next = start.wrapping_add(len_known);
-            self.is_unsure = len.is_none();
-            self.uptime_ms = observation.uptime_ms;
-            counts.received += u64::from(len_known);
-        } else {
-            self.take_late(start, len, counts);
-        }
-        self.last = observation.sequence;
-        self.last_records = observation.records;
-        self.seen = observation.received;
-        early
-    }
-
-    #[inline(never)]
-    fn take_late(&mut self, start: u32, len: Option<u32>, counts: &mut SequenceCounts) {
-        let hole = self.hole_with(start);
-        let back = self.next.wrapping_sub(start);
-        match (len, hole) {
-            // How much of the hole it fills is not known: none of it is called lost.
-            (None, Some(at)) => {
-                self.holes.remove(at);
-                counts.reordered += 1;
-            }
-            (Some(len), Some(at)) if len > 0 => {
-                self.fill(at, start, len);
-                counts.reordered += 1;
-                counts.received += u64::from(len);
-            }
-            // An exporter that does not count all that is in its messages: go on where it is.
-            (Some(len), None) if len > back => {
-                self.next = start.wrapping_add(len);
-                counts.received += u64::from(len);
-            }
-            // The numbers began with a later one.
-            (Some(len), None) if self.is_before_first(back) => {
-                self.first = Some(start);
-                counts.reordered += 1;
-                counts.received += u64::from(len);
-            }
-            // A message without records has the number of the next one.
-            (Some(0), _) => {}
-            _ => counts.duplicated += 1,
+        if self.streams.next().is_none() {
+            self.unit = UnitGuess::sure(state.unit);
+            self.streams.restore(state, is_exact);
         }
     }
-
-    /// True for a message that begins so far behind `next`.
-    fn is_before_first(&self, back: u32) -> bool {
-        let first = self.first.map(|first| self.next.wrapping_sub(first));
-        first.is_some_and(|first| back > first)
-    }
-
-    /// So many numbers are missing from `next` on.
-    #[cold]
-    fn open(&mut self, len: u32, seen: UnixNanos) -> u64 {
-        let start = self.next;
-        self.holes.push_back(Hole { start, len, seen });
-        self.bound()
-    }
-
-    /// Yields what the oldest hole missed when there is one too many.
-    fn bound(&mut self) -> u64 {
-        if self.holes.len() <= HOLES_MAX {
-            return 0;
-        }
-        let oldest = self.holes.pop_front();
-        oldest.map_or(0, |hole| u64::from(hole.len))
-    }
-
-    /// The hole that `start` is in.
-    fn hole_with(&self, start: u32) -> Option<usize> {
-        let back = |of: u32| self.next.wrapping_sub(of);
-        let behind = self
-            .holes
-            .partition_point(|hole| back(hole.start) >= back(start));
-        let at = behind.checked_sub(1)?;
-        let hole = self.holes.get(at)?;
-        (start.wrapping_sub(hole.start) < hole.len).then_some(at)
-    }
-
-    /// Takes up to `len` numbers from `start` on out of the hole.
-    fn fill(&mut self, at: usize, start: u32, len: u32) {
-        let Some(hole) = self.holes.get_mut(at) else {
-            return;
-        };
-        let before = start.wrapping_sub(hole.start);
-        let behind = hole.len.saturating_sub(before.saturating_add(len));
-        let rest = Hole {
-            start: start.wrapping_add(len),
-            len: behind,
-            seen: hole.seen,
-        };
-        match (before, behind) {
-            (0, 0) => drop(self.holes.remove(at)),
-            (0, _) => *hole = rest,
-            (_, 0) => hole.len = before,
-            _ => {
-                hole.len = before;
-                self.holes.insert(at + 1, rest);
-            }
-        }
-    }
-
-    /// Forgets the holes that are too old at `now`, and yields what they missed.
-    fn expire(&mut self, now: UnixNanos) -> u64 {
-        let mut lost = 0;
-        let is_old = |hole: &mut Hole| now.0.saturating_sub(hole.seen.0) >= HOLE_AGE_NS;
-        while let Some(hole) = self.holes.pop_front_if(is_old) {
-            lost += u64::from(hole.len);
-        }
-        lost
-    }
-
-    fn missing(&self) -> u64 {
-        self.holes.iter().map(|hole| u64::from(hole.len)).sum()
-    }
-
-    fn is_silent(&self, now: UnixNanos) -> bool {
-        now.0.saturating_sub(self.seen.0) >= STREAM_SILENCE_NS
-    }
-}
-
-/// How far back a message is that was just there.
-fn back_once(observation: &Observation) -> u32 {
-    observation.records.unwrap_or(1)
-}
-
-/// True when the exporter was started between the two uptimes.
-fn is_less_by_restart(uptime_ms: Option<u32>, before_ms: Option<u32>) -> bool {
-    let (Some(uptime_ms), Some(before_ms)) = (uptime_ms, before_ms) else {
-        return false;
-    };
-    let is_less = before_ms.saturating_sub(uptime_ms) > UPTIME_BACK_MS;
-    is_less && before_ms <= UPTIME_END_MS
 }

@@ -50,6 +50,7 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                 // Follows from options, and may be learned in the middle.
                 Dialect::Ipfix => None,
             },
+            source_port: self.source_port,
             received: self.domain.last_seen(),
         };
         self.domain.follow(&observation, self.held);

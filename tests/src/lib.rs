@@ -6,6 +6,7 @@
 
 pub mod clickhouse;
 pub mod collector;
+pub mod duplicator;
 pub mod generator;
 pub mod load;
 pub mod namespace;
@@ -19,6 +20,7 @@ pub mod wire;
 
 pub use clickhouse::ClickHouse;
 pub use collector::{Collector, Settings, Store};
+pub use duplicator::Duplicator;
 pub use generator::{Generator, Totals};
 pub use namespace::Veth;
 pub use process::Process;

@@ -11,6 +11,7 @@ mod debian;
 mod demo;
 mod elements;
 mod engine;
+mod fuzz;
 mod instructions;
 mod load;
 mod progress;
@@ -47,6 +48,8 @@ enum Task {
     BuildEbpf(build_ebpf::Args),
     /// Make the collector's table of information elements from the data.
     Elements(elements::Args),
+    /// Fuzz the decoders, the packet parser, captures and the configuration.
+    Fuzz(fuzz::Args),
     /// Send at a fixed rate to the release build and report what became of it.
     Load(load::Args),
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Instructions(args) => instructions::main(&args),
         Task::BuildEbpf(args) => build_ebpf::main(&args),
         Task::Elements(args) => elements::main(&args),
+        Task::Fuzz(args) => fuzz::main(&args),
         Task::Load(args) => load::main(&args),
     };
     match outcome {

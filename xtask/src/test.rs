@@ -12,8 +12,9 @@ use flowsluice_tests::place;
 use crate::debian::{self, Program};
 use crate::{build_ebpf, elements, engine, instructions, shell};
 
-/// Real exporters, what makes network namespaces, and what counts instructions.
-const PROGRAMS: [Program; 4] = [
+/// Real exporters, other collectors and decoders to compare with, what makes network namespaces, and
+/// what counts instructions.
+const PROGRAMS: [Program; 7] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -21,6 +22,18 @@ const PROGRAMS: [Program; 4] = [
     Program {
         name: "pmacctd",
         package: "pmacct",
+    },
+    Program {
+        name: "nfcapd",
+        package: "nfdump",
+    },
+    Program {
+        name: "sfcapd",
+        package: "nfdump-sflow",
+    },
+    Program {
+        name: "tshark",
+        package: "tshark",
     },
     Program {
         name: "ip",

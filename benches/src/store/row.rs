@@ -59,6 +59,10 @@ pub struct FlowRow<'a> {
     end_reason: u8,
     firewall_event: u8,
     nat_event: u8,
+    tunnel_type: i8,
+    tunnel_id: u32,
+    outer_src_addr: Ipv6Addr,
+    outer_dst_addr: Ipv6Addr,
 }
 
 impl<'a> FlowRow<'a> {
@@ -115,6 +119,10 @@ impl<'a> FlowRow<'a> {
             end_reason: f.end_reason,
             firewall_event: f.detail.firewall_event,
             nat_event: f.detail.nat_event,
+            tunnel_type: f.detail.tunnel_type as i8,
+            tunnel_id: f.detail.tunnel_id,
+            outer_src_addr: f.detail.outer_src_addr.0.into(),
+            outer_dst_addr: f.detail.outer_dst_addr.0.into(),
         }
     }
 }

@@ -69,12 +69,17 @@ fn print(
     report: &mut impl Write,
 ) -> anyhow::Result<()> {
     // The ports of a capture are those of another collector: no listener restricts them.
-    let mut decoder = Decoder::new(&config.decode, &[], Arc::new(Shared::default()));
+    let shared = Arc::new(Shared::default());
+    let mut decoder = Decoder::new(&config.decode, &[], Arc::clone(&shared));
     let mut counts = WorkerCounts::default();
     let mut printer = Printer::new(format, out);
     let outcome = capture.for_each(&mut |datagram| {
         decoder.decode(datagram, &mut counts, &mut printer);
+        // Only flows are printed.
+        shared.sflow().counters.drain(drop);
+        shared.sflow().discards.drain(drop);
     });
+    decoder.finish(&mut counts);
     counts.flows_batched = printer.finish().context("standard output")?;
     // Printed is as far as they go, which the ledger calls open.
     counts.flows_open = counts.flows_batched;

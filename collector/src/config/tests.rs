@@ -100,7 +100,7 @@ fn an_unknown_key_is_told_with_its_line_its_neighbours_and_the_likely_one() {
     assert_eq!(
         errors("[receive]\nworkerz = 4\n\n[batch]\nsize = 3\n"),
         "f.toml:2: receive.workerz: unknown key; did you mean 'workers'? allowed: mode, workers, \
-         cpus, pin, listeners, socket_buffer, datagram_max, burst, share, gro, allow, xdp\n\
+         cpus, pin, listeners, socket_buffer, datagram_max, burst, share, gro, allow, xdp, tcp\n\
          f.toml:5: batch.size: unknown key; allowed: rows_max, age_max, per_worker"
     );
     assert_eq!(
@@ -162,7 +162,7 @@ fn mistakes_in_a_listener_are_told_with_its_index() {
          f.toml:4: receive.listeners[1].adress: unknown key; did you mean 'address'? allowed: \
          address, port, protocols\n\
          f.toml:5: receive.listeners[1].protocols: found [\"netflow\"]; allowed: a list of \
-         \"netflow5\", \"netflow9\", \"ipfix\", \"sflow5\""
+         \"netflow1\", \"netflow5\", \"netflow7\", \"netflow9\", \"ipfix\", \"sflow5\""
     );
     assert_eq!(
         errors("receive.listeners = [2055]\n"),

@@ -73,6 +73,15 @@ impl<'a, S: FlowSink> Burst<'a, S> {
         Self { end_ms, ..self }
     }
 
+    /// Hands on what there is, and has flows end at `end_ms` from here on, as in
+    /// [`Burst::ending`].
+    pub fn end_at(&mut self, end_ms: u64) {
+        if self.end_ms != end_ms {
+            self.flush();
+            self.end_ms = end_ms;
+        }
+    }
+
     /// The next flow of the burst, set to `base`. It counts as decoded from here on.
     #[inline]
     pub fn next(&mut self, base: &Flow, counts: &mut WorkerCounts) -> &mut Flow {

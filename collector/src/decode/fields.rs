@@ -3,6 +3,8 @@
 //! Which one fills what stands in the data of [`super::elements`]. Several elements can fill the
 //! same field; [`Element::rank`] says which one wins.
 
+use super::lists::ListKind;
+
 /// What one operation of a plan fills. Numbers come in as the low 64 bits of the field.
 #[allow(
     missing_docs,
@@ -55,6 +57,8 @@ pub enum Target {
     SrcPort,
     DstPort,
     TcpFlags,
+    /// Flags of some packets of the flow.
+    TcpFlagsPart,
     FragmentOffset,
     Ethertype,
     SrcVlan,
@@ -87,11 +91,14 @@ pub enum Target {
     SamplingPopulation,
     DurationMillis,
     DurationMicros,
+    /// Number of the connection, where several records tell of one.
+    FlowId,
     BootMillis,
     FrameLength,
     ReverseBytes,
     ReversePackets,
     ReverseTcpFlags,
+    ReverseTcpFlagsPart,
     ReverseTos,
 }
 
@@ -118,7 +125,7 @@ pub enum Else {
 pub struct Element {
     /// What it fills.
     pub target: Target,
-    /// Entry of the label stack; 0 otherwise.
+    /// Entry of the label stack, or which part; 0 otherwise.
     pub index: u8,
     /// The lengths that are taken.
     pub width: Width,
@@ -186,6 +193,17 @@ pub const fn section(enterprise: u32, id: u16) -> Option<Section> {
     match (enterprise, id) {
         (0, 315) => Some(Section::Frame),
         (0, 313) => Some(Section::Ip),
+        _ => None,
+    }
+}
+
+/// The list that `id` is, if it is one.
+#[must_use]
+pub const fn list(enterprise: u32, id: u16) -> Option<ListKind> {
+    match (enterprise, id) {
+        (0, 291) => Some(ListKind::Basic),
+        (0, 292) => Some(ListKind::SubTemplate),
+        (0, 293) => Some(ListKind::SubTemplateMulti),
         _ => None,
     }
 }

@@ -1,10 +1,10 @@
 //! Decodes datagrams into flows.
 //!
 //! In: one UDP payload. Out: flows, in bursts, by callback. Owner: one worker; no locks, no
-//! allocation except when a template or an exporter is seen for the first time.
+//! allocation except when something is learned, or has to wait for a template.
 //! Drops: `datagram_truncated`, `version_unknown`, `protocol_disabled`, `exporter_limit`,
 //! `header_malformed`, and those of sets and records.
-//! Specs: RFC 3954, RFC 7011, sFlow v5.
+//! Specs: Cisco's "NetFlow Export Datagram Formats", RFC 3954, RFC 7011, sFlow v5.
 
 #![forbid(unsafe_code)]
 
@@ -12,14 +12,24 @@ mod burst;
 mod cursor;
 mod decoder;
 mod elements;
+mod ended;
 mod exporters;
 mod extra;
 mod fields;
 mod ipfix;
+mod lists;
+mod naming;
+mod netflow1;
 mod netflow5;
+mod netflow7;
 mod netflow9;
+mod nsel;
+mod options;
+mod outbox;
 mod overrides;
 pub mod packet;
+mod pending;
+pub mod persist;
 mod plan;
 mod record;
 mod registry;

@@ -4,7 +4,7 @@ use super::{DataType as D, Named, named};
 use crate::decode::fields::{Element as E, Target as T};
 
 /// What fills something, by enterprise and number.
-pub(super) static FILLING: [((u32, u16), E); 125] = [
+pub(super) static FILLING: [((u32, u16), E); 143] = [
     ((0, 1), E::number(T::Bytes)),
     ((0, 2), E::number(T::Packets)),
     ((0, 4), E::number(T::Protocol)),
@@ -69,6 +69,7 @@ pub(super) static FILLING: [((u32, u16), E); 125] = [
     ((0, 131), E::exactly(T::ExporterAddrV6, 16)),
     ((0, 136), E::number(T::EndReason)),
     ((0, 139), E::number(T::IcmpTypeCode).if_unknown(1)),
+    ((0, 148), E::number(T::FlowId)),
     ((0, 150), E::number(T::StartSeconds).if_absent(3)),
     ((0, 151), E::number(T::EndSeconds).if_absent(3)),
     ((0, 152), E::number(T::StartMillis)),
@@ -124,12 +125,29 @@ pub(super) static FILLING: [((u32, u16), E); 125] = [
     ((0, 40003), E::number(T::SrcPortNat).if_unknown(1)),
     ((0, 40004), E::number(T::DstPortNat).if_unknown(1)),
     ((0, 40005), E::number(T::FirewallEvent).if_unknown(1)),
+    ((0, 45004), E::exactly(T::SrcAddrV4, 4).if_absent(3)),
+    ((0, 45005), E::exactly(T::DstAddrV4, 4).if_absent(3)),
+    ((0, 45006), E::exactly(T::SrcAddrV6, 16).if_absent(3)),
+    ((0, 45007), E::exactly(T::DstAddrV6, 16).if_absent(3)),
+    ((0, 45008), E::number(T::SrcPort).if_absent(1)),
+    ((0, 45009), E::number(T::DstPort).if_absent(1)),
+    ((9, 12236), E::exactly(T::SrcAddrV4, 4).if_absent(3)),
+    ((9, 12237), E::exactly(T::DstAddrV4, 4).if_absent(3)),
+    ((9, 12238), E::exactly(T::SrcAddrV6, 16).if_absent(3)),
+    ((9, 12239), E::exactly(T::DstAddrV6, 16).if_absent(3)),
+    ((9, 12240), E::number(T::SrcPort).if_absent(1)),
+    ((9, 12241), E::number(T::DstPort).if_absent(1)),
+    ((6871, 14), E::part(T::TcpFlagsPart, 0)),
+    ((6871, 15), E::part(T::TcpFlagsPart, 1)),
+    ((6871, 16398), E::part(T::ReverseTcpFlagsPart, 0)),
+    ((6871, 16399), E::part(T::ReverseTcpFlagsPart, 1)),
     ((29305, 1), E::number(T::ReverseBytes)),
     ((29305, 2), E::number(T::ReversePackets)),
     ((29305, 5), E::number(T::ReverseTos)),
     ((29305, 6), E::number(T::ReverseTcpFlags)),
     ((29305, 85), E::number(T::ReverseBytes).if_absent(1)),
     ((29305, 86), E::number(T::ReversePackets).if_absent(1)),
+    ((41916, 4321), E::number(T::IngressVrf).if_absent(1)),
 ];
 
 /// What is known of each enterprise's elements, by number.

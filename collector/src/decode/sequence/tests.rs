@@ -81,6 +81,14 @@ impl Follower {
 }
 
 #[test]
+fn the_numbers_of_a_domain_take_the_memory_that_the_configuration_says() {
+    // With the counts of the Arc, and the status of one worker.
+    let one = size_of::<Sequence>() + size_of::<stream::Stream>() + 16;
+    let all = one + size_of::<SequenceStatus>();
+    assert!(all as u64 <= crate::config::memory::SEQUENCE_BYTES, "{all}");
+}
+
+#[test]
 fn what_is_missing_for_two_seconds_is_lost_and_not_before() {
     let mut follower = Follower::new(FlowType::Sflow5);
     follower.take_all([1, 2, 5]);
@@ -305,6 +313,14 @@ fn more_exporters_in_one_domain_than_are_followed_make_no_false_gaps() {
         }
     }
     assert_eq!(follower.end(), [0, 0, 0, 0]);
+}
+
+#[test]
+fn numbers_that_begin_anew_not_far_back_are_taken_for_repeated_only_at_first() {
+    let mut follower = Follower::new(FlowType::Netflow9);
+    follower.take_all(100..300);
+    follower.take_all((0..60).filter(|n| *n != 50).map(|n| 120 + n));
+    assert_eq!(follower.end(), [1, 0, 15, 1]);
 }
 
 #[test]

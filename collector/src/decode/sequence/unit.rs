@@ -70,7 +70,6 @@ impl UnitGuess {
     /// Compares how far `observation` is from the message before, which said `last` and had
     /// `last_records`, with what either holds. True when
     /// the numbers turn out to count something else.
-    #[inline]
     pub(super) fn weigh(
         &mut self,
         last: u32,
@@ -83,14 +82,17 @@ impl UnitGuess {
             SequenceUnit::Records => last_records == Some(step),
             SequenceUnit::RecordsThrough => observation.records == Some(step),
         };
-        let is_settled = self.is_sure && self.against == [0; UNITS.len()];
-        if is_settled && agrees(self.unit) {
+        if self.is_settled() && agrees(self.unit) {
             return false;
         }
         self.weigh_all(step, UNITS.map(agrees))
     }
 
-    #[inline(never)]
+    /// True when nothing speaks against it.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_sure && self.against == [0; UNITS.len()]
+    }
+
     fn weigh_all(&mut self, step: u32, agrees: [bool; UNITS.len()]) -> bool {
         if step == 0 {
             return false;

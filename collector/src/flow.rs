@@ -3,8 +3,13 @@
 //! [`Flow`] is `Copy` and owns no heap: the decoder fills a burst of them in place, the batch turns
 //! the burst into columns. Names and meanings are those of the `flows` table.
 
+mod detail;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::{Deref, DerefMut};
+
+pub use detail::{Detail, DetailFields, MPLS_LABELS_MAX, TunnelType};
+
+use serde::Deserialize;
 
 /// An IPv6 address in network byte order; an IPv4 address is held v4-mapped (RFC 4291 §2.5.5.2).
 /// All zero (`::`) means unknown.
@@ -66,7 +71,8 @@ impl std::fmt::Display for Address {
 }
 
 /// The export protocol a flow came by. The discriminants are the values of the column `flow_type`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[repr(i8)]
 pub enum FlowType {
     /// Never stored: the value of a [`Flow`] that no decoder has touched.
@@ -117,9 +123,6 @@ pub enum Direction {
     /// Leaving the exporter.
     Egress = 2,
 }
-
-/// Label stack entries kept of one flow: IE 70 to 79 name ten.
-pub const MPLS_LABELS_MAX: usize = 10;
 
 /// A flow that ends further from its receive time than this has an exporter with a wrong clock.
 pub const CLOCK_OFFSET_MAX_MS: u64 = 24 * 3600 * 1000;
@@ -200,132 +203,6 @@ pub struct Flow {
     /// What only some records tell.
     pub detail: Detail,
 }
-
-/// The part of a flow that only some records tell. Knows whether it was written to, so that what
-/// has no detail costs nothing: a burst need not clear it and a batch need not store it.
-#[derive(Clone, Copy, Debug)]
-pub struct Detail {
-    is_written: bool,
-    fields: DetailFields,
-}
-
-/// The fields of [`Detail`]. Unknown is zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DetailFields {
-    /// BGP next hop, IE 18 / 63.
-    pub bgp_next_hop: Address,
-    /// Source after translation, IE 225 / 281.
-    pub src_addr_nat: Address,
-    /// Destination after translation, IE 226 / 282.
-    pub dst_addr_nat: Address,
-    /// Source MAC address in the low 48 bits.
-    pub src_mac: u64,
-    /// Destination MAC address in the low 48 bits.
-    pub dst_mac: u64,
-    /// Ingress VRF, IE 234.
-    pub ingress_vrf: u32,
-    /// Egress VRF, IE 235.
-    pub egress_vrf: u32,
-    /// IPv6 flow label, IE 31.
-    pub flow_label: u32,
-    /// IP identification, IE 54.
-    pub fragment_id: u32,
-    /// MPLS label values (20 bits each), top of stack first; `mpls_count` are valid.
-    pub mpls_labels: [u32; MPLS_LABELS_MAX],
-    /// Fragment offset in units of 8 octets, IE 88.
-    pub fragment_offset: u16,
-    /// EtherType of the frame, IE 256.
-    pub ethertype: u16,
-    /// Inner tag of QinQ, IE 245.
-    pub inner_vlan: u16,
-    /// Source port after translation, IE 227.
-    pub src_port_nat: u16,
-    /// Destination port after translation, IE 228.
-    pub dst_port_nat: u16,
-    /// Valid entries of `mpls_labels`.
-    pub mpls_count: u8,
-    /// Firewall event, IE 233.
-    pub firewall_event: u8,
-    /// NAT event, IE 230.
-    pub nat_event: u8,
-}
-
-impl Detail {
-    /// Nothing is told.
-    pub const EMPTY: Self = Self {
-        is_written: false,
-        fields: DetailFields {
-            bgp_next_hop: Address::UNKNOWN,
-            src_addr_nat: Address::UNKNOWN,
-            dst_addr_nat: Address::UNKNOWN,
-            src_mac: 0,
-            dst_mac: 0,
-            ingress_vrf: 0,
-            egress_vrf: 0,
-            flow_label: 0,
-            fragment_id: 0,
-            mpls_labels: [0; MPLS_LABELS_MAX],
-            fragment_offset: 0,
-            ethertype: 0,
-            inner_vlan: 0,
-            src_port_nat: 0,
-            dst_port_nat: 0,
-            mpls_count: 0,
-            firewall_event: 0,
-            nat_event: 0,
-        },
-    };
-
-    /// False when all fields are certainly zero.
-    #[must_use]
-    #[inline]
-    pub const fn is_written(&self) -> bool {
-        self.is_written
-    }
-
-    /// All fields are zero again.
-    #[inline]
-    pub fn clear(&mut self) {
-        if self.is_written {
-            *self = Self::EMPTY;
-        }
-    }
-}
-
-impl From<DetailFields> for Detail {
-    fn from(fields: DetailFields) -> Self {
-        Self {
-            is_written: true,
-            fields,
-        }
-    }
-}
-
-impl Deref for Detail {
-    type Target = DetailFields;
-
-    #[inline]
-    fn deref(&self) -> &DetailFields {
-        &self.fields
-    }
-}
-
-impl DerefMut for Detail {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut DetailFields {
-        self.is_written = true;
-        &mut self.fields
-    }
-}
-
-/// By what is told, not by how it came to be.
-impl PartialEq for Detail {
-    fn eq(&self, other: &Self) -> bool {
-        self.fields == other.fields
-    }
-}
-
-impl Eq for Detail {}
 
 impl Flow {
     /// A flow of which nothing is known.
@@ -463,4 +340,5 @@ impl Default for Flow {
 }
 
 // Five cache lines and a half: what a burst of 64 costs in L1 is known, and grows only on purpose.
-const _: () = assert!(size_of::<Flow>() <= 320);
+// Of flows without detail, half of them is neither read nor written.
+const _: () = assert!(size_of::<Flow>() <= 352);

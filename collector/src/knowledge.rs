@@ -1,8 +1,9 @@
 //! What is known of exporters, told to ClickHouse beside their flows.
 //!
 //! In: [`Shared`], looked at every [`LOOK_EVERY`]. Out: rows of `exporter_gaps`, what sequence
-//! numbers said in the last ten seconds, and of `exporters`, the state of those that were heard of
-//! in the last minute. Owner: one task of the runtime beside the workers.
+//! numbers said in the last ten seconds, of `exporters`, the state of those that were heard of in
+//! the last minute, and what sFlow told beside flows, as it comes. Owner: one task of the runtime
+//! beside the workers.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::decode::sequence::SequenceCounts;
+use crate::decode::sflow::Beside;
 use crate::decode::{DomainKey, ExporterStatus, Shared};
 use crate::flow::{FlowType, SamplingSource};
 use crate::store::{SideRow, SideRows, SideTable};
@@ -113,6 +115,7 @@ impl Teller {
     }
 
     fn look(&mut self, now: UnixNanos) {
+        self.beside_flows();
         let before = std::mem::replace(&mut self.looked, now.seconds());
         let is_due = |every_s| before / every_s != self.looked / every_s;
         let (is_gaps_due, is_state_due) = (is_due(GAPS_EVERY_S), is_due(STATE_EVERY_S));
@@ -126,12 +129,20 @@ impl Teller {
 
     /// Nothing comes any more.
     fn finish(&mut self, now: UnixNanos) {
+        self.beside_flows();
         for (_, sequence) in self.shared.sequences() {
             sequence.finish();
         }
         let statuses = self.shared.exporters();
         self.gaps(&statuses, self.looked, now);
         self.state(&statuses, true);
+    }
+
+    /// Hands on what sFlow told beside flows.
+    fn beside_flows(&self) {
+        let Beside { counters, discards } = self.shared.sflow();
+        counters.drain(|row| self.rows.push(&row));
+        discards.drain(|row| self.rows.push(&row));
     }
 
     /// Tells what sequence numbers said since the last time, as of the minute of `second`.
@@ -254,6 +265,7 @@ mod tests {
         source: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
         flow_type: FlowType::Sflow5,
         observation_domain: 3,
+        session: 0,
     };
 
     impl Rig {

@@ -80,6 +80,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// A frame that bypassed the kernel has a wrong length, checksum or source address.
     FrameMalformed = (Datagram, "frame_malformed"),
+    /// A TCP connection brought something else than IPFIX messages, or ended within one.
+    StreamMalformed = (Datagram, "stream_malformed"),
     /// The sender is in no prefix of `receive.allow`.
     ExporterNotAllowed = (Datagram, "exporter_not_allowed"),
     /// The datagram was longer than `receive.datagram_max` and the kernel cut it.
@@ -94,7 +96,7 @@ drop_reasons! {
     ExporterLimit = (Datagram, "exporter_limit"),
     /// The header contradicts the datagram (IPFIX length, sFlow address type).
     HeaderMalformed = (Datagram, "header_malformed"),
-    /// A data set or options set came before the template that describes it.
+    /// A data or options set came before its template, and could not be held until that came.
     TemplateMissing = (Set, "template_missing"),
     /// A set's length is shorter than its header or longer than the message.
     SetMalformed = (Set, "set_malformed"),
@@ -108,6 +110,8 @@ drop_reasons! {
     SampleMalformed = (Set, "sample_malformed"),
     /// An sFlow sample of a kind that is not decoded.
     SampleUnknown = (Set, "sample_unknown"),
+    /// No room on the way to a table beside `flows`: counters or discarded packets of sFlow.
+    SideBacklog = (Set, "side_backlog"),
     /// A record that the header or the set announces but that is cut short.
     RecordTruncated = (Record, "record_truncated"),
     /// A record whose variable-length field runs past its set.
@@ -173,11 +177,17 @@ macro_rules! worker_counters {
 }
 
 worker_counters! {
-    /// UDP payloads taken from the sockets, and frames that should have held one, counted by the
-    /// worker that decodes them.
+    /// UDP payloads taken from the sockets, frames that should have held one, and messages by TCP,
+    /// counted by the worker that decodes them.
     datagrams_received,
     /// Bytes of those payloads.
     bytes_received,
+    /// TCP connections of exporters taken (IPFIX).
+    tcp_connections_accepted,
+    /// TCP connections closed at once, because there were `receive.tcp.connections_max`.
+    tcp_connections_refused,
+    /// TCP connections taken that are over.
+    tcp_connections_closed,
     /// Datagrams that the kernel dropped because a socket's buffer or ring was full.
     datagrams_dropped_by_kernel,
     /// Datagrams handed to other workers to be decoded, because this one had too many.
@@ -186,8 +196,12 @@ worker_counters! {
     datagrams_taken_over,
     /// Datagrams whose header was understood and whose sets were walked.
     datagrams_decoded,
+    /// NetFlow v1 datagrams decoded.
+    datagrams_netflow1,
     /// NetFlow v5 datagrams decoded.
     datagrams_netflow5,
+    /// NetFlow v7 datagrams decoded.
+    datagrams_netflow7,
     /// NetFlow v9 datagrams decoded.
     datagrams_netflow9,
     /// IPFIX messages decoded.
@@ -198,20 +212,46 @@ worker_counters! {
     templates_learned,
     /// Templates withdrawn by their exporter (RFC 7011 section 8.1).
     templates_withdrawn,
+    /// Templates forgotten because their exporter, or all together, had too many: those that were
+    /// used least.
+    templates_evicted,
+    /// Templates that were neither sent nor used for `decode.template_lifetime`.
+    templates_expired,
+    /// Data and options sets that came before their template and were held for it.
+    sets_held,
+    /// Held sets decoded when their template came, by whichever worker got it.
+    sets_replayed,
+    /// Held sets whose template did not come for 30 minutes or before the stop; each counts as
+    /// `template_missing` as well.
+    sets_given_up,
     /// Data sets walked with their template.
     sets_decoded,
-    /// sFlow counter samples passed over.
+    /// sFlow counter samples that became rows of `interface_counters`.
+    counter_samples_decoded,
+    /// sFlow counter samples with no record of a kind that is read.
     counter_samples_skipped,
-    /// sFlow discarded-packet samples passed over.
-    discard_samples_skipped,
+    /// Records of counter samples passed over, because their kind is not read.
+    counter_records_skipped,
+    /// Records of flow samples passed over, because their kind is not read.
+    flow_records_skipped,
+    /// sFlow discarded-packet samples that became rows of `discarded_packets`.
+    discard_samples_decoded,
+    /// Elements that found no room in the column `extra` of their flow, and values cut there.
+    extra_cut,
     /// Records that headers and set lengths say are there.
     records_present,
     /// Records decoded, options records included.
     records_decoded,
     /// Options records, which make no flow.
     options_records,
+    /// Names of interfaces, VRFs and applications that options records told.
+    names_told,
+    /// Of those, left out because too many waited to be taken in; exporters repeat them.
+    names_dropped,
     /// Data records that make no flow on purpose.
     records_suppressed,
+    /// Teardowns of firewall connections whose volume updates had told: it is not counted twice.
+    nsel_totals_told_before,
     /// Second rows made from the reverse direction of bidirectional records.
     reverse_rows_added,
     /// Flows that the decoder handed on.
@@ -235,6 +275,12 @@ impl WorkerCounts {
     #[inline]
     pub fn drop_many(&mut self, reason: DropReason, n: u64) {
         self.dropped[reason as usize] += n;
+    }
+
+    /// Counts held sets whose template did not come.
+    pub fn give_up_sets(&mut self, n: u64) {
+        self.sets_given_up += n;
+        self.drop_many(DropReason::TemplateMissing, n);
     }
 
     /// Losses for `reason`.

@@ -26,6 +26,8 @@ pub mod http;
 
 pub mod log;
 
+pub mod names;
+
 pub mod generate;
 
 pub mod host;

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::batch::Batcher;
-use crate::decode::{Decoder, FlowSink, Teaching};
+use crate::decode::{Decoder, ExtraRows, FlowSink, Teaching};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts, WorkerLedger};
-use crate::receive::{Datagram, Receive};
+use crate::receive::{Connections, Datagram, Receive};
 use crate::units::UnixNanos;
 
 use sharing::Sharing;
@@ -36,6 +36,8 @@ pub struct Worker<R> {
     sharing: Option<Sharing>,
     ledger: WorkerLedger,
     kernel_drops_read: UnixNanos,
+    /// What the receiver said of connections the last time.
+    connections: Connections,
 }
 
 /// What a datagram goes through once it is received.
@@ -57,11 +59,24 @@ struct Rows {
 impl FlowSink for Rows {
     #[inline]
     fn flows(&mut self, flows: &mut [Flow]) {
+        self.settle_clocks(flows);
+        self.batcher.add(flows, self.received, &mut self.counts);
+    }
+
+    fn flows_with_extra(&mut self, flows: &mut [Flow], extra: ExtraRows<'_>) {
+        self.settle_clocks(flows);
+        let counts = &mut self.counts;
+        (self.batcher).add_with_extra(flows, extra, self.received, counts);
+    }
+}
+
+impl Rows {
+    #[inline]
+    fn settle_clocks(&mut self, flows: &mut [Flow]) {
         let received_ms = self.received.millis();
-        for flow in &mut *flows {
+        for flow in flows {
             self.counts.clocks_corrected += u64::from(flow.settle_clock(received_ms));
         }
-        self.batcher.add(flows, self.received, &mut self.counts);
     }
 }
 
@@ -125,6 +140,7 @@ impl<R: Receive> Worker<R> {
             sharing: None,
             ledger,
             kernel_drops_read: UnixNanos::default(),
+            connections: Connections::default(),
         }
     }
 
@@ -154,6 +170,7 @@ impl<R: Receive> Worker<R> {
         if let Some(sharing) = &self.sharing {
             sharing.take_rest(|datagram| stages.take_over(datagram));
         }
+        stages.decoder.finish(&mut stages.counts);
         stages.rows.batcher.finish(&mut stages.rows.counts);
         stages.counts.datagrams_dropped_by_kernel = self.receiver.kernel_drops();
         self.publish();
@@ -166,6 +183,7 @@ impl<R: Receive> Worker<R> {
             receiver,
             stages,
             sharing,
+            connections,
             ..
         } = self;
         let patience = match sharing {
@@ -183,12 +201,18 @@ impl<R: Receive> Worker<R> {
             }
         });
         count_malformed(&mut stages.counts, receiver.frames_malformed());
+        while let Some(session) = receiver.session_ended() {
+            stages.decoder.end_session(&session);
+        }
+        let before_now = std::mem::replace(connections, receiver.connections());
+        count_connections(&mut stages.counts, &before_now, connections);
         let taken = stages.own_datagrams() - before;
         if let Some(sharing) = sharing {
             sharing.take(|datagram| stages.take_over(datagram));
         }
         stages.decoder.turn();
         let now = UnixNanos::now();
+        stages.decoder.age(now, &mut stages.counts);
         if let Some(sharing) = sharing {
             sharing.turn(taken, now);
         }
@@ -227,6 +251,19 @@ fn count_malformed(counts: &mut WorkerCounts, total: u64) {
     let new = total - counts.dropped(DropReason::FrameMalformed);
     counts.datagrams_received += new;
     counts.drop_many(DropReason::FrameMalformed, new);
+}
+
+/// Counts what became of connections. One that is not allowed, or that brought something else than
+/// messages, is a datagram that came in and was dropped.
+fn count_connections(counts: &mut WorkerCounts, before: &Connections, now: &Connections) {
+    counts.tcp_connections_accepted = now.accepted;
+    counts.tcp_connections_refused = now.refused;
+    counts.tcp_connections_closed = now.closed;
+    let not_allowed = now.not_allowed - before.not_allowed;
+    let malformed = now.malformed - before.malformed;
+    counts.datagrams_received += not_allowed + malformed;
+    counts.drop_many(DropReason::ExporterNotAllowed, not_allowed);
+    counts.drop_many(DropReason::StreamMalformed, malformed);
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use flowsluice::config::{Decode, Protocol};
+use flowsluice::config::Decode;
 use flowsluice::decode::{Decoder, FlowSink, Shared};
 use flowsluice::flow::{Flow, SamplingSource};
 use flowsluice::generate::capture::{self, Capture};
 use flowsluice::generate::pace::Limits;
-use flowsluice::generate::{Profile, Protocols, Settings, Simulator, Sums, send};
+use flowsluice::generate::{Profile, Protocol, Protocols, Settings, Simulator, Sums, send};
 use flowsluice::ledger::{DropReason, WorkerCounts};
 use flowsluice::receive::{Datagram, replay};
 use flowsluice::units::UnixNanos;

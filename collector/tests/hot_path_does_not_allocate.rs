@@ -17,8 +17,8 @@ use flowsluice::store::{Null, Store};
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::sharing::among;
 use messages::{
-    TWENTY_FIELDS, datagram, ipfix, netflow5, netflow9, options_template_v9, set, sflow5, template,
-    twenty_field_records,
+    TWENTY_FIELDS, datagram, ipfix, netflow1, netflow5, netflow7, netflow9, options_template_v9,
+    set, sflow5, sflow5_beside, template, twenty_field_records,
 };
 
 struct Total(u64);
@@ -29,8 +29,20 @@ impl FlowSink for Total {
     }
 }
 
-/// A variable layout, a sampler, options: everything that has a path of its own.
+/// A variable layout, a sampler, options, names, events, lists: everything that has a path of its
+/// own.
 fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
+    let names = set(1, &options_template_v9(301, &[(1, 4)], &[(10, 2), (82, 4)]));
+    let name = set(301, b"\0\0\0\x01\0\x05eth5");
+    let events = [(148, 4), (233, 1), (323, 8), (231, 4), (232, 4)];
+    let events = set(0, &template(302, &events));
+    let update = [&[0, 0, 0, 1, 5][..], &[1; 8], &[0, 0, 0, 9, 0, 0, 0, 8]].concat();
+    let lists = [
+        template(303, &[(292, 65_535), (1, 4)]),
+        template(304, &[(58, 2)]),
+    ];
+    let lists = set(2, &lists.concat());
+    let list = [5, 3, 1, 48, 0, 42, 0, 0, 0, 7];
     let v9_template = set(0, &template(256, &TWENTY_FIELDS));
     let v9_options = set(1, &options_template_v9(300, &[(1, 4)], &[(48, 1), (50, 4)]));
     let rates = set(300, &[0, 0, 0, 1, 5, 0, 0, 3, 232]);
@@ -41,7 +53,9 @@ fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
         &template(257, &[(27, 16), (28, 16), (8, 4), (12, 4), (1, 4)]),
     );
     vec![
+        ("netflow1", netflow1(24, 24)),
         ("netflow5", netflow5(30, 30, 0x4000 | 100)),
+        ("netflow7", netflow7(27, 27)),
         (
             "netflow9 templates",
             netflow9(&[v9_template, v9_options, rates, sampled]),
@@ -51,8 +65,15 @@ fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
         ("ipfix templates", ipfix(&[variable, ipv6])),
         ("ipfix variable", ipfix(&[set(256, &[1, b'a', 0, 0, 0, 5])])),
         ("ipfix both families", ipfix(&[set(257, &[1; 44])])),
+        // One that is held, which allocates until there is no room.
         ("ipfix without its template", ipfix(&[set(999, &[1; 44])])),
+        ("netflow9 more templates", netflow9(&[names, events])),
+        ("netflow9 name", netflow9(&[name])),
+        ("netflow9 event", netflow9(&[set(302, &update)])),
+        ("ipfix more templates", ipfix(&[lists])),
+        ("ipfix list", ipfix(&[set(303, &list)])),
         ("sflow5", sflow5(5)),
+        ("sflow5 beside flows", sflow5_beside()),
         ("nothing known", vec![0xff; 100]),
     ]
 }
@@ -73,11 +94,15 @@ fn a_datagram_of_a_known_exporter_is_decoded_without_an_allocation() {
     };
     let first: u64 = datagrams.iter().map(|(_, payload)| decode(payload)).sum();
     assert!(first > 0, "the allocator counts");
+    let (_, held) = &datagrams[7];
+    let times_held = (1..).take_while(|_| decode(held) > 0).count() as u64;
+    assert!(times_held > 1000, "{times_held}");
     for (name, payload) in &datagrams {
         let taken: u64 = (0..100).map(|_| decode(payload)).sum();
         assert_eq!(taken, 0, "{name}");
     }
-    assert_eq!(counts.datagrams_decoded, (datagrams.len() as u64 - 1) * 101);
+    let known = datagrams.len() as u64 - 1;
+    assert_eq!(counts.datagrams_decoded, known * 101 + times_held + 1);
     assert!(total.0 > 0, "flows came out");
 }
 

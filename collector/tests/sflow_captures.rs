@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use flowsluice::config::Tunnels;
+use flowsluice::decode::sflow::{IfDirection, IfStatus, InterfaceCounters};
 use flowsluice::decode::{Burst, BurstBuffer, FlowSink, sflow};
-use flowsluice::flow::{Flow, FlowType, SamplingSource};
+use flowsluice::flow::{Address, Flow, FlowType, SamplingSource, TunnelType};
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
 use flowsluice::receive::replay::Capture;
 use serde_json::Value;
@@ -45,10 +47,17 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-fn decode(folder: &Path, expected: &Value) -> (Vec<Flow>, WorkerCounts) {
+struct Decoded {
+    flows: Vec<Flow>,
+    counters: Vec<InterfaceCounters>,
+    counts: WorkerCounts,
+}
+
+fn decode(folder: &Path, expected: &Value, tunnels: Tunnels) -> Decoded {
     let files = expected["files"].as_array().unwrap();
     let files = files.iter().map(|f| folder.join(f.as_str().unwrap()));
     let mut counts = WorkerCounts::default();
+    let beside = sflow::Beside::default();
     let mut flows = Flows(Vec::new());
     let mut buffer = BurstBuffer::default();
     Capture::new(files.collect())
@@ -59,11 +68,16 @@ fn decode(folder: &Path, expected: &Value) -> (Vec<Flow>, WorkerCounts) {
                 flow_type: FlowType::Sflow5,
                 ..Flow::EMPTY
             };
+            let context = sflow::Context {
+                base: &mut base,
+                tunnels,
+                beside: &beside,
+            };
             let mut burst = Burst::new(&mut buffer, &mut flows);
             counts.datagrams_received += 1;
             match sflow::header(datagram.payload) {
                 Ok((header, samples)) => {
-                    sflow::decode(&header, samples, &mut base, &mut counts, &mut burst);
+                    sflow::decode(&header, samples, context, &mut counts, &mut burst);
                     counts.datagrams_decoded += 1;
                 }
                 Err(reason) => counts.drop_one(reason),
@@ -73,12 +87,18 @@ fn decode(folder: &Path, expected: &Value) -> (Vec<Flow>, WorkerCounts) {
         .unwrap();
     counts.flows_batched = counts.flows_decoded;
     counts.flows_open = counts.flows_decoded;
-    (flows.0, counts)
+    let mut rows = Vec::new();
+    beside.counters.drain(|row| rows.push(row));
+    Decoded {
+        flows: flows.0,
+        counters: rows,
+        counts,
+    }
 }
 
 /// The flow's value of a field of expected.json, and what the wire's number means in it.
 fn field(flow: &Flow, name: &str, wire: &Value) -> Option<(Value, Value)> {
-    let address = |ours: flowsluice::flow::Address| {
+    let address = |ours: Address| {
         let wire: IpAddr = wire.as_str()?.parse().ok()?;
         // A next hop of 0.0.0.0 is as unknown as none; both are the same nowhere.
         let ours = match ours.is_unknown() {
@@ -143,7 +163,7 @@ fn every_sflow_capture_gives_its_rows_and_their_values() {
     let Some(root) = captures() else { return };
     let index = read_json(&root.join("INDEX.json"));
     let mut exceptions: HashSet<_> = EXCEPTIONS.iter().collect();
-    let (mut checked, mut values) = (0, 0);
+    let (mut checked, mut values, mut counter_samples) = (0, 0, 0);
     for entry in index.as_array().unwrap() {
         if !entry["protocol"].as_str().unwrap().contains("sFlow") {
             continue;
@@ -151,7 +171,11 @@ fn every_sflow_capture_gives_its_rows_and_their_values() {
         let capture = entry["id"].as_str().unwrap();
         let folder = root.join(entry["dir"].as_str().unwrap());
         let expected = read_json(&folder.join("expected.json"));
-        let (flows, counts) = decode(&folder, &expected);
+        let Decoded {
+            flows,
+            counters,
+            counts,
+        } = decode(&folder, &expected, Tunnels::Outer);
         let rows = expected["rows_expected"].as_u64();
         assert_eq!(Some(flows.len() as u64), rows, "{capture}: {counts:?}");
         let none = Vec::new();
@@ -178,10 +202,15 @@ fn every_sflow_capture_gives_its_rows_and_their_values() {
         }
         assert_accounted(&counts, capture);
         assert_samples(&expected, &counts, capture);
+        let decoded = counts.counter_samples_decoded;
+        assert_eq!(counters.len() as u64, decoded, "{capture}");
+        counter_samples += decoded;
         checked += 1;
     }
     assert!(checked >= 20, "only {checked} captures");
     assert!(values > 900, "only {values} values");
+    // Of 73: one tells of a virtual switch and its process, two of applications (formats 2201 up).
+    assert_eq!(counter_samples, 70);
     assert!(exceptions.is_empty(), "no exceptions: {exceptions:?}");
 }
 
@@ -194,12 +223,12 @@ fn assert_samples(expected: &Value, counts: &WorkerCounts, capture: &str) {
         "{capture}"
     );
     assert_eq!(
-        counts.counter_samples_skipped,
+        counts.counter_samples_decoded + counts.counter_samples_skipped,
         samples("counter_samples") + samples("expanded_counter_samples"),
         "{capture}"
     );
     assert_eq!(
-        counts.discard_samples_skipped,
+        counts.discard_samples_decoded,
         samples("drop_samples"),
         "{capture}"
     );
@@ -219,7 +248,77 @@ fn assert_samples(expected: &Value, counts: &WorkerCounts, capture: &str) {
 fn a_discarded_packet_has_a_forwarding_status() {
     let Some(root) = captures() else { return };
     let folder = root.join("akvorado/sflow-discard-interface");
-    let (flows, _) = decode(&folder, &read_json(&folder.join("expected.json")));
+    let expected = read_json(&folder.join("expected.json"));
+    let flows = decode(&folder, &expected, Tunnels::Outer).flows;
     // Dropped, unroutable (IE 89).
     assert_eq!(flows[0].forwarding_status, 131);
+}
+
+#[test]
+fn a_counter_sample_tells_what_the_interface_counted() {
+    let Some(root) = captures() else { return };
+    let folder = root.join("telegraf/sflow_v5_example");
+    let expected = read_json(&folder.join("expected.json"));
+    let counters = decode(&folder, &expected, Tunnels::Outer).counters;
+    let agent = Address::from_v4([192, 168, 119, 184]);
+    // Of broadcasts, multicasts and unknown protocols the agent says that it does not know.
+    let expected = InterfaceCounters {
+        exporter_addr: agent,
+        observation_domain: 100_000,
+        sequence: 2,
+        source_index: 3,
+        if_index: 3,
+        if_type: 6,
+        if_speed: 1_000_000_000,
+        if_direction: IfDirection::FullDuplex,
+        if_admin_status: IfStatus::Up,
+        if_oper_status: IfStatus::Up,
+        in_octets: 3910,
+        in_unicast: 28,
+        out_octets: 3946,
+        out_unicast: 29,
+        ..InterfaceCounters::default()
+    };
+    let found = counters.iter().map(|row| InterfaceCounters {
+        time_received: 0,
+        exporter_source: Address::UNKNOWN,
+        ..*row
+    });
+    assert_eq!(found.collect::<Vec<_>>(), [expected]);
+}
+
+/// What Akvorado's own test expects of the packet inside of VXLAN.
+#[test]
+fn the_packet_inside_of_vxlan_is_the_flow_on_request() {
+    let Some(root) = captures() else { return };
+    let folder = root.join("akvorado/sflow-vxlan");
+    let expected = read_json(&folder.join("expected.json"));
+    let flow = decode(&folder, &expected, Tunnels::Inner).flows[0];
+    let inner = &expected["peer"]["records"][0]["fields"];
+    let mac = |mac: u64| {
+        let bytes = mac.to_be_bytes()[2..]
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect::<Vec<_>>();
+        bytes.join(":")
+    };
+    let ours = serde_json::json!({
+        "src_addr": flow.src_addr.to_string(),
+        "dst_addr": flow.dst_addr.to_string(),
+        "sampling_rate": flow.sampling_rate,
+        "exporter": flow.exporter_addr.to_string(),
+        "bytes": flow.raw_bytes,
+        "packets": flow.raw_packets,
+        "ethertype": flow.detail.ethertype,
+        "protocol": flow.protocol,
+        "src_mac": mac(flow.detail.src_mac),
+        "dst_mac": mac(flow.detail.dst_mac),
+        "ttl": flow.ttl,
+        "icmp6_type": flow.icmp_type,
+        "flow_label": flow.detail.flow_label,
+    });
+    assert_eq!(ours, *inner);
+    assert_eq!(flow.detail.tunnel_type, TunnelType::Vxlan);
+    assert_eq!(flow.detail.outer_src_addr.to_string(), "192.168.108.40");
+    assert_eq!(flow.detail.outer_dst_addr.to_string(), "192.168.15.14");
 }

@@ -17,8 +17,8 @@ use flowsluice::store::{Null, Store};
 use flowsluice::worker::Worker;
 use flowsluice::worker::sharing::{Sharing, among};
 use messages::{
-    Bench, RECEIVED, TWENTY_FIELDS, datagram, ipfix, netflow5, netflow9, options_template_v9, set,
-    sflow5, template, twenty_field_records,
+    Bench, RECEIVED, TWENTY_FIELDS, datagram, ipfix, netflow1, netflow5, netflow7, netflow9,
+    options_template_v9, set, sflow5, template, twenty_field_records,
 };
 
 const BURST: usize = 256;
@@ -236,7 +236,9 @@ fn only_what_teaches_nothing_can_be_decoded_anywhere() {
     let first = [
         known.clone(),
         known_ipfix.clone(),
+        netflow1(1, 1),
         netflow5(1, 1, 0),
+        netflow7(1, 1),
         sflow5(1),
     ];
     for payload in &first {
@@ -248,7 +250,9 @@ fn only_what_teaches_nothing_can_be_decoded_anywhere() {
     let cases = [
         (known, Teaching::Nothing),
         (netflow9(std::slice::from_ref(&data)), Teaching::Nothing),
+        (netflow1(1, 1), Teaching::Nothing),
         (netflow5(1, 1, 0), Teaching::Nothing),
+        (netflow7(1, 1), Teaching::Nothing),
         (sflow5(1), Teaching::Nothing),
         (known_ipfix, Teaching::Nothing),
         (

@@ -62,6 +62,10 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// Further lines of the section `receive`.
     pub receive: String,
+    /// Where it keeps what exporters told over a restart; `None` does without.
+    pub state_dir: Option<PathBuf>,
+    /// Further lines of the section `decode`.
+    pub decode: String,
     /// Further lines of TOML.
     pub more: String,
 }
@@ -105,6 +109,8 @@ impl Settings {
             port: None,
             namespace: None,
             receive: String::new(),
+            state_dir: None,
+            decode: String::new(),
             more: String::new(),
         }
     }
@@ -117,13 +123,22 @@ impl Settings {
         let buffer = self.socket_buffer.map_or_else(String::new, |bytes| {
             format!("socket_buffer = \"{bytes}B\"\n")
         });
+        let state = self.state_dir.as_deref().unwrap_or(Path::new(""));
         let gro = if self.gro { "gro = true\n" } else { "" };
         let mut text = format!(
             "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\nshare = {}\n{gro}{buffer}{}\n\
              [[receive.listeners]]\nport = {port}\n\n\
+             [decode]\nstate_dir = \"{}\"\n{}\n\
              [http]\nlisten = \"{http}\"\n\n\
              [batch]\nage_max = \"{}\"\n",
-            self.receive_mode, self.workers, self.pin, self.share, self.receive, self.batch_age,
+            self.receive_mode,
+            self.workers,
+            self.pin,
+            self.share,
+            self.receive,
+            state.display(),
+            self.decode,
+            self.batch_age,
         );
         if let Some(rows) = self.batch_rows {
             let _ = writeln!(text, "rows_max = {rows}");

@@ -6,6 +6,7 @@
 
 pub mod clickhouse;
 pub mod collector;
+pub mod duplicator;
 pub mod generator;
 pub mod load;
 pub mod namespace;
@@ -13,11 +14,13 @@ pub mod packet;
 pub mod pcap;
 pub mod place;
 pub mod process;
+pub mod records;
 pub mod status;
 pub mod wire;
 
 pub use clickhouse::ClickHouse;
 pub use collector::{Collector, Settings, Store};
+pub use duplicator::Duplicator;
 pub use generator::{Generator, Totals};
 pub use namespace::Veth;
 pub use process::Process;

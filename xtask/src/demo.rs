@@ -166,8 +166,10 @@ impl Plan {
         }
         let _ = write!(
             text,
-            "\n[store.embedded]\nlibrary = \"{}\"\ndata_dir = \"{}\"\nhttp = \"127.0.0.1:{}\"\n\
+            "\n[decode]\nstate_dir = \"{}\"\n\
+             \n[store.embedded]\nlibrary = \"{}\"\ndata_dir = \"{}\"\nhttp = \"127.0.0.1:{}\"\n\
              \n[http]\nlisten = \"{}\"\n",
+            self.folder.join("state").display(),
             library.display(),
             self.data_dir().display(),
             self.clickhouse,

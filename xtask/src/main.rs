@@ -9,7 +9,9 @@ mod build_ebpf;
 mod ci;
 mod debian;
 mod demo;
+mod elements;
 mod engine;
+mod fuzz;
 mod instructions;
 mod load;
 mod progress;
@@ -44,6 +46,10 @@ enum Task {
     Instructions(instructions::Args),
     /// Build the XDP program that the collector embeds.
     BuildEbpf(build_ebpf::Args),
+    /// Make the collector's table of information elements from the data.
+    Elements(elements::Args),
+    /// Fuzz the decoders, the packet parser, captures and the configuration.
+    Fuzz(fuzz::Args),
     /// Send at a fixed rate to the release build and report what became of it.
     Load(load::Args),
 }
@@ -57,6 +63,8 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::main(&args),
         Task::Instructions(args) => instructions::main(&args),
         Task::BuildEbpf(args) => build_ebpf::main(&args),
+        Task::Elements(args) => elements::main(&args),
+        Task::Fuzz(args) => fuzz::main(&args),
         Task::Load(args) => load::main(&args),
     };
     match outcome {

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: every test, with what the tests need, then the XDP program's object and
-//! instructions a flow.
+//! `cargo xtask test`: the table of information elements, every test, with what the tests need,
+//! then the XDP program's object and instructions a flow.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,11 @@ use anyhow::{Context, Result, bail};
 use flowsluice_tests::place;
 
 use crate::debian::{self, Program};
-use crate::{build_ebpf, engine, instructions, shell};
+use crate::{build_ebpf, elements, engine, instructions, shell};
 
-/// Real exporters, what makes network namespaces, and what counts instructions.
-const PROGRAMS: [Program; 4] = [
+/// Real exporters, other collectors and decoders to compare with, what makes network namespaces, and
+/// what counts instructions.
+const PROGRAMS: [Program; 7] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -21,6 +22,18 @@ const PROGRAMS: [Program; 4] = [
     Program {
         name: "pmacctd",
         package: "pmacct",
+    },
+    Program {
+        name: "nfcapd",
+        package: "nfdump",
+    },
+    Program {
+        name: "sfcapd",
+        package: "nfdump-sflow",
+    },
+    Program {
+        name: "tshark",
+        package: "tshark",
     },
     Program {
         name: "ip",
@@ -50,6 +63,7 @@ pub fn main(args: &Args) -> Result<()> {
 /// Runs the tests; where `is_ci`, all of them or none.
 pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> {
     let started = Instant::now();
+    elements::check()?;
     // Whoever asks for some tests alone does not wait for a BPF toolchain or a release build.
     let is_everything = cargo.is_empty();
     let Provided {

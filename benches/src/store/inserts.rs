@@ -90,7 +90,8 @@ pub fn measure(options: &Options, section: &mut Section) -> Result<()> {
 
 fn caption(rows: usize, batch: &config::Batch, version: &str) -> String {
     let of_crate = crate_version("clickhouse").unwrap_or("?");
-    let columns = stored().count();
+    // `extra` is sent only where it is asked for.
+    let columns = stored().count() - 1;
     let rows_max = batch.rows_max;
     format!(
         "The same {rows} flows (NetFlow v9, 25 % IPv6) into an empty `flows` of the embedded \

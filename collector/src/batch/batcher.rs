@@ -2,6 +2,7 @@
 
 use super::Batch;
 use crate::config;
+use crate::decode::ExtraRows;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
 use crate::store::WorkerQueue;
@@ -34,6 +35,15 @@ impl Batcher {
         }
     }
 
+    /// Gives every batch room for what fills no column, if somebody asks for that.
+    #[must_use]
+    pub fn with_extra(mut self, is_wanted: bool) -> Self {
+        if is_wanted {
+            self.queue.change_empty(Batch::with_extra);
+        }
+        self
+    }
+
     /// Takes `flows`; those that no batch has room for are dropped as `store_backlog`.
     #[inline]
     pub fn add(&mut self, mut flows: &[Flow], now: UnixNanos, counts: &mut WorkerCounts) {
@@ -47,6 +57,36 @@ impl Batcher {
             counts.flows_batched += fit.len() as u64;
             counts.flows_open += fit.len() as u64;
             flows = rest;
+            if open.batch.room() == 0 {
+                self.seal(counts);
+            }
+        }
+    }
+
+    /// The same for flows that say more than has a field. A batch that has no room for what they
+    /// say is sealed.
+    pub fn add_with_extra(
+        &mut self,
+        mut flows: &[Flow],
+        mut extra: ExtraRows<'_>,
+        now: UnixNanos,
+        counts: &mut WorkerCounts,
+    ) {
+        while !flows.is_empty() {
+            let Some(open) = self.open(now) else {
+                counts.drop_many(DropReason::StoreBacklog, flows.len() as u64);
+                return;
+            };
+            if !open.batch.fits(extra) {
+                self.seal(counts);
+                continue;
+            }
+            let (fit, rest) = flows.split_at(flows.len().min(open.batch.room()));
+            let (of_fit, of_rest) = extra.split_at(fit.len());
+            open.batch.append_with_extra(fit, of_fit);
+            counts.flows_batched += fit.len() as u64;
+            counts.flows_open += fit.len() as u64;
+            (flows, extra) = (rest, of_rest);
             if open.batch.room() == 0 {
                 self.seal(counts);
             }

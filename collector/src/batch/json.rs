@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::schema::COLUMNS;
+use super::schema::{COLUMNS, Source};
+use crate::decode::ExtraRow;
 use crate::flow::Flow;
 
 /// Writes one JSON object and a newline. Columns that ClickHouse computes are there too.
@@ -10,12 +11,33 @@ use crate::flow::Flow;
 /// # Errors
 /// Those of `out`.
 pub fn write_row(flow: &Flow, out: &mut impl Write) -> io::Result<()> {
+    write_row_with(flow, ExtraRow::default(), out)
+}
+
+/// The same with what the flow says in `extra`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_row_with(flow: &Flow, extra: ExtraRow<'_>, out: &mut impl Write) -> io::Result<()> {
     for (i, column) in COLUMNS.iter().enumerate() {
         let before = if i == 0 { '{' } else { ',' };
         write!(out, "{before}\"{}\":", column.name)?;
-        (column.json)(flow, out)?;
+        match column.source {
+            Source::Map => write_map(extra, out)?,
+            _ => (column.json)(flow, out)?,
+        }
     }
     out.write_all(b"}\n")
+}
+
+fn write_map(extra: ExtraRow<'_>, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(b"{")?;
+    for (i, (name, value)) in extra.enumerate() {
+        let before = if i == 0 { "" } else { "," };
+        write!(out, "{before}\"{name}\":")?;
+        serde_json::to_writer(&mut *out, value)?;
+    }
+    out.write_all(b"}")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod batcher;
+mod extra;
 pub mod json;
 pub mod native;
 pub mod schema;
@@ -14,8 +15,10 @@ pub mod value;
 
 use std::ops::Range;
 
+use crate::decode::ExtraRows;
 use crate::flow::Flow;
-use schema::Source;
+use extra::ExtraColumn;
+use schema::{Part, Source};
 
 pub use batcher::Batcher;
 
@@ -29,11 +32,18 @@ pub struct Batch {
     rows: usize,
     rows_max: usize,
     columns: Box<[Buffer]>,
-    /// The columns of [`crate::flow::Detail`].
-    details: Box<[Buffer]>,
-    /// Rows that `details` have. The rows that they lack are zero: nothing is written for flows
-    /// without detail until one with detail comes.
-    detail_rows: usize,
+    rare: [Rare; 2],
+    /// Only where `decode.extra` asks for it.
+    extra: Option<Box<ExtraColumn>>,
+}
+
+/// The columns of a part that many flows do not have. Nothing is written for flows without it until
+/// one with it comes.
+struct Rare {
+    part: Part,
+    columns: Box<[Buffer]>,
+    /// Rows that the columns have; those that they lack are zero.
+    rows: usize,
 }
 
 /// The bytes of one stored column.
@@ -66,8 +76,8 @@ pub struct ColumnBytes<'a> {
     pub width: usize,
     /// Name, type, and a value (or end offset) a row.
     pub bytes: &'a [u8],
-    /// The values of a list; empty otherwise.
-    pub list: &'a [u8],
+    /// The values of a list, the names and values of a map; empty otherwise.
+    pub lists: [&'a [u8]; 2],
 }
 
 impl ColumnBytes<'_> {
@@ -87,18 +97,33 @@ impl Batch {
     /// An empty batch that takes `rows_max` rows and never more memory than now.
     #[must_use]
     pub fn new(rows_max: usize) -> Self {
-        let buffers = |details| {
+        let buffers = |part| {
             schema::stored()
-                .filter(|column| column.source.is_detail() == details)
+                .filter(|column| !matches!(column.source, Source::Map))
+                .filter(|column| column.source.part() == part)
                 .map(|column| Buffer::new(column, rows_max))
                 .collect()
         };
         Self {
             rows: 0,
             rows_max,
-            columns: buffers(false),
-            details: buffers(true),
-            detail_rows: 0,
+            columns: buffers(Part::Flow),
+            rare: [Part::Detail, Part::Tunnel].map(|part| Rare {
+                part,
+                columns: buffers(part),
+                rows: 0,
+            }),
+            extra: None,
+        }
+    }
+
+    /// The same with room for the column `extra`.
+    #[must_use]
+    pub fn with_extra(self) -> Self {
+        let extra = ExtraColumn::new(self.rows_max);
+        Self {
+            extra: Some(Box::new(extra)),
+            ..self
         }
     }
 
@@ -126,59 +151,74 @@ impl Batch {
         for column in &mut self.columns {
             column.append(self.rows, flows);
         }
-        if flows.iter().any(|flow| flow.detail.is_written()) {
-            self.append_details(flows);
+        for rare in &mut self.rare {
+            if flows.iter().any(|flow| rare.part.is_in(flow)) {
+                rare.append(self.rows, flows);
+            }
         }
         self.rows += flows.len();
     }
 
-    fn append_details(&mut self, flows: &[Flow]) {
-        self.complete_details();
-        for column in &mut self.details {
-            column.append(self.rows, flows);
-        }
-        self.detail_rows = self.rows + flows.len();
+    /// True when what these flows say beside their fields has room, be it that nobody wants it.
+    #[must_use]
+    pub fn fits(&self, extra: ExtraRows<'_>) -> bool {
+        self.extra.as_ref().is_none_or(|column| column.fits(extra))
     }
 
-    /// Gives the columns of details the rows that they lack.
-    fn complete_details(&mut self) {
-        if self.detail_rows < self.rows {
-            for column in &mut self.details {
-                column.append_zeros(self.detail_rows..self.rows);
-            }
-            self.detail_rows = self.rows;
+    /// Appends a row a flow, with what they say beside their fields.
+    ///
+    /// # Panics
+    /// When they do not fit.
+    pub fn append_with_extra(&mut self, flows: &[Flow], extra: ExtraRows<'_>) {
+        let rows = self.rows;
+        self.append(flows);
+        if let Some(column) = &mut self.extra {
+            column.append(rows, extra);
         }
     }
 
     /// Forgets the rows, keeps the memory.
     pub fn clear(&mut self) {
         self.rows = 0;
-        self.detail_rows = 0;
-        for column in &mut self.details {
-            if let Buffer::List { used, .. } = column {
-                *used = 0;
-            }
+        for rare in &mut self.rare {
+            rare.clear();
+        }
+        if let Some(column) = &mut self.extra {
+            column.clear();
         }
     }
 
     /// Bytes of memory of all columns, used or not.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let all = self.columns.iter().chain(&self.details);
-        all.map(Buffer::memory_bytes).sum()
+        let rare = self.rare.iter().flat_map(|rare| &rare.columns);
+        let all = self.columns.iter().chain(rare);
+        let columns: usize = all.map(Buffer::memory_bytes).sum();
+        columns
+            + self
+                .extra
+                .as_ref()
+                .map_or(0, |column| column.memory_bytes())
+    }
+
+    /// What [`Batch::with_extra`] adds for `rows_max` rows.
+    #[must_use]
+    pub fn extra_memory_bytes_for(rows_max: usize) -> usize {
+        ExtraColumn::memory_bytes_for(rows_max)
     }
 
     /// What [`Batch::memory_bytes`] of a batch of `rows_max` rows is, without making one.
     #[must_use]
     pub fn memory_bytes_for(rows_max: usize) -> usize {
         schema::stored()
+            .filter(|column| !matches!(column.source, Source::Map))
             .map(|column| {
                 let row = match column.source {
                     Source::Fixed { width, .. } => width,
                     Source::List {
                         width, items_max, ..
                     } => OFFSET_WIDTH + width * items_max,
-                    Source::Alias(_) => 0,
+                    Source::Map | Source::Alias(_) => 0,
                 };
                 native::column_head(column.name, column.sql_type).len() + row * rows_max
             })
@@ -188,19 +228,56 @@ impl Batch {
     /// The columns that have anything but zeros, and always the first. ClickHouse fills those that
     /// an insert leaves out with their defaults, which are zeros too.
     pub fn columns(&mut self) -> impl Iterator<Item = ColumnBytes<'_>> {
-        let details = match self.detail_rows {
-            0 => &[],
-            _ => {
-                self.complete_details();
-                &*self.details
-            }
-        };
         let rows = self.rows;
-        let all = self.columns.iter().chain(details);
+        let rare = self
+            .rare
+            .iter_mut()
+            .flat_map(move |rare| rare.columns(rows));
+        let all = self.columns.iter().chain(rare);
+        let extra = self.extra.as_mut().map(|column| column.bytes(rows));
         all.map(move |column| column.bytes(rows))
+            .chain(extra)
             .enumerate()
             .filter(|(number, column)| *number == 0 || !column.is_default())
             .map(|(_, column)| column)
+    }
+}
+
+impl Rare {
+    fn append(&mut self, rows: usize, flows: &[Flow]) {
+        self.complete(rows);
+        for column in &mut self.columns {
+            column.append(rows, flows);
+        }
+        self.rows = rows + flows.len();
+    }
+
+    /// Gives the columns the rows that they lack of `rows`.
+    fn complete(&mut self, rows: usize) {
+        if self.rows < rows {
+            for column in &mut self.columns {
+                column.append_zeros(self.rows..rows);
+            }
+            self.rows = rows;
+        }
+    }
+
+    /// Those that have anything in `rows`.
+    fn columns(&mut self, rows: usize) -> &[Buffer] {
+        if self.rows == 0 {
+            return &[];
+        }
+        self.complete(rows);
+        &self.columns
+    }
+
+    fn clear(&mut self) {
+        self.rows = 0;
+        for column in &mut self.columns {
+            if let Buffer::List { used, .. } = column {
+                *used = 0;
+            }
+        }
     }
 }
 
@@ -233,7 +310,7 @@ impl Buffer {
                 values: vec![0; width * items_max * rows_max].into_boxed_slice(),
                 used: 0,
             },
-            Source::Alias(_) => unreachable!("only stored columns have buffers"),
+            Source::Map | Source::Alias(_) => unreachable!("they have no buffer of this kind"),
         }
     }
 
@@ -293,7 +370,7 @@ impl Buffer {
                 head: *head,
                 width: *width,
                 bytes: &bytes[..*head + rows * *width],
-                list: &[],
+                lists: [&[], &[]],
             },
             Self::List {
                 head,
@@ -305,7 +382,7 @@ impl Buffer {
                 head: *head,
                 width: OFFSET_WIDTH,
                 bytes: &offsets[..*head + rows * OFFSET_WIDTH],
-                list: &values[..*used],
+                lists: [&values[..*used], &[]],
             },
         }
     }
@@ -335,6 +412,42 @@ mod tests {
         assert_eq!(Batch::new(100).memory_bytes(), Batch::memory_bytes_for(100));
         let row = Batch::memory_bytes_for(1001) - Batch::memory_bytes_for(1000);
         assert!((250..350).contains(&row), "{row} bytes a row");
+    }
+
+    /// Names of the columns that a block of `flows` has.
+    fn columns_of(batch: &mut Batch, flows: &[Flow]) -> Vec<(String, usize)> {
+        batch.clear();
+        for flow in flows {
+            batch.append(&[*flow]);
+        }
+        let names = batch.columns().map(|column| {
+            let name = &column.bytes[1..][..usize::from(column.bytes[0])];
+            let name = String::from_utf8(name.to_vec()).unwrap();
+            (name, (column.bytes.len() - column.head) / column.width)
+        });
+        names.collect()
+    }
+
+    #[test]
+    fn columns_of_a_part_are_there_when_a_flow_has_it_and_have_all_rows() {
+        let mut batch = Batch::new(4);
+        let mut detail = Flow::EMPTY;
+        detail.detail.src_mac = 1;
+        let mut tunnel = Flow::EMPTY;
+        tunnel.detail.tunnel_id = 2;
+        let named = |name: &str| (name.to_owned(), 4);
+        let first = named("time_received");
+        let plain = [Flow::EMPTY; 4];
+        assert_eq!(columns_of(&mut batch, &plain), std::slice::from_ref(&first));
+        for at in 0..4 {
+            let mut flows = plain;
+            flows[at] = detail;
+            let expected = [first.clone(), named("src_mac")];
+            assert_eq!(columns_of(&mut batch, &flows), expected, "{at}");
+            flows[at] = tunnel;
+            let expected = [first.clone(), named("tunnel_id")];
+            assert_eq!(columns_of(&mut batch, &flows), expected, "{at}");
+        }
     }
 
     #[test]

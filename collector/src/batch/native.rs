@@ -13,7 +13,10 @@ pub fn encode(batch: &mut Batch, out: &mut Vec<u8>) {
     block_head(columns.len(), rows, out);
     for column in columns {
         out.extend_from_slice(column.bytes);
-        out.extend_from_slice(column.list);
+        column
+            .lists
+            .iter()
+            .for_each(|list| out.extend_from_slice(list));
     }
 }
 

@@ -5,9 +5,10 @@
 
 use std::io::{self, Write};
 
+use super::extra;
 use super::value::{MILLIS_MAX, Millis, Seconds, Value};
 use crate::flow::{
-    Address, DetailFields, Direction, Flow, FlowType, MPLS_LABELS_MAX, SamplingSource,
+    Address, DetailFields, Direction, Flow, FlowType, MPLS_LABELS_MAX, SamplingSource, TunnelType,
 };
 
 /// One column of `flows`.
@@ -22,14 +23,38 @@ pub struct Column {
     pub json: fn(&Flow, &mut dyn Write) -> io::Result<()>,
 }
 
+/// A part of a flow that many flows do not have: its columns are zero for those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What every flow has.
+    Flow,
+    /// The detail.
+    Detail,
+    /// The detail, of flows in a tunnel.
+    Tunnel,
+}
+
+impl Part {
+    /// True when `flow` has it.
+    #[must_use]
+    #[inline]
+    pub fn is_in(self, flow: &Flow) -> bool {
+        match self {
+            Self::Flow => true,
+            Self::Detail => flow.detail.is_written(),
+            Self::Tunnel => flow.detail.is_written() && flow.detail.has_tunnel(),
+        }
+    }
+}
+
 /// Where the values of a column come from.
 pub enum Source {
     /// Stored, `width` bytes a row.
     Fixed {
         /// Bytes of one value.
         width: usize,
-        /// Read from the flow's detail only: zero for flows without.
-        is_detail: bool,
+        /// Which part of a flow it is read from.
+        part: Part,
         /// Writes the values of the flows into exactly as much room as they take.
         fill: fn(&[Flow], &mut [u8]),
     },
@@ -42,18 +67,20 @@ pub enum Source {
         /// Writes offsets and values, given the bytes of `values` in use; returns them after.
         fill: fn(&[Flow], offsets: &mut [u8], values: &mut [u8], used: usize) -> usize,
     },
+    /// Stored, names and values that come beside the flow.
+    Map,
     /// Computed by ClickHouse when it is asked for.
     Alias(&'static str),
 }
 
 impl Source {
-    /// True when the values come out of the flow's detail alone.
+    /// The part of a flow that the values come from.
     #[must_use]
-    pub fn is_detail(&self) -> bool {
+    pub const fn part(&self) -> Part {
         match self {
-            Self::Fixed { is_detail, .. } => *is_detail,
-            Self::List { .. } => true,
-            Self::Alias(_) => false,
+            Self::Fixed { part, .. } => *part,
+            Self::List { .. } => Part::Detail,
+            Self::Map | Self::Alias(_) => Part::Flow,
         }
     }
 }
@@ -73,27 +100,30 @@ pub fn stored() -> impl Iterator<Item = &'static Column> {
 
 /// `name: type = value`, stored as it is.
 macro_rules! stored {
-    ($name:ident: $value_type:ty = $value:expr, is_detail: $is_detail:literal) => {
+    ($name:ident: $value_type:ty = $value:expr, $part:expr) => {
         Column {
             name: stringify!($name),
             sql_type: <$value_type as Value>::SQL_TYPE,
             source: Source::Fixed {
                 width: <$value_type as Value>::WIDTH,
-                is_detail: $is_detail,
+                part: $part,
                 fill: |flows, out| fill::<$value_type>(flows, out, $value),
             },
             json: |flow, out| of::<_, $value_type>(flow, $value).json(out),
         }
     };
     ($name:ident: $value_type:ty = $value:expr) => {
-        stored!($name: $value_type = $value, is_detail: false)
+        stored!($name: $value_type = $value, Part::Flow)
     };
 }
 
 /// `name: type = value of the detail`, stored as it is.
 macro_rules! detail {
     ($name:ident: $value_type:ty = $value:expr) => {
-        stored!($name: $value_type = |f| of::<DetailFields, _>(&f.detail, $value), is_detail: true)
+        detail!($name: $value_type = $value, Part::Detail)
+    };
+    ($name:ident: $value_type:ty = $value:expr, $part:expr) => {
+        stored!($name: $value_type = |f| of::<DetailFields, _>(&f.detail, $value), $part)
     };
 }
 
@@ -185,6 +215,16 @@ pub static COLUMNS: &[Column] = &[
     stored!(end_reason: u8 = |f| f.end_reason),
     detail!(firewall_event: u8 = |d| d.firewall_event),
     detail!(nat_event: u8 = |d| d.nat_event),
+    detail!(tunnel_type: TunnelType = |d| d.tunnel_type, Part::Tunnel),
+    detail!(tunnel_id: u32 = |d| d.tunnel_id, Part::Tunnel),
+    detail!(outer_src_addr: Address = |d| d.outer_src_addr, Part::Tunnel),
+    detail!(outer_dst_addr: Address = |d| d.outer_dst_addr, Part::Tunnel),
+    Column {
+        name: extra::NAME,
+        sql_type: "Map(LowCardinality(String), String)",
+        source: Source::Map,
+        json: |_, out| out.write_all(b"{}"),
+    },
 ];
 
 /// The end of a flow of which only the start is known is its start, so that the start, which

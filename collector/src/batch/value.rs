@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 
-use crate::flow::{Address, Direction, FlowType, SamplingSource};
+use crate::flow::{Address, Direction, FlowType, SamplingSource, TunnelType};
 
 /// A value of fixed width.
 pub trait Value: Copy {
@@ -176,6 +176,16 @@ named! { Direction = "Enum8('undefined' = 0, 'ingress' = 1, 'egress' = 2)" {
     Egress = "egress",
 }}
 
+named! { TunnelType = "Enum8('none' = 0, 'gre' = 1, 'vxlan' = 2, 'ipip' = 3, 'ipv6' = 4, \
+'gtpu' = 5)" {
+    None = "none",
+    Gre = "gre",
+    Vxlan = "vxlan",
+    Ipip = "ipip",
+    Ipv6 = "ipv6",
+    Gtpu = "gtpu",
+}}
+
 #[cfg(test)]
 trait Named: Value {
     fn all() -> Vec<(i8, &'static str)>;
@@ -204,6 +214,7 @@ mod tests {
         assert_eq!(FlowType::SQL_TYPE, declared::<FlowType>());
         assert_eq!(SamplingSource::SQL_TYPE, declared::<SamplingSource>());
         assert_eq!(Direction::SQL_TYPE, declared::<Direction>());
+        assert_eq!(TunnelType::SQL_TYPE, declared::<TunnelType>());
     }
 
     #[test]

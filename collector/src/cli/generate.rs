@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use flowsluice::config::Protocol;
 use flowsluice::generate::capture::{self, Capture};
 use flowsluice::generate::pace::Limits;
 use flowsluice::generate::send::{self, Sender};
 use flowsluice::generate::{
-    FLOWS_PER_DATAGRAM_MAX, Profile, Protocols, Settings, Simulator, Sums, Totals,
+    FLOWS_PER_DATAGRAM_MAX, Profile, Protocol, Protocols, Settings, Simulator, Sums, Totals,
 };
 use flowsluice::units::UnixNanos;
 use serde::Serialize;
@@ -291,7 +290,7 @@ impl Report {
             .filter(|&protocol| totals.of(protocol).datagrams > 0)
             .map(|protocol| {
                 (
-                    name(protocol).into(),
+                    protocol.name().into(),
                     serde_json::json!(totals.of(protocol)),
                 )
             })
@@ -329,14 +328,5 @@ impl Report {
         if self.refused > 0 {
             println!("refused by the target: {} datagrams", self.refused);
         }
-    }
-}
-
-const fn name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Netflow5 => "netflow5",
-        Protocol::Netflow9 => "netflow9",
-        Protocol::Ipfix => "ipfix",
-        Protocol::Sflow5 => "sflow5",
     }
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use comfy_table::{CellAlignment, Table, presets};
 use flowsluice::batch::json;
 use flowsluice::config;
-use flowsluice::decode::{Decoder, FlowSink, Shared};
+use flowsluice::decode::{Decoder, ExtraRow, ExtraRows, FlowSink, Shared};
 use flowsluice::flow::Flow;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerCounts};
 use flowsluice::receive::replay::{Capture, CaptureCounts};
@@ -69,12 +69,17 @@ fn print(
     report: &mut impl Write,
 ) -> anyhow::Result<()> {
     // The ports of a capture are those of another collector: no listener restricts them.
-    let mut decoder = Decoder::new(&config.decode, &[], Arc::new(Shared::default()));
+    let shared = Arc::new(Shared::default());
+    let mut decoder = Decoder::new(&config.decode, &[], Arc::clone(&shared));
     let mut counts = WorkerCounts::default();
     let mut printer = Printer::new(format, out);
     let outcome = capture.for_each(&mut |datagram| {
         decoder.decode(datagram, &mut counts, &mut printer);
+        // Only flows are printed.
+        shared.sflow().counters.drain(drop);
+        shared.sflow().discards.drain(drop);
     });
+    decoder.finish(&mut counts);
     counts.flows_batched = printer.finish().context("standard output")?;
     // Printed is as far as they go, which the ledger calls open.
     counts.flows_open = counts.flows_batched;
@@ -117,10 +122,10 @@ impl<W: Write> Printer<W> {
         }
     }
 
-    fn print(&mut self, flow: &Flow) -> io::Result<()> {
+    fn print(&mut self, flow: &Flow, extra: ExtraRow<'_>) -> io::Result<()> {
         self.flows_printed += 1;
         match self.format {
-            Print::Json => json::write_row(flow, &mut self.out),
+            Print::Json => json::write_row_with(flow, extra, &mut self.out),
             Print::Table => {
                 self.table.add_row(CELLS.map(|(_, _, cell)| cell(flow)));
                 match self.table.row_count() {
@@ -149,9 +154,13 @@ impl<W: Write> Printer<W> {
 
 impl<W: Write> FlowSink for Printer<W> {
     fn flows(&mut self, flows: &mut [Flow]) {
-        for flow in flows {
+        self.flows_with_extra(flows, ExtraRows::default());
+    }
+
+    fn flows_with_extra(&mut self, flows: &mut [Flow], extra: ExtraRows<'_>) {
+        for (number, flow) in flows.iter().enumerate() {
             if self.written.is_ok() {
-                self.written = self.print(flow);
+                self.written = self.print(flow, extra.of(number));
             }
         }
     }

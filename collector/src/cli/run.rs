@@ -10,14 +10,17 @@ use std::time::Instant;
 use anyhow::Context;
 use flowsluice::batch::Batcher;
 use flowsluice::config::{self, Config, ReceiveMode};
+use flowsluice::decode::persist::{Keeper, Keeping};
 use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
 use flowsluice::knowledge;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losses};
+use flowsluice::names;
 use flowsluice::receive::allow::Allowed;
+use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
-use flowsluice::store::SideRows;
+use flowsluice::store::{SideRows, WorkerQueue};
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::Worker;
 use flowsluice::worker::sharing::{self, Sharing};
@@ -105,12 +108,16 @@ impl Running {
             mode,
             listeners,
             receivers,
+            tcp,
             steering,
         } = Receiving::open(&config.receive, cpus.len())?;
-        let ledger = Arc::new(Ledger::new(cpus.len()));
+        // What comes by TCP has a worker of its own behind the others.
+        let workers_max = cpus.len() + usize::from(tcp.is_some());
+        let ledger = Arc::new(Ledger::new(workers_max));
         let shared = Arc::new(decode::Shared::default());
+        let keeper = Keeper::open(&config.decode, &shared, started.1);
         let (storage, queues) =
-            Storage::start(config, runtime, Arc::clone(&ledger.store), cpus.len())?;
+            Storage::start(config, runtime, Arc::clone(&ledger.store), workers_max)?;
         let facts = http::Facts {
             version: env!("CARGO_PKG_VERSION"),
             started,
@@ -118,11 +125,13 @@ impl Running {
             interfaces: steering.modes().to_vec(),
             cpus: cpus.to_vec(),
             listeners,
+            tcp_listeners: tcp.as_ref().map(TcpReceiver::addresses).unwrap_or_default(),
         };
         info!(
             mode = facts.receive_mode,
             cpus = ?cpus.iter().flatten().collect::<Vec<_>>(),
             listeners = ?facts.listeners,
+            tcp_listeners = ?facts.tcp_listeners,
             "receiving"
         );
         let state = Arc::new(http::State::new(
@@ -133,24 +142,15 @@ impl Running {
         ));
         let stop = Arc::new(AtomicBool::new(false));
         let (failed, failures) = mpsc::unbounded_channel();
-        let sharing = sharing::among(cpus.len(), &config.receive);
-        let mut workers = Vec::with_capacity(cpus.len());
-        let parts = receivers.into_iter().zip(queues).zip(sharing);
-        for (index, ((receiver, queue), sharing)) in parts.enumerate() {
-            let (decode, listeners) = (&config.decode, &config.receive.listeners);
-            let decoder = Decoder::new(decode, listeners, Arc::clone(&shared));
-            let worker = WorkerThread {
-                receiver,
-                decoder: decoder.allowing(Allowed::new(&config.receive.allow)),
-                batcher: Batcher::new(&config.batch, queue),
-                sharing,
-                ledger: ledger.worker(index),
-                cpu: cpus[index],
-                stop: Arc::clone(&stop),
-                failed: failed.clone(),
-            };
-            workers.push(worker.spawn(index)?);
-        }
+        let crew = Crew {
+            config,
+            cpus,
+            shared: &shared,
+            ledger: &ledger,
+            stop: &stop,
+            failed,
+        };
+        let workers = crew.start(receivers, tcp, queues)?;
         // The thread that follows the interfaces takes the capabilities with it; from here on
         // neither this thread nor one that it starts has any.
         let following = steering
@@ -160,8 +160,7 @@ impl Running {
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
-        runtime.spawn(decode::watch::tell(Arc::clone(&shared)));
-        let telling = Telling::start(shared, storage.side_rows(), runtime);
+        let telling = Telling::start(shared, keeper, storage.side_rows(), runtime)?;
         Ok(Self {
             ledger,
             storage,
@@ -210,22 +209,50 @@ impl Running {
     }
 }
 
-/// The task that tells what is known of exporters.
+/// The tasks that tell what is known of exporters.
 struct Telling {
     stop: oneshot::Sender<()>,
     task: task::JoinHandle<()>,
+    names: task::JoinHandle<()>,
+    shared: Arc<decode::Shared>,
+    rows: SideRows,
+    /// `None` where nothing outlasts a restart.
+    keeping: Option<Keeping>,
 }
 
 impl Telling {
-    fn start(shared: Arc<decode::Shared>, rows: SideRows, runtime: &Runtime) -> Self {
+    fn start(
+        shared: Arc<decode::Shared>,
+        keeper: Option<Keeper>,
+        rows: SideRows,
+        runtime: &Runtime,
+    ) -> anyhow::Result<Self> {
+        let keeping = keeper.map(Keeper::keep).transpose();
+        let keeping = keeping.context("decode.state_dir: no thread can be started for it")?;
+        runtime.spawn(decode::watch::tell(Arc::clone(&shared)));
         let (stop, stopped) = oneshot::channel();
-        let task = runtime.spawn(knowledge::tell(shared, rows, stopped));
-        Self { stop, task }
+        let told = knowledge::tell(Arc::clone(&shared), rows.clone(), stopped);
+        let names = names::rows::keep(Arc::clone(&shared.names), rows.clone());
+        Ok(Self {
+            stop,
+            task: runtime.spawn(told),
+            names: runtime.spawn(names),
+            keeping,
+            shared,
+            rows,
+        })
     }
 
-    /// Has it tell what is left, now that the workers have ended.
+    /// Has them tell what is left, now that the workers have ended.
     fn finish(self, runtime: &Runtime) {
+        if let Some(keeping) = self.keeping {
+            keeping.stop();
+        }
         drop(self.stop);
+        // It never ends by itself; what it left is taken in here.
+        self.names.abort();
+        let _ = runtime.block_on(self.names);
+        names::rows::take_in(&self.shared.names, &self.rows);
         if let Err(error) = runtime.block_on(self.task) {
             error!(%error, "what is known of exporters was not told to the end");
         }
@@ -239,6 +266,8 @@ struct Receiving {
     listeners: Vec<SocketAddr>,
     /// One a worker.
     receivers: Vec<Receiver>,
+    /// For connections, if any are to be taken.
+    tcp: Option<TcpReceiver>,
     steering: Steering,
 }
 
@@ -265,14 +294,85 @@ impl Receiving {
             mode,
             listeners,
             receivers,
+            tcp: TcpReceiver::open(config)?,
             steering,
         })
     }
 }
 
+/// What all workers are given.
+struct Crew<'a> {
+    config: &'a Config,
+    cpus: &'a [Option<usize>],
+    shared: &'a Arc<decode::Shared>,
+    ledger: &'a Ledger,
+    stop: &'a Arc<AtomicBool>,
+    failed: mpsc::UnboundedSender<String>,
+}
+
+impl Crew<'_> {
+    /// Starts a worker for each of `receivers`, and behind them one for `tcp`. As many `queues`.
+    fn start(
+        self,
+        receivers: Vec<Receiver>,
+        tcp: Option<TcpReceiver>,
+        queues: Vec<WorkerQueue>,
+    ) -> anyhow::Result<Vec<JoinHandle<()>>> {
+        let Config {
+            decode, receive, ..
+        } = self.config;
+        let mut queues = queues.into_iter();
+        let sharing = sharing::among(receivers.len(), receive);
+        let mut workers = Vec::with_capacity(queues.len());
+        let parts = receivers.into_iter().zip(sharing).zip(queues.by_ref());
+        for ((receiver, sharing), queue) in parts {
+            let decoder = Decoder::new(decode, &receive.listeners, Arc::clone(self.shared))
+                .allowing(Allowed::new(&receive.allow));
+            let thread = self.thread(workers.len(), Inlet::Udp(receiver), decoder, queue);
+            let name = format!("worker-{}", workers.len());
+            workers.push(thread.sharing(sharing).spawn(name)?);
+        }
+        for (receiver, queue) in tcp.into_iter().zip(queues) {
+            // The protocols of a UDP listener say nothing of a TCP port with the same number.
+            let decoder = Decoder::new(decode, &[], Arc::clone(self.shared)).by_session();
+            let thread = self.thread(workers.len(), Inlet::Tcp(receiver), decoder, queue);
+            workers.push(thread.spawn("ipfix-tcp".into())?);
+        }
+        Ok(workers)
+    }
+
+    fn thread(
+        &self,
+        index: usize,
+        receiver: Inlet,
+        decoder: Decoder,
+        queue: WorkerQueue,
+    ) -> WorkerThread {
+        WorkerThread {
+            index,
+            receiver,
+            decoder,
+            batcher: Batcher::new(&self.config.batch, queue)
+                .with_extra(!self.config.decode.extra.is_empty()),
+            sharing: None,
+            ledger: self.ledger.worker(index),
+            cpu: self.cpus.get(index).copied().flatten(),
+            stop: Arc::clone(self.stop),
+            failed: self.failed.clone(),
+        }
+    }
+}
+
+/// What a worker receives from.
+enum Inlet {
+    Udp(Receiver),
+    Tcp(TcpReceiver),
+}
+
 /// What a worker's thread needs.
 struct WorkerThread {
-    receiver: Receiver,
+    index: usize,
+    receiver: Inlet,
     decoder: Decoder,
     batcher: Batcher,
     sharing: Option<Sharing>,
@@ -283,15 +383,20 @@ struct WorkerThread {
 }
 
 impl WorkerThread {
-    fn spawn(self, index: usize) -> anyhow::Result<JoinHandle<()>> {
+    fn sharing(self, sharing: Option<Sharing>) -> Self {
+        Self { sharing, ..self }
+    }
+
+    fn spawn(self, name: String) -> anyhow::Result<JoinHandle<()>> {
         thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || self.run(index))
+            .name(name)
+            .spawn(move || self.run())
             .context("a worker's thread cannot be started")
     }
 
-    fn run(self, index: usize) {
+    fn run(self) {
         let Self {
+            index,
             receiver,
             decoder,
             batcher,
@@ -311,15 +416,22 @@ impl WorkerThread {
             );
         }
         let outcome = match receiver {
-            Receiver::IoUring(receiver) => Worker::new(receiver, decoder, batcher, ledger)
-                .sharing(sharing)
-                .run(&stop),
-            Receiver::Recvmmsg(receiver) => Worker::new(receiver, decoder, batcher, ledger)
-                .sharing(sharing)
-                .run(&stop),
-            Receiver::AfXdp(receiver) => Worker::new(receiver, decoder, batcher, ledger)
-                .sharing(sharing)
-                .run(&stop),
+            Inlet::Udp(Receiver::IoUring(receiver)) => {
+                Worker::new(receiver, decoder, batcher, ledger)
+                    .sharing(sharing)
+                    .run(&stop)
+            }
+            Inlet::Udp(Receiver::Recvmmsg(receiver)) => {
+                Worker::new(receiver, decoder, batcher, ledger)
+                    .sharing(sharing)
+                    .run(&stop)
+            }
+            Inlet::Udp(Receiver::AfXdp(receiver)) => {
+                Worker::new(receiver, decoder, batcher, ledger)
+                    .sharing(sharing)
+                    .run(&stop)
+            }
+            Inlet::Tcp(receiver) => Worker::new(receiver, decoder, batcher, ledger).run(&stop),
         };
         if let Err(error) = outcome {
             error!(worker = index, %error, "the sockets cannot be read any more");

@@ -75,7 +75,9 @@ pub fn duration(time: Duration) -> String {
 #[must_use]
 pub fn protocol(protocol: Protocol) -> &'static str {
     match protocol {
+        Protocol::Netflow1 => "netflow1",
         Protocol::Netflow5 => "netflow5",
+        Protocol::Netflow7 => "netflow7",
         Protocol::Netflow9 => "netflow9",
         Protocol::Ipfix => "ipfix",
         Protocol::Sflow5 => "sflow5",

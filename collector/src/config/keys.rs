@@ -11,6 +11,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
+use crate::decode::ElementPattern;
+
 /// What a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -22,7 +24,7 @@ pub(super) enum Kind {
     Count,
     /// A whole number that fits 32 bits.
     Count32,
-    /// A UDP port.
+    /// A UDP or TCP port.
     Port,
     /// `true` or `false`.
     Flag,
@@ -54,6 +56,8 @@ pub(super) enum Kind {
     Prefix,
     /// A list of prefixes.
     Prefixes,
+    /// A list of patterns of information elements.
+    Elements,
 }
 
 /// One key; `[]` stands for the index into an array of tables.
@@ -70,9 +74,12 @@ const fn key(path: &'static str, kind: Kind) -> Key {
 const MODES: &[&str] = &["auto", "af_xdp", "io_uring", "recvmmsg"];
 const ATTACH: &[&str] = &["auto", "native", "skb"];
 const COPY: &[&str] = &["auto", "zero_copy", "copy"];
-const PROTOCOLS: &[&str] = &["netflow5", "netflow9", "ipfix", "sflow5"];
+const PROTOCOLS: &[&str] = &[
+    "netflow1", "netflow5", "netflow7", "netflow9", "ipfix", "sflow5",
+];
 const SCOPES: &[&str] = &["domain", "exporter"];
 const TIMES: &[&str] = &["exporter", "received"];
+const TUNNELS: &[&str] = &["outer", "inner"];
 const STORES: &[&str] = &["auto", "embedded", "server", "null"];
 const FORMATS: &[&str] = &["text", "json"];
 
@@ -103,12 +110,23 @@ pub(super) const KEYS: &[Key] = &[
     key("receive.xdp.huge_pages", Kind::Flag),
     key("receive.xdp.verify_checksum", Kind::Flag),
     key("receive.xdp.perfmon", Kind::Flag),
+    key("receive.tcp", Kind::Table),
+    key("receive.tcp.listeners", Kind::Tables),
+    key("receive.tcp.listeners[].address", Kind::Address),
+    key("receive.tcp.listeners[].port", Kind::Port),
+    key("receive.tcp.connections_max", Kind::Count),
+    key("receive.tcp.idle_max", Kind::Duration),
     key("decode", Kind::Table),
     key("decode.protocols", Kind::Words(PROTOCOLS)),
+    key("decode.extra", Kind::Elements),
     key("decode.exporters_max", Kind::Count),
     key("decode.templates_max", Kind::Count),
     key("decode.templates_per_exporter_max", Kind::Count),
+    key("decode.template_lifetime", Kind::Duration),
+    key("decode.pending_max", Kind::Bytes),
+    key("decode.state_dir", Kind::Path),
     key("decode.sampling_rate_default", Kind::Count32),
+    key("decode.tunnels", Kind::Word(TUNNELS)),
     key("decode.exporters", Kind::Tables),
     key("decode.exporters[].source", Kind::Prefix),
     key("decode.exporters[].sampling_rate", Kind::Count32),
@@ -145,7 +163,11 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Keys without which their table means nothing.
-pub(super) const REQUIRED: &[&str] = &["receive.listeners[].port", "decode.exporters[].source"];
+pub(super) const REQUIRED: &[&str] = &[
+    "receive.listeners[].port",
+    "receive.tcp.listeners[].port",
+    "decode.exporters[].source",
+];
 
 /// The key at `path`, indexes written as `[]`.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
@@ -187,6 +209,12 @@ impl Kind {
             Self::Prefixes => {
                 "a list of prefixes, such as [\"192.0.2.0/24\", \"2001:db8::/32\"]".into()
             }
+            Self::Elements => {
+                "a list of elements, each \"PEN.id\", \"PEN.name\", \"PEN.*\", the name of \
+                               one of IANA's, or \"*\" for all; write one that no list names as \
+                               \"PEN.id\""
+                    .into()
+            }
         }
     }
 
@@ -221,6 +249,7 @@ impl Kind {
             Self::Addresses => read::<Vec<IpAddr>>(value).is_some(),
             Self::Prefix => read::<IpNet>(value).is_some(),
             Self::Prefixes => read::<Vec<IpNet>>(value).is_some(),
+            Self::Elements => read::<Vec<ElementPattern>>(value).is_some(),
         }
     }
 }
@@ -238,8 +267,8 @@ fn quoted(words: &[&str], between: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::{
-        Config, ExporterOverride, Listener, Protocol, ReceiveMode, Secret, TemplateScope,
-        TimeSource, XdpAttach, XdpCopy,
+        Config, ExporterOverride, Listener, Protocol, ReceiveMode, Secret, TcpListener,
+        TemplateScope, TimeSource, XdpAttach, XdpCopy,
     };
 
     /// A configuration in which nothing is absent, so that every key of the structs is seen.
@@ -250,6 +279,10 @@ mod tests {
             ..config.receive.listeners[0].clone()
         };
         config.receive.listeners = vec![listener];
+        config.receive.tcp.listeners = vec![TcpListener {
+            address: "::".parse().unwrap(),
+            port: 4739,
+        }];
         config.decode.exporters = vec![ExporterOverride {
             source: "192.0.2.0/24".parse().unwrap(),
             sampling_rate: 1000,

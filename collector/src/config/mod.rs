@@ -11,6 +11,7 @@ mod keys;
 mod load;
 pub mod memory;
 mod secret;
+mod tcp;
 mod validate;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -21,10 +22,11 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use decode::{Decode, ExporterOverride, Protocol, TemplateScope, TimeSource};
+pub use decode::{Decode, ExporterOverride, Protocol, TemplateScope, TimeSource, Tunnels};
 pub use error::{ConfigError, Problem};
 pub use load::{DEFAULT_PATH, load, load_or_default, parse};
 pub use secret::{PASSWORD_VARIABLE, SecretError};
+pub use tcp::{Tcp, TcpListener};
 pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};
 
 /// The whole file.
@@ -107,6 +109,8 @@ pub struct Receive {
     pub allow: Vec<IpNet>,
     /// Receiving without the kernel's UDP stack.
     pub xdp: Xdp,
+    /// IPFIX over TCP.
+    pub tcp: Tcp,
 }
 
 impl Default for Receive {
@@ -124,6 +128,7 @@ impl Default for Receive {
             gro: false,
             allow: Vec::new(),
             xdp: Xdp::default(),
+            tcp: Tcp::default(),
         }
     }
 }
@@ -234,7 +239,7 @@ pub struct Batch {
     #[serde(serialize_with = "display::serialize_duration")]
     pub age_max: Duration,
     /// Batches of 4096 rows of a worker: one is being filled, the others are encoded. They bridge
-    /// the time that the encoder waits for a CPU, and cost up to 1.2 MiB of memory each.
+    /// the time that the encoder waits for a CPU, and cost up to 1.4 MiB of memory each.
     pub per_worker: usize,
 }
 

@@ -60,6 +60,9 @@ fn what_check_prints_is_read_back_to_the_same_values() {
     config.receive.datagram_max = ByteSize::b(1500);
     config.receive.cpus = vec![3, 1];
     config.receive.listeners[1].protocols = vec![Protocol::Ipfix];
+    config.decode.extra = ["9.*", "0.148", "4000000.7"]
+        .map(|text| text.parse().unwrap())
+        .into();
     config.batch.age_max = Duration::from_millis(1500);
     config.store.retention = Duration::from_secs(90 * 86_400);
     config.store.url = Some("https://db:8443".into());
@@ -97,7 +100,7 @@ fn an_unknown_key_is_told_with_its_line_its_neighbours_and_the_likely_one() {
     assert_eq!(
         errors("[receive]\nworkerz = 4\n\n[batch]\nsize = 3\n"),
         "f.toml:2: receive.workerz: unknown key; did you mean 'workers'? allowed: mode, workers, \
-         cpus, pin, listeners, socket_buffer, datagram_max, burst, share, gro, allow, xdp\n\
+         cpus, pin, listeners, socket_buffer, datagram_max, burst, share, gro, allow, xdp, tcp\n\
          f.toml:5: batch.size: unknown key; allowed: rows_max, age_max, per_worker"
     );
     assert_eq!(
@@ -159,7 +162,7 @@ fn mistakes_in_a_listener_are_told_with_its_index() {
          f.toml:4: receive.listeners[1].adress: unknown key; did you mean 'address'? allowed: \
          address, port, protocols\n\
          f.toml:5: receive.listeners[1].protocols: found [\"netflow\"]; allowed: a list of \
-         \"netflow5\", \"netflow9\", \"ipfix\", \"sflow5\""
+         \"netflow1\", \"netflow5\", \"netflow7\", \"netflow9\", \"ipfix\", \"sflow5\""
     );
     assert_eq!(
         errors("receive.listeners = [2055]\n"),
@@ -313,6 +316,16 @@ fn a_clash_of_ports_is_told_at_the_key_that_the_file_has() {
 fn types_and_meaning_are_told_together() {
     let told = errors("[receive]\nworkerz = 1\nburst = 9999\npin = 1\n");
     assert_eq!(told.lines().count(), 3, "{told}");
+}
+
+#[test]
+fn an_element_that_nobody_knows_by_its_name_is_told() {
+    assert_eq!(
+        errors("[decode]\nextra = [\"flowId\", \"flow_id\"]\n"),
+        "f.toml:2: decode.extra: found [\"flowId\", \"flow_id\"]; allowed: a list of elements, \
+         each \"PEN.id\", \"PEN.name\", \"PEN.*\", the name of one of IANA's, or \"*\" for all; \
+         write one that no list names as \"PEN.id\""
+    );
 }
 
 #[test]

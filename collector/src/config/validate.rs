@@ -27,8 +27,14 @@ pub const BATCH_ROWS_MAX: usize = 1_048_576;
 const RETENTION_MAX: Duration = Duration::from_secs(20_000 * 24 * 3600);
 /// Most prefixes of exporters: the XDP program's table takes new ones in before old ones go.
 pub const PREFIXES_MAX: usize = maps::ALLOWED_MAX as usize / 2;
+/// Lifetimes of templates. RFC 7011 section 10.3.6: at least three times the interval at which
+/// exporters send them again, which is 30 minutes where routers take longest by default.
+const TEMPLATE_LIFETIME_MIN: Duration = Duration::from_secs(90 * 60);
+const TEMPLATE_LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Most exporters, or prefixes of them, that the operator knows better.
 const EXPORTER_OVERRIDES_MAX: usize = 4096;
+/// Most TCP connections; each has a buffer of 64 KiB.
+const CONNECTIONS_MAX: usize = 4096;
 /// Most interfaces to receive from by AF_XDP.
 const INTERFACES_MAX: usize = 64;
 /// Most destinations, likewise.
@@ -118,6 +124,28 @@ impl Problems {
             self.add("receive.gro", text);
         }
         self.xdp(receive);
+        self.tcp(receive);
+    }
+
+    fn tcp(&mut self, receive: &Receive) {
+        let tcp = &receive.tcp;
+        self.count(
+            "receive.tcp.listeners",
+            tcp.listeners.len(),
+            0..=LISTENERS_MAX,
+        );
+        for (index, listener) in tcp.listeners.iter().enumerate() {
+            // Port 0 takes a free one, so two of them are two.
+            if listener.port != 0 && tcp.listeners[..index].contains(listener) {
+                let socket = SocketAddr::new(listener.address, listener.port);
+                let text = format!("{socket} is listed twice; remove one of the two");
+                self.add(format!("receive.tcp.listeners[{index}].port"), text);
+            }
+        }
+        let (key, range) = ("receive.tcp.connections_max", 1..=CONNECTIONS_MAX);
+        self.count(key, tcp.connections_max, range);
+        let idle = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
+        self.time("receive.tcp.idle_max", tcp.idle_max, idle);
     }
 
     fn xdp(&mut self, receive: &Receive) {
@@ -260,12 +288,22 @@ impl Problems {
         self.repeated("decode.protocols", &decode.protocols);
         self.count("decode.exporters_max", decode.exporters_max, 1..=1_000_000);
         self.count("decode.templates_max", decode.templates_max, 1..=4_000_000);
+        if decode.template_lifetime != Duration::ZERO {
+            let lifetimes = TEMPLATE_LIFETIME_MIN..=TEMPLATE_LIFETIME_MAX;
+            self.time(
+                "decode.template_lifetime",
+                decode.template_lifetime,
+                lifetimes,
+            );
+        }
+        let pending = ByteSize::mib(1)..=ByteSize::gib(16);
+        self.bytes("decode.pending_max", decode.pending_max, pending);
         let (one, all) = (decode.templates_per_exporter_max, decode.templates_max);
         let key = "decode.templates_per_exporter_max";
         if one == 0 {
             self.add(
                 key,
-                "found 0; without templates only NetFlow v5 and sFlow are decoded",
+                "found 0; without templates only NetFlow v1, v5, v7 and sFlow are decoded",
             );
         } else if one > all {
             let text =

@@ -1,6 +1,6 @@
 //! The flows that one worker decodes before it hands them on.
 
-use super::FlowSink;
+use super::{ExtraBuffer, FlowSink};
 use crate::flow::Flow;
 use crate::ledger::WorkerCounts;
 
@@ -9,11 +9,26 @@ pub const BURST_FLOWS: usize = 64;
 
 /// Storage of a burst; made once a worker.
 #[derive(Debug)]
-pub struct BurstBuffer(Box<[Flow; BURST_FLOWS]>);
+pub struct BurstBuffer {
+    flows: Box<[Flow; BURST_FLOWS]>,
+    extra: ExtraBuffer,
+}
 
 impl Default for BurstBuffer {
+    /// Without room for what fills no column.
     fn default() -> Self {
-        Self(Box::new([Flow::EMPTY; BURST_FLOWS]))
+        Self::new(ExtraBuffer::default())
+    }
+}
+
+impl BurstBuffer {
+    /// With `extra` for what fills no column.
+    #[must_use]
+    pub fn new(extra: ExtraBuffer) -> Self {
+        Self {
+            flows: Box::new([Flow::EMPTY; BURST_FLOWS]),
+            extra,
+        }
     }
 }
 
@@ -22,6 +37,7 @@ impl Default for BurstBuffer {
 pub struct Burst<'a, S: FlowSink> {
     flows: &'a mut [Flow; BURST_FLOWS],
     filled: usize,
+    extra: &'a mut ExtraBuffer,
     sink: &'a mut S,
     /// When all flows are to end, milliseconds since the epoch; 0 leaves them as they are.
     end_ms: u64,
@@ -39,8 +55,9 @@ impl<'a, S: FlowSink> Burst<'a, S> {
     #[inline]
     pub fn new(buffer: &'a mut BurstBuffer, sink: &'a mut S) -> Self {
         Self {
-            flows: &mut buffer.0,
+            flows: &mut buffer.flows,
             filled: 0,
+            extra: &mut buffer.extra,
             sink,
             end_ms: 0,
         }
@@ -52,6 +69,15 @@ impl<'a, S: FlowSink> Burst<'a, S> {
     #[inline]
     pub fn ending(self, end_ms: u64) -> Self {
         Self { end_ms, ..self }
+    }
+
+    /// Hands on what there is, and has flows end at `end_ms` from here on, as in
+    /// [`Burst::ending`].
+    pub fn end_at(&mut self, end_ms: u64) {
+        if self.end_ms != end_ms {
+            self.flush();
+            self.end_ms = end_ms;
+        }
     }
 
     /// The next flow of the burst, set to `base`. It counts as decoded from here on.
@@ -86,6 +112,20 @@ impl<'a, S: FlowSink> Burst<'a, S> {
         flows
     }
 
+    /// The `count` newest flows.
+    #[inline]
+    pub fn newest(&mut self, count: usize) -> &mut [Flow] {
+        let start = self.filled.saturating_sub(count);
+        &mut self.flows[start..self.filled]
+    }
+
+    /// Room for what the `count` newest flows say beside their fields, and the number of the first
+    /// of them. Each flow says it once, before a newer one is begun.
+    #[inline]
+    pub fn extra_of_newest(&mut self, count: usize) -> (&mut ExtraBuffer, usize) {
+        (self.extra, self.filled.saturating_sub(count))
+    }
+
     /// Takes the newest flow back, for a record that turned out broken after it was begun.
     #[inline]
     pub fn discard_newest(&mut self, counts: &mut WorkerCounts) {
@@ -102,7 +142,13 @@ impl<'a, S: FlowSink> Burst<'a, S> {
             if self.end_ms > 0 {
                 flows.iter_mut().for_each(|flow| flow.end_at(self.end_ms));
             }
-            self.sink.flows(flows);
+            if self.extra.is_empty() {
+                self.sink.flows(flows);
+            } else {
+                self.sink
+                    .flows_with_extra(flows, self.extra.rows(self.filled));
+                self.extra.clear();
+            }
             self.filled = 0;
         }
     }

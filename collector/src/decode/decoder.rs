@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use super::exporters::Domains;
+use super::exporters::{Domain, Domains};
+use super::extra::{ExtraBuffer, Wanted};
 use super::overrides::Overrides;
 use super::plan::Spans;
 use super::record::ExtrasBuffer;
 use super::sequence::{Held, Observation};
 use super::sets::{Message, TemplateLimits, Workspace};
-use super::shared::{DomainKey, Shared};
-use super::{Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow5, netflow9, sflow, teaching};
-use crate::config::{self, Protocol};
+use super::shared::{AGE_EVERY_NS, Aged, DomainKey, Shared};
+use super::{
+    Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow1, netflow5, netflow7, netflow9, sflow,
+    teaching,
+};
+use crate::config::{self, Protocol, Tunnels};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
-use crate::receive::Datagram;
 use crate::receive::allow::Allowed;
+use crate::receive::{Datagram, Session};
 use crate::units::UnixNanos;
 
 /// A worker's decoder: all state between datagrams.
@@ -22,14 +26,25 @@ use crate::units::UnixNanos;
 pub struct Decoder {
     allowed: Allowed,
     enabled: Enabled,
+    /// All bits where the source port names the session, none where datagrams have no sessions.
+    session_mask: u16,
     limits: TemplateLimits,
+    /// `decode.template_lifetime`.
+    lifetime_s: u32,
+    /// When this one looked for what is too old.
+    aged: UnixNanos,
+    has_ended: bool,
     overrides: Overrides,
+    tunnels: Tunnels,
+    wanted: Wanted,
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
+    /// `decode.extra`.
     /// What the flows of an sFlow datagram begin as; here, so that none is made for each.
     sflow_base: Flow,
     spans: Spans,
+    nested: Spans,
     extras: ExtrasBuffer,
     held: Held,
     status: StatusClock,
@@ -55,14 +70,21 @@ impl Decoder {
         listeners: &[config::Listener],
         shared: Arc<Shared>,
     ) -> Self {
+        shared.decoder_begins();
         let overrides = Overrides::new(&config.exporters);
         Self {
             allowed: Allowed::default(),
+            session_mask: 0,
             enabled: Enabled::new(&config.protocols, listeners),
             limits: TemplateLimits {
                 all: config.templates_max,
                 per_domain: config.templates_per_exporter_max,
+                pending_bytes: config.pending_max.as_u64() as usize,
             },
+            tunnels: config.tunnels,
+            lifetime_s: config.template_lifetime.as_secs() as u32,
+            aged: UnixNanos::default(),
+            has_ended: false,
             domains: Domains::new(
                 config.exporters_max,
                 config.sampling_rate_default,
@@ -71,9 +93,14 @@ impl Decoder {
             ),
             overrides,
             shared,
-            buffer: BurstBuffer::default(),
+            buffer: BurstBuffer::new(match config.extra.is_empty() {
+                true => ExtraBuffer::default(),
+                false => ExtraBuffer::with_room(),
+            }),
+            wanted: Wanted::of(&config.extra),
             sflow_base: Flow::EMPTY,
             spans: Spans::default(),
+            nested: Spans::default(),
             extras: ExtrasBuffer::default(),
             held: Held::default(),
             status: StatusClock::default(),
@@ -84,6 +111,21 @@ impl Decoder {
     #[must_use]
     pub fn allowing(self, allowed: Allowed) -> Self {
         Self { allowed, ..self }
+    }
+
+    /// Takes what comes by TCP: what an exporter tells holds for its connection only.
+    #[must_use]
+    pub fn by_session(self) -> Self {
+        Self {
+            session_mask: u16::MAX,
+            ..self
+        }
+    }
+
+    /// Forgets what was told in a session.
+    pub fn end_session(&mut self, session: &Session) {
+        self.domains.end_session(session);
+        self.take_over();
     }
 
     /// Decodes one datagram: counts all of it in `counts`, hands its flows to `sink`.
@@ -122,6 +164,26 @@ impl Decoder {
         }
     }
 
+    /// Once a turn: forgets, now and then, templates and held sets that are too old.
+    #[inline]
+    pub fn age(&mut self, now: UnixNanos, counts: &mut WorkerCounts) {
+        if now.0.abs_diff(self.aged.0) >= AGE_EVERY_NS {
+            self.aged = now;
+            let Aged { templates, sets } = self.shared.age(now, self.lifetime_s);
+            counts.templates_expired += templates;
+            counts.give_up_sets(sets);
+        }
+    }
+
+    /// Nothing is decoded after this: once no other decoder goes on either, held sets are given
+    /// up.
+    pub fn finish(&mut self, counts: &mut WorkerCounts) {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            self.shared.decoder_ends();
+        }
+        counts.give_up_sets(self.shared.give_up());
+    }
+
     /// Takes over what other workers learned; one load when that is nothing. Within a turn it is
     /// needed before a datagram that another worker received: that one may just have learned its
     /// template.
@@ -145,6 +207,14 @@ impl Decoder {
         };
         let received_ms = datagram.received.millis();
         let (message, learned) = match protocol(payload).ok().filter(|_| !datagram.cut)? {
+            Protocol::Netflow1 => {
+                netflow1::header(payload).ok()?;
+                return learned(FlowType::Netflow1, 0).map(|_| Teaching::Nothing);
+            }
+            Protocol::Netflow7 => {
+                netflow7::header(payload).ok()?;
+                return learned(FlowType::Netflow7, 0).map(|_| Teaching::Nothing);
+            }
             Protocol::Netflow5 => {
                 let engine = netflow5::header(payload).ok()?.engine;
                 return learned(FlowType::Netflow5, engine).map(|_| Teaching::Nothing);
@@ -185,11 +255,26 @@ impl Decoder {
             return Err(DropReason::ProtocolDisabled);
         }
         match protocol {
+            Protocol::Netflow1 => self.netflow1(datagram, counts, sink),
             Protocol::Netflow5 => self.netflow5(datagram, counts, sink),
+            Protocol::Netflow7 => self.netflow7(datagram, counts, sink),
             Protocol::Netflow9 => self.netflow9(datagram, counts, sink),
             Protocol::Ipfix => self.ipfix(datagram, counts, sink),
             Protocol::Sflow5 => self.sflow5(datagram, counts, sink),
         }
+    }
+
+    fn netflow1<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        let header = netflow1::header(datagram.payload)?;
+        let domain = (FlowType::Netflow1, &header);
+        self.fixed(domain, datagram, counts, sink, netflow1::decode)?;
+        counts.datagrams_netflow1 += 1;
+        Ok(())
     }
 
     fn netflow5<S: FlowSink>(
@@ -199,24 +284,57 @@ impl Decoder {
         sink: &mut S,
     ) -> Result<(), DropReason> {
         let header = netflow5::header(datagram.payload)?;
-        let key = self.key(datagram, FlowType::Netflow5, header.engine);
+        let domain = (FlowType::Netflow5, &header);
+        self.fixed(domain, datagram, counts, sink, netflow5::decode)?;
+        counts.datagrams_netflow5 += 1;
+        Ok(())
+    }
+
+    fn netflow7<S: FlowSink>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+    ) -> Result<(), DropReason> {
+        let header = netflow7::header(datagram.payload)?;
+        let domain = (FlowType::Netflow7, &header);
+        self.fixed(domain, datagram, counts, sink, netflow7::decode)?;
+        counts.datagrams_netflow7 += 1;
+        Ok(())
+    }
+
+    /// Looks the exporter up, lets `decode` work on records of a fixed layout, and concludes.
+    #[inline(always)]
+    fn fixed<S: FlowSink, D>(
+        &mut self,
+        (flow_type, header): (FlowType, &netflow5::Header<'_>),
+        datagram: &Datagram<'_>,
+        counts: &mut WorkerCounts,
+        sink: &mut S,
+        decode: D,
+    ) -> Result<(), DropReason>
+    where
+        D: FnOnce(&netflow5::Header<'_>, &mut Domain, &mut WorkerCounts, &mut Burst<'_, S>),
+    {
+        let key = self.key(datagram, flow_type, header.engine);
         let domain = self.domains.get(key, datagram.received);
         let domain = domain.ok_or(DropReason::ExporterLimit)?;
         let flows_before = counts.flows_decoded;
         domain.begin(datagram.received, header.engine);
         let mut burst = Burst::new(&mut self.buffer, sink).ending(domain.flows_end_ms());
-        netflow5::decode(&header, domain, counts, &mut burst);
+        decode(header, domain, counts, &mut burst);
         burst.flush();
-        let observation = Observation {
-            sequence: header.sequence,
-            records: Some(u32::from(header.count)),
-            uptime_ms: header.clock.uptime_ms,
-            source_port: datagram.source_port,
-            received: datagram.received,
-        };
-        domain.follow(&observation, &mut self.held);
+        if let Some(sequence) = header.sequence {
+            let observation = Observation {
+                sequence,
+                records: Some(u32::from(header.count)),
+                uptime_ms: header.clock.uptime_ms,
+                source_port: datagram.source_port,
+                received: datagram.received,
+            };
+            domain.follow(&observation, &mut self.held);
+        }
         domain.finish(counts.flows_decoded - flows_before, &self.shared);
-        counts.datagrams_netflow5 += 1;
         Ok(())
     }
 
@@ -282,7 +400,12 @@ impl Decoder {
         base.begin(domain.base());
         base.flow_end_ms = datagram.received.millis();
         let mut burst = Burst::new(&mut self.buffer, sink);
-        let rate = sflow::decode(&header, samples, base, counts, &mut burst);
+        let context = sflow::Context {
+            base,
+            tunnels: self.tunnels,
+            beside: self.shared.sflow(),
+        };
+        let rate = sflow::decode(&header, samples, context, counts, &mut burst);
         burst.flush();
         let rate = (rate > 0).then_some((rate, SamplingSource::Header));
         let agent = header.agent;
@@ -308,6 +431,7 @@ impl Decoder {
             source: datagram.source,
             flow_type,
             observation_domain: self.overrides.scope(datagram.source, domain),
+            session: datagram.source_port & self.session_mask,
         }
     }
 
@@ -330,16 +454,20 @@ impl Decoder {
         let mut work = Workspace {
             domain,
             spans: &mut self.spans,
+            nested: &mut self.nested,
             extras: &mut self.extras,
             counts,
             burst: &mut burst,
+            wanted: &self.wanted,
             limits: self.limits,
+            tunnels: self.tunnels,
             shared: &self.shared,
             held: &mut self.held,
             source_port: datagram.source_port,
             padding: 0,
         };
         decode(datagram.payload, &mut work);
+        work.conclude();
         let Workspace {
             domain,
             counts,
@@ -370,7 +498,9 @@ fn protocol(payload: &[u8]) -> Result<Protocol, DropReason> {
         return Err(DropReason::DatagramTruncated);
     };
     match u16::from_be_bytes([*v0, *v1]) {
+        netflow1::VERSION => Ok(Protocol::Netflow1),
         netflow5::VERSION => Ok(Protocol::Netflow5),
+        netflow7::VERSION => Ok(Protocol::Netflow7),
         netflow9::VERSION => Ok(Protocol::Netflow9),
         ipfix::VERSION => Ok(Protocol::Ipfix),
         0 => match rest {

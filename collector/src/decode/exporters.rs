@@ -1,11 +1,17 @@
 //! What a worker holds of each exporter and observation domain.
 
+mod room;
+
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::ended::Ended;
+use super::naming::Told;
 use super::overrides::{Known, Overrides};
+use super::pending::Refused;
 use super::record::Extras;
+use super::registry::Paced;
 use super::sampling::of_interface;
 use super::sequence::{Held, Observation, SequenceStatus};
 use super::shared::{
@@ -13,7 +19,12 @@ use super::shared::{
 };
 use super::template::Template;
 use crate::flow::{Address, Direction, Flow, SamplingSource};
+use crate::ledger::WorkerCounts;
+use crate::names::Fact;
+use crate::receive::Session;
 use crate::units::UnixNanos;
+
+pub use room::NoRoom;
 
 /// A sampling rate and where it came from.
 pub type Rate = (u32, SamplingSource);
@@ -37,8 +48,12 @@ pub struct Domain {
     before: Option<Arc<Learned>>,
     /// What this datagram taught, at most one for each four bytes of it.
     changes: Vec<Change>,
-    /// Templates among them.
-    templates_new: usize,
+    /// Ids that got a template by them and had none before.
+    new_ids: Vec<u16>,
+    /// Templates forgotten for others.
+    evictions: Paced,
+    /// Sets for which there was no room.
+    refused: Refused,
     datagrams: u64,
     flows: u64,
     last_seen: UnixNanos,
@@ -67,7 +82,9 @@ impl Domain {
             latest_rate: Rate::default(),
             before: None,
             changes: Vec::new(),
-            templates_new: 0,
+            new_ids: Vec::new(),
+            evictions: Paced::default(),
+            refused: Refused::default(),
             datagrams: 0,
             flows: 0,
             last_seen: UnixNanos::default(),
@@ -75,6 +92,12 @@ impl Domain {
         };
         domain.refresh();
         domain
+    }
+
+    /// Which domain it is.
+    #[must_use]
+    pub const fn key(&self) -> DomainKey {
+        self.key
     }
 
     /// What every flow of the domain begins as.
@@ -89,16 +112,6 @@ impl Domain {
     #[inline]
     pub fn learned(&self) -> &Learned {
         &self.knowledge.learned
-    }
-
-    /// False when `max` templates are known of all exporters, even if one is evicted for it.
-    #[must_use]
-    pub fn has_room_among_all(&self, max: usize, shared: &Shared) -> bool {
-        let has_room = || shared.templates() + self.templates_new < max;
-        if !has_room() {
-            shared.free_templates(&self.key, self.last_seen);
-        }
-        has_room()
     }
 
     /// A datagram of `observation_domain` arrived.
@@ -230,9 +243,27 @@ impl Domain {
         }
     }
 
+    /// Leaves a name in the book, if the record `told` one.
+    pub fn tell_name(&self, told: Option<Told>, shared: &Shared, counts: &mut WorkerCounts) {
+        let Some(told) = told else { return };
+        let is_taken = shared.names.offer(Fact {
+            exporter: self.base.exporter_addr,
+            observation_domain: self.base.observation_domain,
+            seen_s: self.base.time_received_s,
+            subject: told.subject,
+            name: told.name,
+            description: told.description,
+        });
+        counts.names_told += 1;
+        counts.names_dropped += u64::from(!is_taken);
+    }
+
     /// Takes in a template.
     pub fn learn_template(&mut self, template: Template) {
-        self.templates_new += 1;
+        template.life.sent(self.base.time_received_s);
+        if self.learned().template(template.id).is_none() {
+            self.new_ids.push(template.id);
+        }
         self.change(Change::Template(Arc::new(template)));
     }
 
@@ -252,7 +283,6 @@ impl Domain {
             self.knowledge = shared.publish(self.key, &before, &self.knowledge, &self.changes);
         }
         self.changes = Vec::new();
-        self.templates_new = 0;
         self.refresh();
     }
 
@@ -310,6 +340,8 @@ pub struct Domains {
     /// The changes of others up to here are taken over.
     epoch: u64,
     slot: StatusSlot,
+    /// By TCP.
+    ended: Ended,
 }
 
 impl Domains {
@@ -329,6 +361,7 @@ impl Domains {
             overrides,
             epoch: 0,
             slot: shared.status_slot(),
+            ended: Ended::default(),
             shared,
         }
     }
@@ -360,6 +393,20 @@ impl Domains {
             .push(Domain::new(key, knowledge, known, self.rate_default));
         self.index.insert(key.packed(), at);
         Some(at)
+    }
+
+    /// Gives the places back that the domains of `session` have.
+    pub fn end_session(&mut self, session: &Session) {
+        let Session {
+            source,
+            source_port,
+        } = *session;
+        let is_its = |key: &DomainKey| (key.source, key.session) == (source, source_port);
+        let ending = self.list.iter().filter(|domain| is_its(&domain.key));
+        self.shared.end(ending.clone().map(|domain| domain.key));
+        for domain in ending {
+            self.ended.add(domain.status());
+        }
     }
 
     /// Takes over what other workers learned since the last time; one load when that is nothing.
@@ -424,13 +471,16 @@ impl Domains {
         };
         slot.clear();
         slot.extend(self.list.iter().map(Domain::status));
+        slot.extend_from_slice(self.ended.statuses());
         true
     }
 }
 
 impl Drop for Domains {
     fn drop(&mut self) {
-        let statuses = self.list.iter().map(Domain::status).collect();
-        *lock(&self.slot) = statuses;
+        let statuses = self.list.iter().map(Domain::status);
+        *lock(&self.slot) = statuses
+            .chain(self.ended.statuses().iter().copied())
+            .collect();
     }
 }

@@ -1,8 +1,11 @@
 //! Reads sampled packet headers into a flow.
 //!
 //! In: the first bytes of a packet, often cut. Out: what its headers say, written to a [`Flow`].
-//! The outermost IP header is the flow. Headers that are cut leave their fields unknown; nothing
-//! is an error. Specs: IEEE 802.3, IEEE 802.1Q, RFC 2516, RFC 3032, RFC 791, RFC 8200.
+//! The outermost IP header is the flow, or the one of the packet that a tunnel carries, on request.
+//! Headers that are cut leave their fields unknown; nothing is an error. Specs: IEEE 802.3,
+//! IEEE 802.1Q, RFC 2516, RFC 3032, RFC 791, RFC 8200.
+
+pub(super) mod tunnel;
 
 use collector_ebpf::{Ethernet, Ip, Tags, Transport, ethertype};
 
@@ -25,10 +28,20 @@ pub enum Link {
     Ip,
 }
 
+/// Where layers begin in the bytes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layers {
+    /// Layer 3, or what layer 2 carries instead.
+    pub network: usize,
+    /// What IP carries; 0 where there is no IP header, and in later fragments.
+    pub transport: usize,
+}
+
 /// Writes to `flow` what the headers at the start of `bytes` say. `frame_len` is the length of the
 /// whole frame in bytes, without its check sequence; 0 when nobody said. `raw_bytes` becomes the
-/// length that the IP header says, else `frame_len` without the headers of layer 2.
-pub fn parse(link: Link, bytes: &[u8], frame_len: u32, flow: &mut Flow) {
+/// length that the IP header says, else `frame_len` without the headers of layer 2. The outermost
+/// IP header is the flow; [`tunnel::enter`] goes on from here.
+pub fn parse(link: Link, bytes: &[u8], frame_len: u32, flow: &mut Flow) -> Layers {
     let mut cursor = Cursor::new(bytes);
     let carries = match link {
         Link::Ethernet => ethernet(&mut cursor, flow),
@@ -36,31 +49,38 @@ pub fn parse(link: Link, bytes: &[u8], frame_len: u32, flow: &mut Flow) {
         Link::Mpls => Some(ethertype::MPLS),
         Link::Ip => None,
     };
-    match (link, carries) {
+    let header_length = match (link, carries) {
         (Link::Ip, _) => network(&mut cursor, flow),
         (_, Some(carries)) => payload(carries, &mut cursor, flow),
-        (_, None) => {}
-    }
+        (_, None) => 0,
+    };
+    let layer_2 = bytes.len() - cursor.remaining();
     if flow.raw_bytes == 0 {
-        let layer_2 = bytes.len() - cursor.remaining();
         flow.raw_bytes = u64::from(frame_len).saturating_sub(layer_2 as u64);
+    }
+    Layers {
+        network: layer_2,
+        transport: match header_length {
+            0 => 0,
+            length => layer_2 + length,
+        },
     }
 }
 
 /// Reads what a frame or tunnel of type `carries` holds, until an IP header or the unknown. Leaves
-/// `cursor` at the start of layer 3.
-fn payload(carries: u16, cursor: &mut Cursor<'_>, flow: &mut Flow) {
+/// `cursor` at the start of layer 3, and yields what [`network`] does.
+fn payload(carries: u16, cursor: &mut Cursor<'_>, flow: &mut Flow) -> usize {
     match carries {
         ethertype::IPV4 | ethertype::IPV6 => network(cursor, flow),
         ethertype::MPLS | ethertype::MPLS_UPSTREAM if label_stack(cursor, flow) => {
-            network(cursor, flow);
+            network(cursor, flow)
         }
         ethertype::PPPOE_SESSION => match pppoe(cursor) {
             Some(ethertype::IPV4 | ethertype::IPV6) => network(cursor, flow),
             Some(ethertype::MPLS) if label_stack(cursor, flow) => network(cursor, flow),
-            _ => {}
+            _ => 0,
         },
-        _ => {}
+        _ => 0,
     }
 }
 
@@ -158,11 +178,12 @@ pub(super) fn push_label(entry: u32, flow: &mut Flow) {
 const _: () = assert!(MPLS_LABELS_MAX <= u8::MAX as usize);
 
 /// Reads the IP header and the ports behind it; takes nothing, as layer 3 begins here. What
-/// follows MPLS or PPP is only taken for IP when its version says so.
-fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) {
+/// follows MPLS or PPP is only taken for IP when its version says so. Yields the bytes of the headers
+/// before the upper layer; 0 when there is none.
+fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) -> usize {
     let packet = cursor.rest();
     let Some(ip) = Ip::parse(packet) else {
-        return;
+        return 0;
     };
     if flow.detail.ethertype == 0 {
         flow.detail.ethertype = match ip.version {
@@ -179,15 +200,17 @@ fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) {
     flow.detail.fragment_id = ip.fragment.id;
     flow.detail.fragment_offset = ip.fragment.offset;
     flow.raw_bytes = u64::from(ip.total_length);
-    if ip.has_upper_layer() {
-        let upper = packet.get(ip.header_length..).unwrap_or_default();
-        let transport = Transport::parse(ip.protocol, upper);
-        flow.src_port = transport.src_port;
-        flow.dst_port = transport.dst_port;
-        flow.tcp_flags = transport.tcp_flags;
-        flow.icmp_type = transport.icmp_type;
-        flow.icmp_code = transport.icmp_code;
+    if !ip.has_upper_layer() {
+        return 0;
     }
+    let upper = packet.get(ip.header_length..).unwrap_or_default();
+    let transport = Transport::parse(ip.protocol, upper);
+    flow.src_port = transport.src_port;
+    flow.dst_port = transport.dst_port;
+    flow.tcp_flags = transport.tcp_flags;
+    flow.icmp_type = transport.icmp_type;
+    flow.icmp_code = transport.icmp_code;
+    ip.header_length
 }
 
 /// A MAC address as the low 48 bits of an integer.

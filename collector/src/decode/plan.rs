@@ -3,11 +3,15 @@
 //! The plan of a fixed layout works through the records of a set operation by operation, so what
 //! an operation does is chosen once for all of them.
 
+use super::elements;
+use super::extra::{ExtraPlan, Wanted};
 use super::fields::{self, Element, Else, Section, Target, Width};
+use super::lists::ListKind;
 use super::record::{Clock, Extras, is_unknown, store};
 use super::window::{
     CHUNK_MIN, FixedRecords, OneRecord, ReadField, WINDOW_LEAD, mask, number, shift_for,
 };
+use crate::config::Tunnels;
 use crate::flow::Flow;
 
 /// Fields of one template. A datagram of 1500 bytes has room for 366; real ones stay below 100.
@@ -41,9 +45,28 @@ pub struct Span {
 #[derive(Debug)]
 pub struct Spans(Box<[Span; TEMPLATE_FIELDS_MAX]>);
 
+impl Spans {
+    /// One past the last byte of the field `number`, and its length.
+    pub(super) fn place(&self, number: u16) -> (u16, u16) {
+        let span = self.0.get(usize::from(number)).copied().unwrap_or_default();
+        (span.end, span.len)
+    }
+}
+
 impl Default for Spans {
     fn default() -> Self {
         Self(Box::new([Span::default(); TEMPLATE_FIELDS_MAX]))
+    }
+}
+
+impl Spans {
+    /// The bytes of field `number` of the record in `window`.
+    #[must_use]
+    pub fn bytes<'w>(&self, number: u16, window: &'w [u8]) -> &'w [u8] {
+        let span = self.0.get(usize::from(number)).copied().unwrap_or_default();
+        let end = usize::from(span.end) + WINDOW_LEAD;
+        let bytes = window.get(end - usize::from(span.len)..end);
+        bytes.unwrap_or_default()
     }
 }
 
@@ -93,24 +116,34 @@ pub struct Plan {
     /// Those that step in where an operation before left the field unknown.
     fallbacks: Box<[Op]>,
     packet: Option<PacketAt>,
+    /// Lists and the numbers of their fields, where records tell the lengths of fields.
+    lists: Box<[(ListKind, u16)]>,
     /// Some operation writes to [`Extras`].
     pub uses_extras: bool,
     /// Type and code of ICMP can only come from the destination port (RFC 3954: unset; practice).
     pub icmp_from_port: bool,
     /// A record may tell of the other direction.
     is_bidirectional: bool,
+    /// Records are events of a firewall's connections, several of each.
+    pub is_nsel: bool,
     /// LAST_SWITCHED, for exporters that do not say their uptime.
     last_switched: Option<Op>,
     /// IE 160, for those that say in each record when they were started.
     boot: Option<Op>,
+    /// What fills no column and is wanted all the same.
+    pub extra: ExtraPlan,
 }
 
 impl Plan {
-    /// Compiles `fields`; `None` when no record length comes of them.
+    /// Compiles `fields`, those that are `wanted` and fill no column included; `None` when no
+    /// record length comes of them.
     #[must_use]
-    pub fn compile(fields: &[FieldSpec]) -> Option<Self> {
+    pub fn compile(fields: &[FieldSpec], wanted: &Wanted) -> Option<Self> {
         let layout = Layout::of(fields)?;
+        let is_nsel = is_nsel(fields);
         let mut candidates = candidates(fields, &layout);
+        // Elsewhere nobody asks for it.
+        candidates.retain(|(element, _)| is_nsel || element.target != Target::FlowId);
         candidates.sort_by_key(|(element, _)| (element.target.slot(), element.index, element.rank));
         let mut ops = Vec::new();
         let mut fallbacks = Vec::new();
@@ -136,15 +169,20 @@ impl Plan {
         ops.sort_by_key(|op| op.at);
         let all = || ops.iter().chain(&fallbacks);
         let has = |target| all().any(|op| op.target == target);
+        let packet = packet_at(fields, &layout);
+        let uses = |at| all().any(|op| op.at == at) || packet.is_some_and(|packet| packet.at == at);
         Some(Self {
+            extra: ExtraPlan::compile(fields, &layout.places(fields), wanted, uses),
             uses_extras: all().any(|op| op.target.is_extra()),
             icmp_from_port: has(Target::DstPort)
                 && !has(Target::IcmpTypeCode)
                 && !has(Target::IcmpType),
             is_bidirectional: has(Target::ReverseBytes) || has(Target::ReversePackets),
+            is_nsel,
             last_switched: all().find(|op| op.target == Target::EndUptime).copied(),
             boot: all().find(|op| op.target == Target::BootMillis).copied(),
-            packet: packet_at(fields, &layout),
+            lists: lists(fields, &layout),
+            packet,
             layout,
             ops: ops.into(),
             fallbacks: fallbacks.into(),
@@ -158,12 +196,42 @@ impl Plan {
         &self.layout
     }
 
+    /// Bytes that it takes beside its own size, without the names for `extra`.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let lens = match &self.layout {
+            Layout::Fixed { .. } => 0,
+            Layout::Variable { lens, .. } => size_of_val(&**lens),
+        };
+        lens + size_of_val(&*self.ops) + size_of_val(&*self.fallbacks) + size_of_val(&*self.lists)
+    }
+
+    /// The lists of a record (RFC 6313) and the numbers of their fields; none in a fixed layout.
+    #[must_use]
+    #[inline]
+    pub fn lists(&self) -> &[(ListKind, u16)] {
+        &self.lists
+    }
+
     /// True when records cannot be filled several at a time: each has a clock of its own, or may
     /// become two flows.
     #[must_use]
     pub fn is_one_by_one(&self, clock: &Clock) -> bool {
         self.is_bidirectional
+            || self.is_nsel
             || (clock.uptime_ms.is_none() && (self.last_switched.is_some() || self.boot.is_some()))
+    }
+
+    /// What the sampled packets in records of a fixed layout say, see [`Plan::fill_fixed`]. Goes
+    /// before it: what the exporter says itself has the last word.
+    #[inline]
+    pub fn fill_packets(&self, windows: &[u8], len: usize, tunnels: Tunnels, flows: &mut [Flow]) {
+        if self.packet.is_some() {
+            for (number, flow) in flows.iter_mut().enumerate() {
+                let window = windows.get(number * len..).unwrap_or_default();
+                self.fill_packet(window, None, tunnels, flow);
+            }
+        }
     }
 
     /// The fields of records of a fixed layout, one after the other from `windows` on, which
@@ -181,11 +249,6 @@ impl Plan {
             let start = number * len;
             windows.get(start..start + len + WINDOW_LEAD)
         };
-        if self.packet.is_some() {
-            for (number, flow) in flows.iter_mut().enumerate() {
-                self.fill_packet(record(number).unwrap_or_default(), None, flow);
-            }
-        }
         let clock = self.own_clock(windows, None, clock);
         for op in &self.ops {
             let field = (op.at, mask(op.shift));
@@ -216,7 +279,6 @@ impl Plan {
         flow: &mut Flow,
         extras: &mut Extras,
     ) {
-        self.fill_packet(window, Some(spans), flow);
         let clock = self.own_clock(window, Some(spans), clock);
         for op in &self.ops {
             fill_one(*op, window, Some(spans), &clock, flow, extras);
@@ -278,7 +340,15 @@ impl Plan {
         Some(at)
     }
 
-    fn fill_packet(&self, window: &[u8], spans: Option<&Spans>, flow: &mut Flow) {
+    /// What the sampled packet in a record says; `spans` are those of a variable layout, which
+    /// [`Plan::measure`] found. Goes before [`Plan::fill_variable`].
+    pub fn fill_packet(
+        &self,
+        window: &[u8],
+        spans: Option<&Spans>,
+        tunnels: Tunnels,
+        flow: &mut Flow,
+    ) {
         let Some(packet) = self.packet else { return };
         let (end, len) = match spans {
             None => (packet.at, packet.len),
@@ -293,7 +363,7 @@ impl Plan {
         };
         let frame_length = self.ops.iter().find(|op| op.target == Target::FrameLength);
         let frame_len = frame_length.map_or(0, |op| read(*op, window, spans).0);
-        super::record::packet(packet.section, bytes, frame_len, flow);
+        super::record::packet(packet.section, bytes, frame_len, tunnels, flow);
     }
 }
 
@@ -323,7 +393,7 @@ impl Layout {
     }
 
     /// `Op::at` of each field.
-    fn places(&self, fields: &[FieldSpec]) -> Vec<u16> {
+    pub(super) fn places(&self, fields: &[FieldSpec]) -> Vec<u16> {
         let mut end = 0;
         (0..)
             .zip(fields)
@@ -350,7 +420,7 @@ fn candidates(fields: &[FieldSpec], layout: &Layout) -> Vec<(Element, Op)> {
             (true, SCOPE_INTERFACE) => INGRESS_INTERFACE,
             (true, _) => return None,
         };
-        let element = fields::element(field.enterprise, id)?;
+        let element = elements::element(field.enterprise, id)?;
         let fits = match element.width {
             Width::Number => field.len > 0,
             Width::Exactly(len) => field.len == len,
@@ -370,6 +440,20 @@ fn candidates(fields: &[FieldSpec], layout: &Layout) -> Vec<(Element, Op)> {
         .collect()
 }
 
+/// NSEL's events have a number of the connection, a kind, and octets of both directions. With the
+/// octets of one direction (PAN-OS) each event tells of what was not told before.
+fn is_nsel(fields: &[FieldSpec]) -> bool {
+    const FLOW_ID: u16 = 148;
+    const EVENTS: [u16; 2] = [233, 40_005];
+    const OCTETS_OF_BOTH: [u16; 2] = [231, 232];
+    let has = |ids: &[u16]| {
+        fields
+            .iter()
+            .any(|f| f.enterprise == 0 && ids.contains(&f.id))
+    };
+    has(&[FLOW_ID]) && has(&EVENTS) && has(&OCTETS_OF_BOTH)
+}
+
 fn packet_at(fields: &[FieldSpec], layout: &Layout) -> Option<PacketAt> {
     fields
         .iter()
@@ -381,6 +465,16 @@ fn packet_at(fields: &[FieldSpec], layout: &Layout) -> Option<PacketAt> {
                 len: field.len,
             })
         })
+}
+
+fn lists(fields: &[FieldSpec], layout: &Layout) -> Box<[(ListKind, u16)]> {
+    let places = match layout {
+        Layout::Fixed { .. } => return Box::default(),
+        Layout::Variable { .. } => layout.places(fields),
+    };
+    let kinds = fields.iter().map(|f| fields::list(f.enterprise, f.id));
+    let lists = kinds.zip(places).filter_map(|(kind, at)| Some((kind?, at)));
+    lists.collect()
 }
 
 /// The value of `op` and where its field ends; an empty field reads as 0.
@@ -418,7 +512,7 @@ fn fill_one(
 }
 
 /// RFC 7011 section 7: one byte, or 255 and two. Yields the bytes of the prefix and the length.
-fn length_prefix(bytes: &[u8]) -> Option<(usize, u16)> {
+pub(super) fn length_prefix(bytes: &[u8]) -> Option<(usize, u16)> {
     match *bytes {
         [255, high, low, ..] => Some((3, u16::from_be_bytes([high, low]))),
         [255, ..] | [] => None,

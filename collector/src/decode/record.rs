@@ -4,6 +4,7 @@ use super::BURST_FLOWS;
 use super::fields::{Section, Target};
 use super::packet::Link;
 use super::sampling::RateFields;
+use crate::config::Tunnels;
 use crate::flow::{Address, Detail, DetailFields, Direction, Flow, MPLS_LABELS_MAX};
 
 /// The exporter's clocks as the message header tells them.
@@ -56,6 +57,8 @@ pub struct Extras {
     pub rate: RateFields,
     /// IE 160, milliseconds since the epoch; 0 is unknown.
     pub boot_ms: u64,
+    /// IE 148 of events of a firewall.
+    pub flow_id: u64,
     duration_ms: u64,
     reverse_bytes: u64,
     reverse_packets: u64,
@@ -75,12 +78,21 @@ pub const NO_EXTRAS: Extras = Extras {
         population: 0,
     },
     boot_ms: 0,
+    flow_id: 0,
     duration_ms: 0,
     reverse_bytes: 0,
     reverse_packets: 0,
     reverse_tcp_flags: None,
     reverse_tos: None,
 };
+
+impl Extras {
+    /// Sets what is not known to what `found` says of the packets of the way back.
+    pub fn fill_unknown(&mut self, found: &Self) {
+        self.reverse_tcp_flags = self.reverse_tcp_flags.or(found.reverse_tcp_flags);
+        self.reverse_tos = self.reverse_tos.or(found.reverse_tos);
+    }
+}
 
 /// Room for the extras of a burst; made once a worker.
 #[derive(Debug)]
@@ -177,6 +189,7 @@ pub fn store(target: Target, index: u8, clock: &Clock, records: impl Records) {
         T::SrcPort => flow!(|f, flow| flow.src_port = f.number() as u16),
         T::DstPort => flow!(|f, flow| flow.dst_port = f.number() as u16),
         T::TcpFlags => flow!(|f, flow| flow.tcp_flags = f.number() as u16),
+        T::TcpFlagsPart => flow!(|f, flow| flow.tcp_flags |= f.number() as u16),
         T::FragmentOffset => flow!(|f, flow| flow.detail.fragment_offset = f.number() as u16),
         T::Ethertype => flow!(|f, flow| flow.detail.ethertype = f.number() as u16),
         T::SrcVlan => flow!(|f, flow| flow.src_vlan = f.number() as u16),
@@ -211,12 +224,17 @@ pub fn store(target: Target, index: u8, clock: &Clock, records: impl Records) {
         T::SamplingPopulation => extra!(|f, extras| extras.rate.population = f.number()),
         T::DurationMillis => extra!(|f, extras| extras.duration_ms = f.number()),
         T::DurationMicros => extra!(|f, extras| extras.duration_ms = f.number() / 1000),
+        T::FlowId => extra!(|f, extras| extras.flow_id = f.number()),
         T::BootMillis => extra!(|f, extras| extras.boot_ms = f.number()),
         // Read ahead of the packet that it belongs to.
         T::FrameLength => {}
         T::ReverseBytes => extra!(|f, extras| extras.reverse_bytes = f.number()),
         T::ReversePackets => extra!(|f, extras| extras.reverse_packets = f.number()),
         T::ReverseTcpFlags => extra!(|f, x| x.reverse_tcp_flags = Some(f.number() as u16)),
+        T::ReverseTcpFlagsPart => extra!(|f, x| {
+            let others = x.reverse_tcp_flags.unwrap_or_default();
+            x.reverse_tcp_flags = Some(others | f.number() as u16);
+        }),
         T::ReverseTos => extra!(|f, extras| extras.reverse_tos = Some(f.number() as u8)),
     }
 }
@@ -326,6 +344,8 @@ fn reversed_detail(detail: &Detail) -> Detail {
         dst_addr_nat: detail.src_addr_nat,
         src_port_nat: detail.dst_port_nat,
         dst_port_nat: detail.src_port_nat,
+        outer_src_addr: detail.outer_dst_addr,
+        outer_dst_addr: detail.outer_src_addr,
         ingress_vrf: detail.egress_vrf,
         egress_vrf: detail.ingress_vrf,
         bgp_next_hop: Address::UNKNOWN,
@@ -339,14 +359,17 @@ fn reversed_detail(detail: &Detail) -> Detail {
 
 /// What the sampled packet says of the flow.
 #[cold]
-pub fn packet(section: Section, bytes: &[u8], frame_len: u64, flow: &mut Flow) {
+pub fn packet(section: Section, bytes: &[u8], frame_len: u64, tunnels: Tunnels, flow: &mut Flow) {
     let link = match section {
         Section::Frame => Link::Ethernet,
         Section::Ip => Link::Ip,
     };
     flow.raw_packets = 1;
     let frame_len = u32::try_from(frame_len).unwrap_or(u32::MAX);
-    super::packet::parse(link, bytes, frame_len, flow);
+    let layers = super::packet::parse(link, bytes, frame_len, flow);
+    if tunnels == Tunnels::Inner {
+        super::packet::tunnel::enter(bytes, layers, flow);
+    }
 }
 
 /// 0.0.0.0 and :: are no address of an exporter: it stays the one that is known otherwise.

@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 
+use super::pending::Pending;
 use super::sampling::Sampling;
 use super::sequence::{Sequence, SequenceTotals};
 use super::shared::{DomainKey, Knowledge, Learned};
@@ -26,6 +27,8 @@ pub struct Presence {
     last_seen_ns: AtomicU64,
     has_flows: AtomicBool,
     is_evicted: AtomicBool,
+    /// [`Source::weight`].
+    source_weight: Arc<AtomicUsize>,
 }
 
 impl Presence {
@@ -37,6 +40,19 @@ impl Presence {
     /// A flow came out of it.
     pub fn has_flows(&self) {
         self.has_flows.store(true, Ordering::Relaxed);
+    }
+
+    /// When its last datagram arrived, to about a second, and whether it ever produced a flow.
+    #[must_use]
+    pub fn facts(&self) -> (UnixNanos, bool) {
+        let last_seen = UnixNanos(self.last_seen_ns.load(Ordering::Relaxed));
+        (last_seen, self.has_flows.load(Ordering::Relaxed))
+    }
+
+    /// How many of `decode.templates_max` the templates of all domains of its source count for.
+    #[must_use]
+    pub fn source_weight(&self) -> &AtomicUsize {
+        &self.source_weight
     }
 
     /// Its place was given to another; who holds it must forget it.
@@ -61,6 +77,10 @@ pub struct Registry {
     pub evicted_epoch: u64,
     /// What was found of the sequence numbers of those that were evicted.
     pub evicted_counts: SequenceTotals,
+    /// Sets that came before their template.
+    pub pending: Pending,
+    /// When templates and those sets were last looked through for old ones.
+    pub aged: UnixNanos,
     /// For an exporter, all places being taken.
     place_search: Search,
     /// For a template, as many as allowed being known.
@@ -80,13 +100,36 @@ pub struct Entry {
     pub sequence: Arc<Sequence>,
 }
 
+impl Entry {
+    /// It has changed, at `epoch`.
+    pub fn moves_on(&mut self, key: DomainKey, epoch: u64, changed: &mut BTreeMap<u64, DomainKey>) {
+        changed.remove(&self.epoch);
+        changed.insert(epoch, key);
+        self.epoch = epoch;
+    }
+}
+
 /// One UDP source address.
 #[derive(Debug, Default)]
 pub struct Source {
     domains: Vec<DomainKey>,
     /// Rates that any of its domains told.
     pub sampling: Option<Arc<Sampling>>,
+    /// Sum of the weights of their templates.
+    weight: Arc<AtomicUsize>,
     search: Search,
+}
+
+impl Source {
+    /// Takes note of a rate; false when it is known.
+    pub fn learn(&mut self, sampler: Option<u64>, rate: u32) -> bool {
+        let sampling = self.sampling.get_or_insert_default();
+        let is_new = !sampling.knows(sampler, rate);
+        if is_new {
+            Arc::make_mut(sampling).set(sampler, rate);
+        }
+        is_new
+    }
 }
 
 /// When domains were last looked through.
@@ -105,6 +148,29 @@ impl Search {
             self.0 = Some(now);
         }
         is_due
+    }
+}
+
+/// Something that costs time and may happen so often a second, whoever asks for it.
+#[derive(Debug, Default)]
+pub struct Paced {
+    second: u32,
+    times: u32,
+}
+
+impl Paced {
+    const A_SECOND: u32 = 128;
+
+    /// True when it may be once more.
+    pub fn may_be(&mut self, now_s: u32) -> bool {
+        if self.second != now_s {
+            *self = Self {
+                second: now_s,
+                times: 0,
+            };
+        }
+        self.times += 1;
+        self.times <= Self::A_SECOND
     }
 }
 
@@ -133,16 +199,19 @@ impl Registry {
 
     /// Gives `key` a place.
     pub fn admit(&mut self, key: DomainKey, now: UnixNanos) {
-        let entry = self.domains.entry(key).or_insert_with(|| Entry {
+        let source = self.sources.entry(key.source).or_default();
+        source.domains.push(key);
+        let presence = Presence {
+            source_weight: Arc::clone(&source.weight),
+            ..Presence::default()
+        };
+        presence.seen(now);
+        let entry = Entry {
+            presence: Arc::new(presence),
             sequence: Arc::new(Sequence::new(key.flow_type)),
             ..Entry::default()
-        });
-        entry.presence.seen(now);
-        self.sources
-            .entry(key.source)
-            .or_default()
-            .domains
-            .push(key);
+        };
+        self.domains.insert(key, entry);
     }
 
     /// True when there is a place for another domain of `source`.
@@ -185,14 +254,14 @@ impl Registry {
             return None;
         }
         let others = self.domains.iter();
-        let others = others.filter(|(k, entry)| *k != key && entry.learned.templates() > 0);
+        let others = others.filter(|(k, entry)| *k != key && entry.learned.weight() > 0);
         least_deserving(others, now)
     }
 
-    /// Takes the place of `key` away and returns the templates that it had.
-    pub fn evict(&mut self, key: &DomainKey, epoch: u64) -> usize {
+    /// Takes the place of `key` away and returns what was known of it.
+    pub fn evict(&mut self, key: &DomainKey, epoch: u64) -> Entry {
         let Some(entry) = self.domains.remove(key) else {
-            return 0;
+            return Entry::default();
         };
         entry.presence.is_evicted.store(true, Ordering::Relaxed);
         self.evicted_counts
@@ -205,7 +274,7 @@ impl Registry {
                 self.sources.remove(&key.source);
             }
         }
-        entry.learned.templates()
+        entry
     }
 }
 

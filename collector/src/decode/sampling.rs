@@ -114,6 +114,13 @@ impl Sampling {
         }
     }
 
+    /// Every rate with its sampler, as [`Sampling::set`] takes them.
+    pub fn rates(&self) -> impl Iterator<Item = (Option<u64>, u32)> {
+        let plain = (self.plain != 0).then_some((None, self.plain));
+        let samplers = self.samplers.iter().map(|(id, rate)| (Some(*id), *rate));
+        plain.into_iter().chain(samplers)
+    }
+
     /// True when some rate holds for one interface only.
     #[must_use]
     pub fn is_by_interface(&self) -> bool {

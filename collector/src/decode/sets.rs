@@ -1,20 +1,24 @@
 //! The sets of a NetFlow v9 or IPFIX message.
 
 mod tally;
+mod templates;
 
 use std::ops::Range;
 
 use super::exporters::{Domain, Rate};
+use super::extra::Wanted;
 use super::ipfix;
+use super::lists::Lists;
 use super::plan::{Layout, Plan, Spans};
 use super::record::{
     Clock, Extras, ExtrasBuffer, NO_EXTRAS, complete_times, icmp_from_port, reversed,
 };
 use super::sequence::Held;
-use super::shared::{Change, Shared};
-use super::template::{Dialect, Entries, Entry, Kind, TEMPLATE_ID_MIN, Template};
+use super::shared::Shared;
+use super::template::{Dialect, Kind, TEMPLATE_ID_MIN};
 use super::window::WINDOW_LEAD;
 use super::{BURST_FLOWS, Burst, FlowSink};
+use crate::config::Tunnels;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
 use tally::Tally;
@@ -36,13 +40,24 @@ pub struct Message<'a> {
     pub received_ms: u64,
 }
 
-/// How many templates may be kept.
+/// How many templates may be kept, and what waits for some.
 #[derive(Clone, Copy, Debug)]
 pub struct TemplateLimits {
     /// In all.
     pub all: usize,
     /// Of one exporter and domain.
     pub per_domain: usize,
+    /// Bytes of sets that wait for theirs.
+    pub pending_bytes: usize,
+}
+
+impl TemplateLimits {
+    /// Of all domains of one source address: a quarter, so that none takes them all.
+    #[must_use]
+    pub fn of_source(&self) -> usize {
+        const SHARE: usize = 4;
+        (self.all / SHARE).max(self.per_domain)
+    }
 }
 
 /// What decoding a message works on.
@@ -52,14 +67,20 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub domain: &'w mut Domain,
     /// Room for the fields of a record.
     pub spans: &'w mut Spans,
+    /// The same for a record in a list of a record.
+    pub nested: &'w mut Spans,
     /// Room for what the records of a burst say beside their flows.
     pub extras: &'w mut ExtrasBuffer,
     /// The ledger.
     pub counts: &'w mut WorkerCounts,
     /// Where flows go.
     pub burst: &'w mut Burst<'b, S>,
+    /// Elements that go to `extra`.
+    pub wanted: &'w Wanted,
     /// Bounds of what is learned.
     pub limits: TemplateLimits,
+    /// Which packet of a tunnel is the flow.
+    pub tunnels: Tunnels,
     /// What all workers know.
     pub shared: &'w Shared,
     /// Room for sequence numbers that cannot be handed in at once.
@@ -73,17 +94,14 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
 /// Bytes of a set's id and length.
 const SET_HEADER: usize = 4;
 
-/// Data sets of one message that wait for a template further on in it.
-const WAITING_MAX: usize = 16;
-
 /// One set found in a message.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Set {
+pub struct Set {
     pub(super) id: u16,
     /// Its bytes without the header, as far as they are there.
     pub(super) body: Range<usize>,
     /// Bytes of it that the message does not have.
-    missing: usize,
+    pub(super) missing: usize,
 }
 
 /// What a set holds, by its id.
@@ -129,10 +147,9 @@ impl Set {
 }
 
 impl<S: FlowSink> Workspace<'_, '_, S> {
-    /// Decodes every set of `message`. A set that cannot be costs only itself.
+    /// Decodes every set of `message`. A set that cannot be costs only itself, and one whose
+    /// template is not known yet waits for it.
     pub fn decode(&mut self, message: &Message<'_>) {
-        let mut waiting: [Set; WAITING_MAX] = Default::default();
-        let mut waiting_len = 0;
         let mut tally = Tally::new(self.counts);
         let mut at = message.sets_at;
         let mut message = *message;
@@ -142,32 +159,24 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             match set.content(message.dialect) {
                 Content::Templates(kind) => self.templates(message, &set, kind),
                 Content::Records => {
-                    if message.dialect == Dialect::Ipfix {
-                        let boot_ms = self.domain.learned().boot_ms;
-                        message.clock = ipfix::with_boot(message.clock, boot_ms);
-                    }
+                    self.set_clock(message);
                     if !self.tallied(message, &set, &mut tally) {
-                        match waiting.get_mut(waiting_len) {
-                            Some(free) => *free = set,
-                            None => {
-                                self.counts.drop_one(DropReason::TemplateMissing);
-                                tally.is_partial = true;
-                            }
-                        }
-                        waiting_len += 1;
+                        self.wait(message, &set, &mut tally);
                     }
                 }
                 Content::Reserved => self.counts.drop_one(DropReason::SetReserved),
             }
         }
-        // Some exporters put a template after the data that it describes.
-        for set in waiting.iter().take(waiting_len) {
-            if !self.tallied(message, set, &mut tally) {
-                self.counts.drop_one(DropReason::TemplateMissing);
-                tally.is_partial = true;
-            }
-        }
         self.follow(message, &tally);
+    }
+
+    /// IPFIX exporters tell in options when they were started.
+    #[inline]
+    fn set_clock(&self, message: &mut Message<'_>) {
+        if message.dialect == Dialect::Ipfix {
+            let boot_ms = self.domain.learned().boot_ms;
+            message.clock = ipfix::with_boot(message.clock, boot_ms);
+        }
     }
 
     /// The set at `at`, with what is wrong with it counted.
@@ -186,64 +195,12 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         set
     }
 
-    fn templates(&mut self, message: &Message<'_>, set: &Set, kind: Kind) {
-        let body = message.bytes.get(set.body.clone()).unwrap_or_default();
-        for entry in Entries::new(body, kind, message.dialect) {
-            match entry {
-                Entry::Definition(definition) => {
-                    let known = self.domain.learned().template(definition.id);
-                    if known.is_some_and(|template| definition.is(template)) {
-                        continue;
-                    }
-                    if known.is_none() && self.templates_full() {
-                        self.counts.drop_one(DropReason::TemplateLimit);
-                        continue;
-                    }
-                    match definition.compile() {
-                        Some(template) => {
-                            self.domain.learn_template(template);
-                            self.counts.templates_learned += 1;
-                        }
-                        None => self.malformed(definition.id),
-                    }
-                }
-                Entry::Withdraw(id) => {
-                    if self.domain.learned().template(id).is_some() {
-                        self.domain.change(Change::Withdraw(id));
-                        self.counts.templates_withdrawn += 1;
-                    }
-                }
-                Entry::WithdrawAll => {
-                    let withdrawn = self.domain.learned().templates_of(kind);
-                    if withdrawn > 0 {
-                        self.domain.change(Change::WithdrawAll(kind));
-                        self.counts.templates_withdrawn += withdrawn as u64;
-                    }
-                }
-                Entry::Malformed { id, .. } => self.malformed(id),
-            }
-        }
-    }
-
-    /// The exporter has redefined `id` as something that cannot be used: data that follow must
-    /// not be read with the old meaning.
-    fn malformed(&mut self, id: u16) {
-        self.counts.drop_one(DropReason::TemplateMalformed);
-        if self.domain.learned().template(id).is_some() {
-            self.domain.change(Change::Withdraw(id));
-        }
-    }
-
-    fn templates_full(&self) -> bool {
-        self.domain.learned().templates() >= self.limits.per_domain
-            || !self.domain.has_room_among_all(self.limits.all, self.shared)
-    }
-
     /// The records of a data set; false when its template is not known.
     fn records(&mut self, message: &Message<'_>, set: &Set) -> bool {
         let Some(template) = self.domain.learned().template(set.id) else {
             return false;
         };
+        template.life.used(self.domain.base().time_received_s);
         match (template.kind, template.plan.layout()) {
             (Kind::Data, Layout::Fixed { len }) => {
                 let len = *len;
@@ -269,7 +226,9 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             counts,
             burst,
             extras,
+            shared,
             padding,
+            tunnels,
             ..
         } = self;
         let domain: &Domain = domain;
@@ -282,24 +241,28 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             true => 1,
             false => BURST_FLOWS,
         };
-        let mut left = set.body.len() / len;
-        // Zeros behind a record are padding, however long.
-        let body = message.bytes.get(set.body.clone()).unwrap_or_default();
-        while left > 1 && body.get((left - 1) * len..left * len).is_some_and(is_zero) {
-            left -= 1;
-            *padding += 1;
-            counts.records_decoded += 1;
-            counts.records_suppressed += 1;
-        }
+        let zeros = records_of_zeros(message.bytes, set, len);
+        *padding += zeros as u64;
+        counts.records_decoded += zeros as u64;
+        counts.records_suppressed += zeros as u64;
+        let mut left = set.body.len() / len - zeros;
         let mut windows = windows(message.bytes, set);
         let mut last = None;
         while left > 0 {
-            let flows = burst.next_many(left.min(at_once), domain.base(), counts);
-            let count = flows.len();
+            let count = burst
+                .next_many(left.min(at_once), domain.base(), counts)
+                .len();
+            if !plan.extra.is_empty() {
+                let (extra, first) = burst.extra_of_newest(count);
+                plan.extra
+                    .fixed(windows, len, (first, count), extra, counts);
+            }
+            let flows = burst.newest(count);
             let extras = &mut extras.0[..count];
             if plan.uses_extras {
                 extras.fill(NO_EXTRAS);
             }
+            plan.fill_packets(windows, len, *tunnels, flows);
             plan.fill_fixed(windows, len, &message.clock, flows, extras);
             counts.records_decoded += count as u64;
             if plan.uses_extras {
@@ -308,8 +271,12 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                     last = Some(set_rate(domain, extras, flow));
                 }
                 // Plans that fill several records at a time never tell of the other direction.
-                if let ([flow], [extras]) = (&*flows, &*extras) {
-                    add_reverse(reversed(flow, extras), burst, counts);
+                if let ([flow], [extras]) = (flows, &*extras) {
+                    let reverse = match plan.is_nsel {
+                        true => settled(domain, shared, (flow, extras), counts),
+                        false => reversed(flow, extras),
+                    };
+                    add_reverse(reverse, burst, counts);
                 }
             } else {
                 for flow in flows {
@@ -334,6 +301,9 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             counts,
             burst,
             spans,
+            nested,
+            shared,
+            tunnels,
             ..
         } = self;
         let domain: &Domain = domain;
@@ -347,56 +317,31 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             let window = message.bytes.get(lead..lead + WINDOW_LEAD + len)?;
             let mut extras = NO_EXTRAS;
             let flow = burst.next(domain.base(), counts);
+            plan.fill_packet(window, Some(spans), *tunnels, flow);
             plan.fill_variable(window, spans, &message.clock, flow, &mut extras);
+            if !plan.lists().is_empty() {
+                let mut lists = Lists {
+                    bytes: message.bytes,
+                    learned: domain.learned(),
+                    clock: &message.clock,
+                    nested,
+                };
+                lists.flatten(plan, lead + WINDOW_LEAD, spans, (&mut *flow, &mut extras));
+            }
             finish(plan, &extras, message, flow);
             last = Some(set_rate(domain, &extras, flow));
-            add_reverse(reversed(flow, &extras), burst, counts);
+            let reverse = match plan.is_nsel {
+                true => settled(domain, shared, (flow, &extras), counts),
+                false => reversed(flow, &extras),
+            };
+            if !plan.extra.is_empty() {
+                let (extra, number) = burst.extra_of_newest(1);
+                plan.extra.variable(window, spans, number, extra, counts);
+            }
+            add_reverse(reverse, burst, counts);
             Some(len)
         });
         self.domain.observe(None, last);
-    }
-
-    /// Options: facts about the exporter, no flows.
-    fn options(&mut self, message: &Message<'_>, set: &Set, template: &Template) {
-        let Self {
-            domain,
-            counts,
-            spans,
-            ..
-        } = self;
-        let plan = &template.plan;
-        match plan.layout() {
-            Layout::Fixed { len } => {
-                count_fixed(message.bytes, set, *len, counts);
-                for number in 0..set.body.len() / len {
-                    let window = windows(message.bytes, set).get(number * len..);
-                    let window = window.unwrap_or_default();
-                    let (mut facts, mut extras) = ([Flow::EMPTY], [NO_EXTRAS]);
-                    plan.fill_fixed(window, *len, &message.clock, &mut facts, &mut extras);
-                    let ([facts], [extras]) = (facts, extras);
-                    domain.learn_options(&facts, &extras);
-                    counts.records_decoded += 1;
-                    counts.options_records += 1;
-                }
-            }
-            Layout::Variable { len_min, .. } => {
-                each_variable(
-                    message.bytes,
-                    set,
-                    *len_min,
-                    counts,
-                    |rest, lead, counts| {
-                        let len = plan.measure(rest, spans)?;
-                        let window = message.bytes.get(lead..lead + WINDOW_LEAD + len)?;
-                        let (mut facts, mut extras) = (Flow::EMPTY, NO_EXTRAS);
-                        plan.fill_variable(window, spans, &message.clock, &mut facts, &mut extras);
-                        domain.learn_options(&facts, &extras);
-                        counts.options_records += 1;
-                        Some(len)
-                    },
-                );
-            }
-        }
     }
 }
 
@@ -406,7 +351,7 @@ const PADDING_MAX: usize = 3;
 /// Counts the records of a set, and the one that is cut short: where the set runs past its message,
 /// and where more is left at its end than padding. How many more its length announces is nothing to
 /// go by: the message never held them.
-fn count_fixed(bytes: &[u8], set: &Set, len: usize, counts: &mut WorkerCounts) {
+pub(super) fn count_fixed(bytes: &[u8], set: &Set, len: usize, counts: &mut WorkerCounts) {
     let whole = set.body.len() / len;
     counts.records_present += whole as u64;
     let rest = bytes.get(set.body.start + whole * len..set.body.end);
@@ -420,15 +365,23 @@ fn count_fixed(bytes: &[u8], set: &Set, len: usize, counts: &mut WorkerCounts) {
     }
 }
 
+/// Zeros behind a record are padding, however long: so many records of them.
+#[inline]
+fn records_of_zeros(bytes: &[u8], set: &Set, len: usize) -> usize {
+    let records = bytes.get(set.body.clone()).unwrap_or_default();
+    let behind = records.chunks_exact(len).skip(1).rev();
+    behind.take_while(|record| is_zero(record)).count()
+}
+
 /// The records of a set with the bytes before them that a window needs.
-fn windows<'a>(bytes: &'a [u8], set: &Set) -> &'a [u8] {
+pub(super) fn windows<'a>(bytes: &'a [u8], set: &Set) -> &'a [u8] {
     let start = set.body.start - WINDOW_LEAD;
     bytes.get(start..set.body.end).unwrap_or_default()
 }
 
 /// Calls `decode` for each record with the rest of the set, where its window begins, and the
 /// counters; it returns the record's length, or `None` when a field runs past the set.
-fn each_variable(
+pub(super) fn each_variable(
     bytes: &[u8],
     set: &Set,
     len_min: usize,
@@ -474,6 +427,24 @@ fn set_rate(domain: &Domain, extras: &Extras, flow: &mut Flow) -> Rate {
     let rate = domain.rate(flow, extras);
     (flow.sampling_rate, flow.sampling_source) = rate;
     rate
+}
+
+/// The row of the other direction, if the record has one, with the volume of both settled. Apart
+/// from the others, so that those do not move a row that is not there.
+#[cold]
+#[inline(never)]
+fn settled(
+    domain: &Domain,
+    shared: &Shared,
+    (flow, extras): (&mut Flow, &Extras),
+    counts: &mut WorkerCounts,
+) -> Option<Flow> {
+    let mut reverse = reversed(flow, extras);
+    let is_told = shared
+        .updated
+        .settle(&domain.key(), extras, flow, &mut reverse);
+    counts.nsel_totals_told_before += u64::from(is_told);
+    reverse
 }
 
 /// Adds the row of the other direction, if the record has one.

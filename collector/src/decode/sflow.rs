@@ -1,17 +1,22 @@
 //! Decodes sFlow version 5 datagrams.
 //!
-//! In: one datagram. Out: one flow for each flow sample, whatever its records are. Counter samples
-//! and discarded-packet samples are passed over and counted.
+//! In: one datagram. Out: one flow for each flow sample, whatever its records are, and the counters
+//! of each counter sample and the packet of each sample of a discarded one, beside the flows.
 //! Drops: `datagram_truncated`, `version_unknown`, `header_malformed`, `sample_malformed`,
-//! `sample_unknown`, `record_truncated`.
+//! `sample_unknown`, `record_truncated`, `side_backlog`.
 //! Specs: "sFlow Version 5" (<https://sflow.org/sflow_version_5.txt>), "sFlow Discarded Packet
 //! Notification Structures" (<https://sflow.org/sflow_drops.txt>).
 
+mod counters;
+mod discards;
 mod record;
 
 use super::{Burst, Cursor, FlowSink};
+use crate::config::Tunnels;
 use crate::flow::{Address, Flow, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
+pub use counters::{COUNTER_SAMPLES_MAX, CounterQueue, IfDirection, IfStatus, InterfaceCounters};
+pub use discards::{DISCARDS_MAX, DiscardQueue, DiscardedPacket};
 use record::Records;
 
 const VERSION: u32 = 5;
@@ -51,17 +56,43 @@ pub struct Header {
     pub samples: u32,
 }
 
-/// Decodes the samples of a datagram. Each flow begins as `base`, which is completed by what the
-/// header says; its receive time becomes its start and end. Samples count in `counts`; a flow
-/// sample is present as soon as its type and length are read. Yields the sampling rate of the last
-/// flow sample, 0 when there is none.
+/// What samples tell beside flows, on its way to the store.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// Counter samples.
+    pub counters: CounterQueue,
+    /// Samples of discarded packets.
+    pub discards: DiscardQueue,
+}
+
+/// What a datagram is decoded with.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// What each flow begins as; it is completed by what the header says, and its receive time
+    /// becomes its start and end.
+    pub base: &'a mut Flow,
+    /// Which packet of a tunnel is the flow.
+    pub tunnels: Tunnels,
+    /// Where samples go that are no flows.
+    pub beside: &'a Beside,
+}
+
+/// Decodes the samples of a datagram. Samples count in `counts`; a flow sample is present as soon
+/// as its type and length are read. Yields the sampling rate of the last flow sample, 0 when there
+/// is none.
 pub fn decode<S: FlowSink>(
     header: &Header,
     mut cursor: Cursor<'_>,
-    base: &mut Flow,
+    context: Context<'_>,
     counts: &mut WorkerCounts,
     burst: &mut Burst<'_, S>,
 ) -> u32 {
+    let Context {
+        base,
+        tunnels,
+        beside,
+    } = context;
+    let Beside { counters, discards } = beside;
     complete_base(base, header);
     let mut sampling_rate_last = 0;
     for seen in 0..header.samples {
@@ -88,13 +119,14 @@ pub fn decode<S: FlowSink>(
                 match FlowSample::read(sample, kind == format::FLOW_EXPANDED) {
                     Some(sample) => {
                         sampling_rate_last = sample.sampling_rate;
-                        sample.write(burst.next(base, counts), base, counts);
+                        sample.write(burst.next(base, counts), base, tunnels, counts);
                     }
                     None => counts.drop_one(DropReason::RecordTruncated),
                 }
             }
-            format::COUNTERS | format::COUNTERS_EXPANDED => counts.counter_samples_skipped += 1,
-            format::DISCARDED => counts.discard_samples_skipped += 1,
+            format::COUNTERS => counters::decode(sample, false, base, counters, counts),
+            format::COUNTERS_EXPANDED => counters::decode(sample, true, base, counters, counts),
+            format::DISCARDED => discards::decode(sample, base, tunnels, discards, counts),
             _ => counts.drop_one(DropReason::SampleUnknown),
         }
     }
@@ -191,14 +223,16 @@ impl<'a> FlowSample<'a> {
     }
 
     /// Writes it to `flow`, which is `base` so far.
-    fn write(&self, flow: &mut Flow, base: &Flow, counts: &mut WorkerCounts) {
+    fn write(&self, flow: &mut Flow, base: &Flow, tunnels: Tunnels, counts: &mut WorkerCounts) {
         counts.records_decoded += 1;
         self.write_fixed(flow);
         let again = |flow: &mut Flow| {
             flow.begin(base);
             self.write_fixed(flow);
         };
-        if self.records.write(flow, again) {
+        let records = self.records.write(tunnels, flow, again);
+        counts.flow_records_skipped += u64::from(records.skipped);
+        if records.is_cut {
             counts.drop_one(DropReason::SampleMalformed);
         }
     }

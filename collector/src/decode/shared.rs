@@ -5,6 +5,8 @@
 //! and replaced, and the epoch moves on. A worker reads with its own copy and looks at the epoch
 //! once a turn, so datagrams are decoded without a lock.
 
+mod life;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,15 +14,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 
+use super::nsel::Updated;
 use super::registry::{Presence, Registry};
 use super::sampling::Sampling;
 use super::sequence::{Sequence, SequenceStatus, SequenceTotals};
+use super::sflow;
 use super::template::{Kind, Template};
 use crate::flow::{Address, FlowType, SamplingSource};
+use crate::names::NameBook;
 use crate::units::UnixNanos;
 
+pub use life::{AGE_EVERY_NS, Aged, Holding, Known};
+
 /// Template ids are local to these (RFC 7011 section 3.4.1). The UDP source port is left out: some
-/// exporters use several for one session.
+/// exporters use several for one session. By TCP it names the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DomainKey {
     /// UDP source address.
@@ -29,6 +36,8 @@ pub struct DomainKey {
     pub flow_type: FlowType,
     /// Source id, domain id, sub-agent or engine.
     pub observation_domain: u32,
+    /// TCP source port, with whose connection the state ends; 0 by UDP.
+    pub session: u16,
 }
 
 impl DomainKey {
@@ -42,7 +51,7 @@ impl DomainKey {
         };
         let flow_type = self.flow_type as u8;
         let domain = u64::from(self.observation_domain) << 8 | u64::from(flow_type);
-        (source, domain)
+        (source, u64::from(self.session) << 40 | domain)
     }
 }
 
@@ -50,6 +59,8 @@ impl DomainKey {
 #[derive(Clone, Debug, Default)]
 pub struct Learned {
     templates: HashMap<u16, Arc<Template>>,
+    /// Sum of [`Template::weight`].
+    weight: usize,
     /// Rates from its options.
     pub sampling: Sampling,
     /// IE 130 or 131 of its options.
@@ -83,10 +94,31 @@ impl Learned {
         self.templates.get(&id)
     }
 
+    /// True when it told nothing that is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let has_rate = self.sampling.rates().next().is_some();
+        self.templates.is_empty()
+            && !has_rate
+            && self.exporter_addr.is_unknown()
+            && self.boot_ms == 0
+    }
+
     /// Number of templates.
     #[must_use]
     pub fn templates(&self) -> usize {
         self.templates.len()
+    }
+
+    /// How many of `decode.templates_max` they count for.
+    #[must_use]
+    pub const fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// All templates, in no order.
+    pub fn each_template(&self) -> impl Iterator<Item = &Arc<Template>> {
+        self.templates.values()
     }
 
     /// Number of templates of one kind.
@@ -95,22 +127,45 @@ impl Learned {
         self.templates.values().filter(|t| t.kind == kind).count()
     }
 
+    /// The template that is missed least, and whether it is in use all the same: of those that no
+    /// records were read with for [`IN_USE_S`], else of all, the one that was of use longest ago.
+    /// So whoever invents templates in an exporter's name takes the place of his own first.
+    #[must_use]
+    pub fn least_used(&self, now_s: u32) -> Option<(u16, bool)> {
+        let rank = |template: &Template| {
+            let life = &template.life;
+            let in_use = now_s.saturating_sub(life.used_s()) < IN_USE_S;
+            (in_use, life.last_s(), template.id)
+        };
+        let ranks = self.templates.values().map(|template| rank(template));
+        ranks.min().map(|(in_use, _, id)| (id, in_use))
+    }
+
     /// Takes `change` in.
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Template(template) => {
-                self.templates.insert(template.id, Arc::clone(template));
+                self.weight += template.weight();
+                let before = self.templates.insert(template.id, Arc::clone(template));
+                self.weight -= before.map_or(0, |before| before.weight());
             }
             Change::Withdraw(id) => {
-                self.templates.remove(id);
+                let before = self.templates.remove(id);
+                self.weight -= before.map_or(0, |before| before.weight());
             }
-            Change::WithdrawAll(kind) => self.templates.retain(|_, t| t.kind != *kind),
+            Change::WithdrawAll(kind) => {
+                self.templates.retain(|_, t| t.kind != *kind);
+                self.weight = self.templates.values().map(|t| t.weight()).sum();
+            }
             Change::Rate(sampler, rate) => self.sampling.set(*sampler, *rate),
             Change::ExporterAddr(addr) => self.exporter_addr = *addr,
             Change::Boot(boot_ms) => self.boot_ms = *boot_ms,
         }
     }
 }
+
+/// Records are read with a template that is in use at least so often, seconds.
+const IN_USE_S: u32 = 10 * 60;
 
 /// What a worker holds of a domain: two snapshots that nobody changes any more, and its place.
 #[derive(Clone, Debug, Default)]
@@ -160,12 +215,29 @@ pub type StatusSlot = Arc<Mutex<Vec<ExporterStatus>>>;
 #[derive(Debug, Default)]
 pub struct Shared {
     epoch: AtomicU64,
+    /// Sum of [`Template::weight`].
     templates: AtomicUsize,
+    /// Sets that wait for their template.
+    pending: AtomicUsize,
+    /// Decoders that have not ended yet.
+    decoders: AtomicUsize,
     registry: Mutex<Registry>,
     statuses: Mutex<Vec<StatusSlot>>,
+    /// Firewall connections whose volume updates tell.
+    pub updated: Updated,
+    /// What exporters call their interfaces, VRFs and applications.
+    pub names: Arc<NameBook>,
+    sflow: sflow::Beside,
 }
 
 impl Shared {
+    /// What sFlow told beside flows, waiting to be stored.
+    #[must_use]
+    #[inline]
+    pub const fn sflow(&self) -> &sflow::Beside {
+        &self.sflow
+    }
+
     /// Moves on whenever something is learned.
     #[must_use]
     #[inline]
@@ -173,7 +245,7 @@ impl Shared {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Templates of all domains.
+    /// How many of `decode.templates_max` the templates of all domains count for.
     #[must_use]
     pub fn templates(&self) -> usize {
         self.templates.load(Ordering::Relaxed)
@@ -202,19 +274,38 @@ impl Shared {
         registry.knowledge(&key)
     }
 
-    /// Evicts an exporter, if one may be, so that `key` can have more templates.
-    pub fn free_templates(&self, key: &DomainKey, now: UnixNanos) {
+    /// Evicts an exporter, if one may be, so that `key` can have more templates. Returns how many
+    /// that one had.
+    pub fn free_templates(&self, key: &DomainKey, now: UnixNanos) -> usize {
         let mut registry = lock(&self.registry);
-        if let Some(other) = registry.who_frees_templates(key, now) {
-            self.evict(&mut registry, &other);
+        match registry.who_frees_templates(key, now) {
+            Some(other) => self.evict(&mut registry, &other),
+            None => 0,
         }
     }
 
-    fn evict(&self, registry: &mut Registry, key: &DomainKey) {
+    /// Takes the places of `keys` away: their session has ended.
+    pub fn end(&self, keys: impl Iterator<Item = DomainKey>) {
+        let mut registry = lock(&self.registry);
+        for key in keys {
+            self.evict(&mut registry, &key);
+        }
+    }
+
+    fn evict(&self, registry: &mut Registry, key: &DomainKey) -> usize {
         let epoch = self.epoch.load(Ordering::Relaxed) + 1;
-        let templates = self.templates() - registry.evict(key, epoch);
-        self.templates.store(templates, Ordering::Relaxed);
+        let gone = registry.evict(key, epoch);
+        self.weigh(&gone.presence, gone.learned.weight(), 0);
         self.epoch.store(epoch, Ordering::Release);
+        gone.learned.templates()
+    }
+
+    /// The templates of a domain count for so many now. Whoever calls has the lock.
+    fn weigh(&self, presence: &Presence, before: usize, after: usize) {
+        for sum in [&self.templates, presence.source_weight()] {
+            let all = sum.load(Ordering::Relaxed) + after - before;
+            sum.store(all, Ordering::Relaxed);
+        }
     }
 
     /// Tells the other workers. `mine` is the domain with `changes` made to `before`; what comes
@@ -240,26 +331,23 @@ impl Shared {
             return mine.clone();
         };
         let epoch = self.epoch.load(Ordering::Relaxed) + 1;
-        let templates_before = entry.learned.templates();
+        let weight_before = entry.learned.weight();
         if Arc::ptr_eq(&entry.learned, before) {
             entry.learned = Arc::clone(&mine.learned);
         } else {
             let learned = Arc::make_mut(&mut entry.learned);
             changes.iter().for_each(|change| learned.apply(change));
         }
-        let all = self.templates() + entry.learned.templates() - templates_before;
-        self.templates.store(all, Ordering::Relaxed);
-        changed.remove(&entry.epoch);
-        changed.insert(epoch, key);
-        entry.epoch = epoch;
+        self.weigh(&entry.presence, weight_before, entry.learned.weight());
+        entry.moves_on(key, epoch, changed);
         for change in changes {
-            if let Change::Rate(sampler, rate) = change {
-                let source = sources.entry(key.source).or_default();
-                let sampling = source.sampling.get_or_insert_default();
-                if !sampling.knows(*sampler, *rate) {
-                    Arc::make_mut(sampling).set(*sampler, *rate);
-                    *sources_epoch = epoch;
-                }
+            if let Change::Rate(sampler, rate) = change
+                && sources
+                    .entry(key.source)
+                    .or_default()
+                    .learn(*sampler, *rate)
+            {
+                *sources_epoch = epoch;
             }
         }
         self.epoch.store(epoch, Ordering::Release);
@@ -356,11 +444,13 @@ impl ExporterStatus {
             source: self.source,
             flow_type: self.flow_type,
             observation_domain: self.observation_domain,
+            // The status page shows the sessions of an exporter together.
+            session: 0,
         }
     }
 
     /// Adds what another worker saw of the same domain; the later one tells the state.
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         let (datagrams, flows) = (self.datagrams + other.datagrams, self.flows + other.flows);
         if other.last_seen > self.last_seen {
             *self = *other;

@@ -1,13 +1,20 @@
 //! Templates: from the bytes of a template set to a compiled plan.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde::{Deserialize, Serialize};
+
 use super::Cursor;
+use super::naming::Naming;
 use super::plan::{FieldSpec, Plan, TEMPLATE_FIELDS_MAX};
+use crate::config::memory::TEMPLATE_BYTES;
 
 /// Set ids below this one are not templates' (RFC 3954 section 5.2, RFC 7011 section 3.4.3).
 pub const TEMPLATE_ID_MIN: u16 = 256;
 
 /// What the records of a template are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Flows.
     Data,
@@ -25,7 +32,7 @@ pub enum Dialect {
 }
 
 /// A template as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Template {
     /// Its number, also the id of its data sets.
     pub id: u16,
@@ -35,6 +42,74 @@ pub struct Template {
     definition: Box<[u8]>,
     /// What to do with its records.
     pub plan: Plan,
+    /// Of options: what they name.
+    pub naming: Option<Naming>,
+    /// When it was of use.
+    pub life: Life,
+}
+
+impl Template {
+    /// Its bytes as the exporter wrote them.
+    #[must_use]
+    pub fn definition(&self) -> &[u8] {
+        &self.definition
+    }
+
+    /// How many of `decode.templates_max` it counts for: one, unless it is far longer than those
+    /// that routers send.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        // The counters beside a shared value, and its place in two maps that are half empty.
+        const AROUND: usize = 16 + 2 * 2 * size_of::<(u16, usize)>();
+        let own = size_of::<Self>() + self.definition.len() + self.plan.memory_bytes();
+        (AROUND + own).div_ceil(TEMPLATE_BYTES as usize)
+    }
+}
+
+/// When a template was of use, in seconds since the epoch. All workers share it, so it is written
+/// once a second at most.
+#[derive(Debug, Default)]
+pub struct Life {
+    sent_s: AtomicU32,
+    used_s: AtomicU32,
+}
+
+impl Life {
+    /// The exporter sent it, perhaps again.
+    pub fn sent(&self, now_s: u32) {
+        note(&self.sent_s, now_s);
+    }
+
+    /// Records were read with it.
+    #[inline]
+    pub fn used(&self, now_s: u32) {
+        note(&self.used_s, now_s);
+    }
+
+    /// When it was sent last.
+    #[must_use]
+    pub fn sent_s(&self) -> u32 {
+        self.sent_s.load(Ordering::Relaxed)
+    }
+
+    /// When records were read with it last; 0 is never.
+    #[must_use]
+    pub fn used_s(&self) -> u32 {
+        self.used_s.load(Ordering::Relaxed)
+    }
+
+    /// When it was of any use last.
+    #[must_use]
+    pub fn last_s(&self) -> u32 {
+        self.sent_s().max(self.used_s())
+    }
+}
+
+#[inline]
+fn note(time_s: &AtomicU32, now_s: u32) {
+    if time_s.load(Ordering::Relaxed) != now_s {
+        time_s.store(now_s, Ordering::Relaxed);
+    }
 }
 
 /// One entry of a template set.
@@ -78,9 +153,14 @@ impl Definition<'_> {
         template.kind == self.kind && *template.definition == *self.bytes
     }
 
-    /// Compiles; `None` when its records would have no bytes.
+    /// Compiles, with those of the `wanted` elements that fill no column; `None` when its records
+    /// would have no bytes.
     #[must_use]
-    pub fn compile(&self) -> Option<Template> {
+    pub fn compile(&self, wanted: &super::Wanted) -> Option<Template> {
+        let wanted = match self.kind {
+            Kind::Data => wanted,
+            Kind::Options => super::Wanted::NOTHING,
+        };
         let mut cursor = Cursor::new(self.specs);
         let mut fields = Vec::with_capacity(self.count);
         for number in 0..self.count {
@@ -88,11 +168,18 @@ impl Definition<'_> {
             field.is_scope = number < self.scopes && self.dialect == Dialect::Netflow9;
             fields.push(field);
         }
+        let plan = Plan::compile(&fields, wanted)?;
+        let naming = match self.kind {
+            Kind::Options => Naming::of(&fields, plan.layout()),
+            Kind::Data => None,
+        };
         Some(Template {
             id: self.id,
             kind: self.kind,
             definition: self.bytes.into(),
-            plan: Plan::compile(&fields)?,
+            plan,
+            naming,
+            life: Life::default(),
         })
     }
 }

@@ -119,6 +119,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+    use crate::decode::sequence::SequenceStatus;
     use crate::flow::FlowType;
     use crate::units::UnixNanos;
 
@@ -135,7 +136,7 @@ mod tests {
             templates: 1,
             sampling_rate: rate,
             sampling_source: SamplingSource::Options,
-            sequence: crate::decode::sequence::SequenceStatus::default(),
+            sequence: SequenceStatus::default(),
         }
     }
 

@@ -6,9 +6,9 @@
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 
+use super::Protocol;
 use super::pace::Limits;
 use super::{SimDatagram, Simulator, frame};
-use crate::config::Protocol;
 use crate::units::UnixNanos;
 
 /// A capture being written.

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use super::Protocol;
 use super::hosts::scramble;
-use crate::config::Protocol;
 
 /// Where in the network an exporter stands; decides its sampling, load and interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

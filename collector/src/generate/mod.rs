@@ -34,7 +34,6 @@ use rand_distr::weighted::WeightedAliasIndex;
 pub use exporters::{Exporter, Role};
 pub use totals::{Sums, Totals};
 
-use crate::config::Protocol;
 use crate::units::UnixNanos;
 use hosts::scramble;
 use stream::{Context, Order, Stream};
@@ -51,6 +50,35 @@ pub enum Profile {
     Realistic,
     /// Every address and port at random: the worst case for caches and compression.
     Uniform,
+}
+
+/// What one exporter speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// NetFlow version 5.
+    Netflow5,
+    /// NetFlow version 9.
+    Netflow9,
+    /// IPFIX.
+    Ipfix,
+    /// sFlow version 5.
+    Sflow5,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Netflow5, Self::Netflow9, Self::Ipfix, Self::Sflow5];
+
+    /// As the command line and the column `flow_type` write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Netflow5 => "netflow5",
+            Self::Netflow9 => "netflow9",
+            Self::Ipfix => "ipfix",
+            Self::Sflow5 => "sflow5",
+        }
+    }
 }
 
 /// What the exporters speak.

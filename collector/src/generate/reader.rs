@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::Protocol;
 use super::{Family, SimDatagram};
-use crate::config::Protocol;
 use crate::decode::Cursor;
 
 /// One flow as read.

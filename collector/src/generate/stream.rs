@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
+use super::Protocol;
 use super::exporters::Exporter;
 use super::totals::Sums;
 use super::traffic::{FlowRecord, Traffic};
 use super::wire::Wire;
 use super::{Family, Settings, ipfix, netflow5, netflow9, sflow};
-use crate::config::Protocol;
 use crate::units::UnixNanos;
 
 /// UDP payload that fits an IPv4 packet of 1500 octets.

@@ -1,6 +1,6 @@
 //! Sums of what was exported, to hold a collector's database against.
 
-use crate::config::Protocol;
+use super::Protocol;
 
 /// Sums over some datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

@@ -47,6 +47,8 @@ pub struct Facts {
     pub cpus: Vec<Option<usize>>,
     /// UDP addresses that are bound.
     pub listeners: Vec<SocketAddr>,
+    /// TCP addresses that are bound for IPFIX.
+    pub tcp_listeners: Vec<SocketAddr>,
 }
 
 /// Where rows go.

@@ -1,5 +1,6 @@
 //! `/status`: the collector as one JSON object, for people, the demo and tests.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use collector_ebpf::Verdict;
@@ -12,6 +13,7 @@ use crate::decode::sequence::SequenceStatus;
 use crate::ledger::{
     DropReason, LedgerSnapshot, SideSnapshot, StoreSnapshot, WORKER_COUNTERS, WorkerCounts,
 };
+use crate::names::Counts;
 use crate::receive::xdp::steering::{InterfaceMode, SteeredBy};
 use crate::store::SideTable;
 use crate::units::UnixNanos;
@@ -22,7 +24,9 @@ pub(super) fn json(state: &State) -> Value {
     let uptime = now.saturating_duration_since(state.facts.started.0);
     let ledger = state.ledger.snapshot();
     let store = (state.store)();
-    let listeners = state.facts.listeners.iter().map(ToString::to_string);
+    let texts = |listeners: &[SocketAddr]| -> Vec<String> {
+        listeners.iter().map(ToString::to_string).collect()
+    };
     json!({
         "version": state.facts.version,
         "uptime_s": rounded(uptime.as_secs_f64()),
@@ -30,7 +34,8 @@ pub(super) fn json(state: &State) -> Value {
         "receive": {
             "mode": state.facts.receive_mode,
             "interfaces": interfaces(state),
-            "listeners": listeners.collect::<Vec<_>>(),
+            "listeners": texts(&state.facts.listeners),
+            "tcp_listeners": texts(&state.facts.tcp_listeners),
         },
         "store": {
             "kind": store.kind.name(),
@@ -43,6 +48,7 @@ pub(super) fn json(state: &State) -> Value {
         },
         "workers": workers(state, &ledger),
         "exporters": exporters(state, now),
+        "names": names(state),
         "ledger": {
             "frames": frames(&ledger),
             "counters": counters(&ledger.total),
@@ -103,6 +109,24 @@ fn exporters(state: &State, now: Instant) -> Vec<Value> {
         })
     };
     exporters.iter().map(exporter).collect()
+}
+
+/// What exporters call things by.
+fn names(state: &State) -> Value {
+    let Counts {
+        exporters,
+        interfaces,
+        vrfs,
+        applications,
+        refused,
+    } = state.shared.names.counts();
+    json!({
+        "exporters": exporters,
+        "interfaces": interfaces,
+        "vrfs": vrfs,
+        "applications": applications,
+        "refused": refused,
+    })
 }
 
 /// What the sequence numbers of an exporter say.

@@ -59,6 +59,7 @@ pub(super) fn collector(exporters: &[ExporterStatus]) -> Collector {
         }],
         cpus: vec![Some(1)],
         listeners: vec!["[::]:2055".parse().unwrap()],
+        tcp_listeners: vec!["[::]:4739".parse().unwrap()],
     };
     let store = Box::new(move || StoreFacts {
         kind: StoreKind::Embedded,
@@ -185,10 +186,12 @@ async fn the_status_is_one_json_object_with_the_ledger_in_it() {
             "store",
             "workers",
             "exporters",
+            "names",
             "ledger"
         ]
     );
     assert_eq!(status["receive"]["listeners"][0], "[::]:2055");
+    assert_eq!(status["receive"]["tcp_listeners"][0], "[::]:4739");
     assert_eq!(status["store"]["kind"], "embedded");
     assert_eq!(status["store"]["engine_pid"], 99);
     assert_eq!(status["store"]["user"], "reader");

@@ -93,7 +93,7 @@ const KINDS: [Kind; 7] = [
     },
     Kind {
         cause: Cause::Drop(DropReason::TemplateLimit),
-        what: "templates are not learned: more than decode allows, in all or of one exporter",
+        what: "templates are not learned: more than decode.templates_max, or too many at once",
         remedy: "raise decode.templates_max or decode.templates_per_exporter_max",
         is_error: false,
     },

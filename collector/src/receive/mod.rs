@@ -1,12 +1,14 @@
 //! Frames in, datagrams out.
 //!
-//! In: UDP payloads from sockets (or a capture). Out: each datagram, by callback, borrowed from the
-//! receiver's own buffer. Owner: one worker; no allocation after set-up, one system call a burst.
-//! Drops: `datagram_cut`, `frame_malformed`; the kernel's own drops are read from the sockets.
+//! In: UDP payloads from sockets (or a capture), IPFIX messages from connections. Out: each of
+//! them, by callback, borrowed from the receiver's own buffer. Owner: one worker; no allocation
+//! after set-up, one system call a burst. Drops: `datagram_cut`, `frame_malformed`,
+//! `stream_malformed`; the kernel's own drops are read from the sockets.
 
 pub mod affinity;
 pub mod allow;
 pub mod sockets;
+pub mod tcp;
 pub mod udp;
 pub mod uring;
 pub mod xdp;
@@ -30,14 +32,14 @@ use uring::{UringReceiver, UringRefused};
 use xdp::receiver::XdpReceiver;
 use xdp::socket::XskSocket;
 
-/// One UDP payload as it arrived, still in the receiver's buffer.
+/// One UDP payload as it arrived, still in the receiver's buffer; by TCP, one message.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
-    /// UDP source address; IPv4 is never v4-mapped here.
+    /// Source address; IPv4 is never v4-mapped here.
     pub source: IpAddr,
-    /// UDP source port.
+    /// Source port.
     pub source_port: u16,
-    /// UDP port it was sent to.
+    /// Port it was sent to.
     pub local_port: u16,
     /// When the burst it belongs to was taken.
     pub received: UnixNanos,
@@ -47,7 +49,32 @@ pub struct Datagram<'a> {
     pub cut: bool,
 }
 
-/// Something that datagrams come out of. Two kinds of socket receive loops and the capture replay.
+/// A transport session by TCP: the peer of a connection. No other connection has the same one at
+/// the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Source address; IPv4 is never v4-mapped here.
+    pub source: IpAddr,
+    /// Source port.
+    pub source_port: u16,
+}
+
+/// What became of connections since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Taken.
+    pub accepted: u64,
+    /// Closed at once, because there were too many.
+    pub refused: u64,
+    /// Closed at once, because the peer is in no prefix of `receive.allow`.
+    pub not_allowed: u64,
+    /// Taken and over.
+    pub closed: u64,
+    /// Of those, closed because of what came by them, or ended within a message.
+    pub malformed: u64,
+}
+
+/// Something that datagrams come out of. Socket receive loops, connections and the capture replay.
 pub trait Receive {
     /// Waits up to `timeout` for the first datagram, then hands over what is there, one burst at
     /// most. Returns without a datagram at the timeout or when interrupted.
@@ -67,6 +94,16 @@ pub trait Receive {
     /// Frames that bypassed the kernel and failed what it would have verified, since the start.
     fn frames_malformed(&self) -> u64 {
         0
+    }
+
+    /// A session that has ended, each once, after the last datagram of it was handed over.
+    fn session_ended(&mut self) -> Option<Session> {
+        None
+    }
+
+    /// What became of connections since the start.
+    fn connections(&self) -> Connections {
+        Connections::default()
     }
 }
 

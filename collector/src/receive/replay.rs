@@ -172,7 +172,7 @@ fn replay_file(
         .map_err(io_error)?;
     if packets::is_capture(&magic) {
         let source = io::Cursor::new(magic).chain(file);
-        return replay_packets(path, source, counts, on_datagram);
+        return read(path, source, counts, on_datagram);
     }
     if !is_payload_name(path) {
         return Err(CaptureError::Format { file: path.into() });
@@ -205,7 +205,12 @@ fn is_payload_name(path: &Path) -> bool {
         .is_some_and(|e| e.eq_ignore_ascii_case("dat") || e.eq_ignore_ascii_case("bin"))
 }
 
-fn replay_packets(
+/// Hands over each datagram of the pcap or pcapng that `source` yields, whose first bytes satisfy
+/// [`packets::is_capture`]; errors call it `path`.
+///
+/// # Errors
+/// Those of [`Capture::for_each`].
+pub fn read(
     path: &Path,
     source: impl Read,
     counts: &mut CaptureCounts,

@@ -34,7 +34,7 @@ impl Plan {
             addresses: config
                 .listeners
                 .iter()
-                .map(|listener| address_to_bind(listener, has_ipv6))
+                .map(|l| address_to_bind(l.address, l.port, has_ipv6))
                 .collect(),
             buffer_bytes: socket_buffer_bytes(config),
             buffer_capped: None,
@@ -124,7 +124,7 @@ impl BoundSocket {
                 drops: DropCounter::default(),
             })
         };
-        open().map_err(|error| BindError::new(address, &error))
+        open().map_err(|error| BindError::new(Transport::Udp, address, &error))
     }
 
     /// The address as bound.
@@ -215,9 +215,20 @@ impl fmt::Display for BufferCapped {
     }
 }
 
+/// What a listener listens for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// Connections.
+    Tcp,
+}
+
 /// Why a listener could not be bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindError {
+    /// By UDP or TCP.
+    pub transport: Transport,
     /// The address that was to be bound.
     pub address: SocketAddr,
     /// The system's error number; 0 where it gave none.
@@ -226,8 +237,9 @@ pub struct BindError {
 
 impl BindError {
     #[cold]
-    fn new(address: SocketAddr, error: &io::Error) -> Self {
+    pub(super) fn new(transport: Transport, address: SocketAddr, error: &io::Error) -> Self {
         Self {
+            transport,
             address,
             errno: error.raw_os_error().unwrap_or(0),
         }
@@ -236,14 +248,22 @@ impl BindError {
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, errno } = *self;
+        let Self {
+            transport,
+            address,
+            errno,
+        } = *self;
         let port = address.port();
-        write!(f, "receive: cannot listen on UDP {address}: ")?;
+        let (name, flag, key) = match transport {
+            Transport::Udp => ("UDP", 'u', "receive.listeners"),
+            Transport::Tcp => ("TCP", 't', "receive.tcp.listeners"),
+        };
+        write!(f, "receive: cannot listen on {name} {address}: ")?;
         match errno {
             libc::EADDRINUSE => write!(
                 f,
                 "another program has the port (EADDRINUSE); see which by \
-                 'ss -lunp 'sport = :{port}'', stop it or change receive.listeners"
+                 'ss -l{flag}np 'sport = :{port}'', stop it or change {key}"
             ),
             libc::EACCES | libc::EPERM => write!(
                 f,
@@ -252,8 +272,7 @@ impl fmt::Display for BindError {
             ),
             libc::EADDRNOTAVAIL => write!(
                 f,
-                "no interface has this address (EADDRNOTAVAIL); see 'ip address' and change \
-                 receive.listeners"
+                "no interface has this address (EADDRNOTAVAIL); see 'ip address' and change {key}"
             ),
             libc::EAFNOSUPPORT => write!(
                 f,
@@ -292,17 +311,17 @@ pub(super) fn peer(name: &[u8]) -> Option<(IpAddr, u16)> {
 /// Length of a `sockaddr_in6`, the longest address that a socket of ours reports.
 pub(super) const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
 
-fn address_to_bind(listener: &config::Listener, has_ipv6: bool) -> SocketAddr {
+pub(super) fn address_to_bind(address: IpAddr, port: u16, has_ipv6: bool) -> SocketAddr {
     let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let address = if listener.address == any && !has_ipv6 {
+    let address = if address == any && !has_ipv6 {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     } else {
-        listener.address
+        address
     };
-    SocketAddr::new(address, listener.port)
+    SocketAddr::new(address, port)
 }
 
-fn has_ipv6() -> bool {
+pub(super) fn has_ipv6() -> bool {
     let made = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP));
     !matches!(made, Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT))
 }
@@ -312,7 +331,7 @@ fn has_ipv6() -> bool {
 fn claim_alone(address: SocketAddr) -> Result<(), BindError> {
     open(address)
         .and_then(|socket| socket.bind(&address.into()))
-        .map_err(|error| BindError::new(address, &error))
+        .map_err(|error| BindError::new(Transport::Udp, address, &error))
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
@@ -321,11 +340,16 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
         Type::DGRAM,
         Some(Protocol::UDP),
     )?;
+    set_only_v6(&socket, address)?;
+    Ok(socket)
+}
+
+/// `::` takes IPv4, too, whatever the default is (net.ipv6.bindv6only); an IPv6 address does not.
+pub(super) fn set_only_v6(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     if address.is_ipv6() {
-        // The default is a sysctl (net.ipv6.bindv6only).
         socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
     }
-    Ok(socket)
+    Ok(())
 }
 
 /// Returns what the kernel granted.
@@ -365,11 +389,12 @@ mod tests {
 
     #[test]
     fn without_ipv6_any_address_becomes_the_ipv4_one_and_others_stay() {
-        let any = listener("::", 2055);
-        assert_eq!(address_to_bind(&any, true).to_string(), "[::]:2055");
-        assert_eq!(address_to_bind(&any, false).to_string(), "0.0.0.0:2055");
-        let one = listener("::1", 2055);
-        assert_eq!(address_to_bind(&one, false).to_string(), "[::1]:2055");
+        let to_bind = |address: &str, has_ipv6| {
+            address_to_bind(address.parse().unwrap(), 2055, has_ipv6).to_string()
+        };
+        assert_eq!(to_bind("::", true), "[::]:2055");
+        assert_eq!(to_bind("::", false), "0.0.0.0:2055");
+        assert_eq!(to_bind("::1", false), "[::1]:2055");
     }
 
     #[test]
@@ -429,6 +454,7 @@ mod tests {
              (EADDRNOTAVAIL); see 'ip address' and change receive.listeners"
         );
         let denied = BindError {
+            transport: Transport::Udp,
             address: "[::]:514".parse().unwrap(),
             errno: libc::EACCES,
         };

@@ -71,7 +71,7 @@ impl Encoder {
         let general = columns.iter().filter(|column| alike(column).is_none());
         for column in general {
             self.native(column.bytes);
-            self.native(column.list);
+            column.lists.iter().for_each(|list| self.native(list));
         }
         self.end_frame();
         for column in &columns {
@@ -146,7 +146,7 @@ impl Encoder {
 /// How the values of `column` resemble each other, where that is known beforehand.
 fn alike(column: &ColumnBytes<'_>) -> Option<Alike> {
     match column.width {
-        _ if column.bytes.len() < OWN_FRAME_MIN || !column.list.is_empty() => None,
+        _ if column.bytes.len() < OWN_FRAME_MIN || column.lists != [&[] as &[u8]; 2] => None,
         8 => Some(Alike::Ends),
         16 => Some(Alike::Beginnings),
         _ => None,
@@ -233,7 +233,10 @@ mod tests {
         for own_frame in [false, true] {
             for column in columns.iter().filter(|c| alike(c).is_some() == own_frame) {
                 native.extend_from_slice(column.bytes);
-                native.extend_from_slice(column.list);
+                column
+                    .lists
+                    .iter()
+                    .for_each(|list| native.extend_from_slice(list));
             }
         }
         native

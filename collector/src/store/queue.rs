@@ -63,6 +63,13 @@ impl WorkerQueue {
         self.empty.pop()
     }
 
+    /// Puts `change` in the place of each empty batch; at the start these are all.
+    pub fn change_empty(&mut self, change: impl Fn(Batch) -> Batch) {
+        let given_back = &self.exchange.empty[self.worker];
+        self.empty.extend(std::iter::from_fn(|| given_back.pop()));
+        self.empty = self.empty.drain(..).map(change).collect();
+    }
+
     /// Empty batches that [`WorkerQueue::take_empty`] would yield.
     #[must_use]
     #[inline]

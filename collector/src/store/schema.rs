@@ -28,6 +28,21 @@ const MIGRATIONS: &[Migration] = &[
         name: "exporters",
         sql: include_str!("../../../sql/002_exporters.sql"),
     },
+    Migration {
+        version: 3,
+        name: "interface_counters",
+        sql: include_str!("../../../sql/003_interface_counters.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "names",
+        sql: include_str!("../../../sql/004_names.sql"),
+    },
+    Migration {
+        version: 5,
+        name: "extra",
+        sql: include_str!("../../../sql/005_extra.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.
@@ -205,31 +220,39 @@ fn statements(sql: &str) -> impl Iterator<Item = String> {
     statements.into_iter()
 }
 
+/// Name and rest of each column that `sql/` gives `table`: those that it was made with, then
+/// those that were added.
 #[cfg(test)]
-mod tests {
+pub(crate) fn declared(table: &str) -> Vec<(String, String)> {
+    let creates = format!("CREATE TABLE IF NOT EXISTS {{database}}.{table}\n(\n");
+    let alters = format!("ALTER TABLE {{database}}.{table}\n");
+    let mut columns = Vec::new();
+    for statement in MIGRATIONS.iter().flat_map(|m| statements(m.sql)) {
+        let (body, adds) = if let Some(body) = statement.strip_prefix(&creates) {
+            (body.split_once("\n)\n").unwrap().0, "")
+        } else if let Some(body) = statement.strip_prefix(&alters) {
+            (body, "ADD COLUMN IF NOT EXISTS ")
+        } else {
+            continue;
+        };
+        for line in body.lines().filter(|line| !line.is_empty()) {
+            let line = line.trim().trim_end_matches(',');
+            let (name, rest) = line.strip_prefix(adds).unwrap().split_once(' ').unwrap();
+            columns.push((name.to_owned(), rest.trim().to_owned()));
+        }
+    }
+    assert!(!columns.is_empty(), "no migration makes {table}");
+    columns
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
     use super::*;
     use crate::batch::schema::{COLUMNS, Source};
 
-    /// Name and rest of each column that `sql/` gives `flows`.
-    fn declared() -> Vec<(String, String)> {
-        let create = statements(MIGRATIONS[0].sql)
-            .find(|s| s.starts_with("CREATE TABLE IF NOT EXISTS {database}.flows"))
-            .expect("the first migration makes the table flows");
-        let body = create.split_once("\n(\n").unwrap().1;
-        let body = body.split_once("\n)\n").unwrap().0;
-        body.lines()
-            .map(|line| line.trim().trim_end_matches(','))
-            .filter(|line| !line.is_empty())
-            .map(|line| {
-                let (name, rest) = line.split_once(' ').unwrap();
-                (name.to_owned(), rest.trim().to_owned())
-            })
-            .collect()
-    }
-
     #[test]
     fn sql_declares_the_columns_that_the_batch_fills() {
-        let declared = declared();
+        let declared = declared("flows");
         let names = |all: &[(String, String)]| -> Vec<String> {
             all.iter().map(|(name, _)| name.clone()).collect()
         };

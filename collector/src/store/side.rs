@@ -28,10 +28,14 @@ pub enum SideTable {
     Exporters,
     /// Counter samples of sFlow.
     InterfaceCounters,
+    /// Packets that sFlow says were discarded.
+    DiscardedPackets,
     /// Names of interfaces.
     Interfaces,
     /// Names of applications.
     Applications,
+    /// Names of VRFs.
+    Vrfs,
 }
 
 /// Number of tables beside `flows`.
@@ -43,8 +47,10 @@ impl SideTable {
         Self::ExporterGaps,
         Self::Exporters,
         Self::InterfaceCounters,
+        Self::DiscardedPackets,
         Self::Interfaces,
         Self::Applications,
+        Self::Vrfs,
     ];
 
     /// Its name in ClickHouse.
@@ -54,8 +60,10 @@ impl SideTable {
             Self::ExporterGaps => "exporter_gaps",
             Self::Exporters => "exporters",
             Self::InterfaceCounters => "interface_counters",
+            Self::DiscardedPackets => "discarded_packets",
             Self::Interfaces => "interfaces",
             Self::Applications => "applications",
+            Self::Vrfs => "vrfs",
         }
     }
 }

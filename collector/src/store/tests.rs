@@ -417,7 +417,7 @@ impl Rig {
 fn the_memory_of_the_default_batches_is_what_the_configuration_says() {
     let config = config::Batch::default();
     let bytes = Batch::memory_bytes_for(BATCH_ROWS);
-    assert!(config.rows_max > BATCH_ROWS && bytes < 1_258_291, "{bytes}");
+    assert!(config.rows_max > BATCH_ROWS && bytes < 1_468_006, "{bytes}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

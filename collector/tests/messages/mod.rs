@@ -111,15 +111,49 @@ pub fn netflow5(count: u16, present: u16, sampling: u16) -> Vec<u8> {
     bytes.extend([UPTIME_MS, EXPORT_S, 0, 1].map(u32::to_be_bytes).concat());
     bytes.extend([0x0203, sampling].map(u16::to_be_bytes).concat());
     for n in 0..present {
-        bytes.extend([10, 0, 0, n as u8, 10, 1, 0, n as u8, 10, 2, 0, 1]);
-        bytes.extend([3, 4].map(u16::to_be_bytes).concat());
-        let counters = [11, 1500, UPTIME_MS - 2000, UPTIME_MS - 1000];
-        bytes.extend(counters.map(u32::to_be_bytes).concat());
-        bytes.extend([1234, 443].map(u16::to_be_bytes).concat());
+        bytes.extend(addresses_to_ports(n as u8));
         bytes.extend([0, 0x1b, 6, 0x20]);
         bytes.extend([64_500, 64_501].map(u16::to_be_bytes).concat());
         bytes.extend([24, 16, 0, 0]);
     }
+    bytes
+}
+
+/// The same of NetFlow v1, without engine, sampling, systems and masks.
+pub fn netflow1(count: u16, present: u16) -> Vec<u8> {
+    let mut bytes = [1, count].map(u16::to_be_bytes).concat();
+    bytes.extend([UPTIME_MS, EXPORT_S, 0].map(u32::to_be_bytes).concat());
+    for n in 0..present {
+        bytes.extend(addresses_to_ports(n as u8));
+        bytes.extend([0, 0, 6, 0x20, 0x1b, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    bytes
+}
+
+/// The same of NetFlow v7, with the flags and the router that a switch adds.
+pub fn netflow7(count: u16, present: u16) -> Vec<u8> {
+    let mut bytes = [7, count].map(u16::to_be_bytes).concat();
+    bytes.extend(
+        [UPTIME_MS, EXPORT_S, 0, 1, 0]
+            .map(u32::to_be_bytes)
+            .concat(),
+    );
+    for n in 0..present {
+        bytes.extend(addresses_to_ports(n as u8));
+        bytes.extend([0xff, 0x1b, 6, 0x20]);
+        bytes.extend([64_500, 64_501].map(u16::to_be_bytes).concat());
+        bytes.extend([24, 16, 0xff, 0xff, 10, 3, 0, 1]);
+    }
+    bytes
+}
+
+/// The first 36 bytes of record `n` of NetFlow v1, v5 and v7.
+fn addresses_to_ports(n: u8) -> Vec<u8> {
+    let mut bytes = vec![10, 0, 0, n, 10, 1, 0, n, 10, 2, 0, 1];
+    bytes.extend([3, 4].map(u16::to_be_bytes).concat());
+    let counters = [11, 1500, UPTIME_MS - 2000, UPTIME_MS - 1000];
+    bytes.extend(counters.map(u32::to_be_bytes).concat());
+    bytes.extend([1234, 443].map(u16::to_be_bytes).concat());
     bytes
 }
 
@@ -175,22 +209,54 @@ pub fn sflow5(count: u32) -> Vec<u8> {
     frame.extend([10, 0, 0, 1, 10, 1, 0, 1]);
     frame.extend([1234u16, 443].map(u16::to_be_bytes).concat());
     frame.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 0, 0, 0, 0, 0, 0]);
-    let frame_len = frame.len() as u32;
-    frame.resize(frame.len().next_multiple_of(4), 0);
-    // A raw packet header of Ethernet, 530 bytes on the wire with 4 stripped.
-    let section = [1, 530, 4, frame_len].map(u32::to_be_bytes).concat();
-    let record = [&section[..], &frame].concat();
+    sflow5_of(count, &frame)
+}
+
+/// The same with samples of `frame`.
+pub fn sflow5_of(count: u32, frame: &[u8]) -> Vec<u8> {
+    let record = raw_header(frame);
     let mut sample = [1, 3, 1000, 1000, 0, 3, 4, 1]
         .map(u32::to_be_bytes)
         .concat();
     sample.extend([1, record.len() as u32].map(u32::to_be_bytes).concat());
     sample.extend(record);
+    sflow5_samples(&vec![(1, sample); count as usize])
+}
+
+/// An sFlow v5 datagram with the counters of an interface and a discarded packet: no flows.
+pub fn sflow5_beside() -> Vec<u8> {
+    let mut counters = [1, 3, 1, 1, 88].map(u32::to_be_bytes).concat();
+    counters.extend([3; 22].map(u32::to_be_bytes).concat());
+    let record = raw_header(&[0x02; 60]);
+    let mut discard = [1, 0, 3, 0, 3, 4, 258, 1].map(u32::to_be_bytes).concat();
+    discard.extend([1, record.len() as u32].map(u32::to_be_bytes).concat());
+    discard.extend(record);
+    sflow5_samples(&[(2, counters), (5, discard)])
+}
+
+/// A raw packet header of Ethernet, 530 bytes on the wire with 4 stripped.
+fn raw_header(frame: &[u8]) -> Vec<u8> {
+    let mut record = [1, 530, 4, frame.len() as u32]
+        .map(u32::to_be_bytes)
+        .concat();
+    record.extend(frame);
+    record.resize(record.len().next_multiple_of(4), 0);
+    record
+}
+
+/// An sFlow v5 datagram of samples: format and body.
+fn sflow5_samples(samples: &[(u32, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = [5u32, 1].map(u32::to_be_bytes).concat();
     bytes.extend([192, 0, 2, 9]);
+    let count = samples.len() as u32;
     bytes.extend([0, 1, UPTIME_MS, count].map(u32::to_be_bytes).concat());
-    for _ in 0..count {
-        bytes.extend([1, sample.len() as u32].map(u32::to_be_bytes).concat());
-        bytes.extend(&sample);
+    for (format, sample) in samples {
+        bytes.extend(
+            [*format, sample.len() as u32]
+                .map(u32::to_be_bytes)
+                .concat(),
+        );
+        bytes.extend(sample);
     }
     bytes
 }
@@ -242,6 +308,12 @@ impl Bench {
         decoder.turn();
         assert_eq!(unaccounted(counts), 0, "{counts:?}");
         std::mem::take(&mut rows.0)
+    }
+
+    /// Ends its decoder: sets that wait for a template are given up and counted, if no decoder that
+    /// shares what it knows goes on.
+    pub fn end(&mut self) {
+        self.decoder.finish(&mut self.counts);
     }
 
     pub fn dropped(&self, reason: DropReason) -> u64 {

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use flowsluice::batch::{BATCH_ROWS, Batcher};
 use flowsluice::config::Config;
-use flowsluice::decode::{Decoder, FlowSink, Shared};
+use flowsluice::decode::sflow::Beside;
+use flowsluice::decode::{Decoder, ExtraRows, FlowSink, Shared};
 use flowsluice::flow::Flow;
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
 use flowsluice::receive::replay::{Capture, CaptureCounts, CaptureError};
+use flowsluice::store::SideRows;
 use flowsluice::units::UnixNanos;
 
 use super::super::storage::Storage;
@@ -43,7 +45,8 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
     let queue = queues.pop().expect("one queue for one worker");
     wait_until_ready(&storage)?;
     let mut rows = Rows {
-        batcher: Batcher::new(&config.batch, queue),
+        batcher: Batcher::new(&config.batch, queue).with_extra(!config.decode.extra.is_empty()),
+        side_rows: storage.side_rows(),
         batch_rows: BATCH_ROWS.min(config.batch.rows_max),
         counts: WorkerCounts::default(),
         shift: Shift::NONE,
@@ -134,7 +137,7 @@ impl Shift {
             return;
         }
         let received_ms = self.moved(u64::from(flow.time_received_s) * 1000);
-        flow.time_received_s = u32::try_from(received_ms / 1000).unwrap_or(u32::MAX);
+        flow.time_received_s = self.moved_s(flow.time_received_s);
         if flow.flow_start_ms > 0 {
             flow.flow_start_ms = self.moved(flow.flow_start_ms);
         }
@@ -147,11 +150,17 @@ impl Shift {
     fn moved(self, unix_ms: u64) -> u64 {
         unix_ms.saturating_add_signed(self.by_ms)
     }
+
+    fn moved_s(self, unix_s: u32) -> u32 {
+        let moved_ms = self.moved(u64::from(unix_s) * 1000);
+        u32::try_from(moved_ms / 1000).unwrap_or(u32::MAX)
+    }
 }
 
 /// Where decoded flows go. Unlike a worker, a replay can wait for the store.
 struct Rows {
     batcher: Batcher,
+    side_rows: SideRows,
     /// Rows of a batch.
     batch_rows: usize,
     counts: WorkerCounts,
@@ -171,7 +180,8 @@ impl Rows {
         ledger: &Ledger,
     ) -> (CaptureCounts, Result<(), CaptureError>) {
         // The ports of a capture are those of another collector: no listener restricts them.
-        let mut decoder = Decoder::new(&config.decode, &[], Arc::new(Shared::default()));
+        let shared = Arc::new(Shared::default());
+        let mut decoder = Decoder::new(&config.decode, &[], Arc::clone(&shared));
         let mut counts = WorkerCounts::default();
         let mut read = CaptureCounts::default();
         let mut outcome = Ok(());
@@ -180,6 +190,7 @@ impl Rows {
             let one = Capture::new(vec![file]).for_each(&mut |datagram| {
                 decoder.decode(datagram, &mut counts, self);
                 decoder.turn();
+                self.push_beside(shared.sflow());
             });
             match one {
                 Ok(one) => read = read.plus(&one),
@@ -189,10 +200,23 @@ impl Rows {
                 }
             }
         }
+        decoder.finish(&mut counts);
         self.batcher.finish(&mut self.counts);
         counts.add(&self.counts);
         ledger.worker(0).publish(&counts);
         (read, outcome)
+    }
+
+    /// Hands on what was decoded beside flows.
+    fn push_beside(&self, beside: &Beside) {
+        beside.counters.drain(|mut row| {
+            row.time_received = self.shift.moved_s(row.time_received);
+            self.side_rows.push(&row);
+        });
+        beside.discards.drain(|mut row| {
+            row.time_received = self.shift.moved_s(row.time_received);
+            self.side_rows.push(&row);
+        });
     }
 
     /// The open batch and one more take as many rows as one holds.
@@ -205,14 +229,20 @@ impl Rows {
 
 impl FlowSink for Rows {
     fn flows(&mut self, flows: &mut [Flow]) {
+        self.flows_with_extra(flows, ExtraRows::default());
+    }
+
+    fn flows_with_extra(&mut self, flows: &mut [Flow], mut extra: ExtraRows<'_>) {
         for flow in flows.iter_mut() {
             self.shift.apply(flow);
             self.expired += u64::from(flow.time_received_s < self.expires_s);
         }
         for flows in flows.chunks(self.batch_rows) {
             self.wait_for_room();
-            self.batcher
-                .add(flows, UnixNanos::default(), &mut self.counts);
+            let (of_these, others) = extra.split_at(flows.len());
+            let (now, counts) = (UnixNanos::default(), &mut self.counts);
+            self.batcher.add_with_extra(flows, of_these, now, counts);
+            extra = others;
         }
     }
 }

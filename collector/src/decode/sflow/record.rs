@@ -1,8 +1,9 @@
 //! The records of a flow sample, and which of them a field is taken from.
 
+use crate::config::Tunnels;
 use crate::decode::Cursor;
-use crate::decode::packet::{self, Link};
-use crate::flow::{Address, Flow};
+use crate::decode::packet::{self, Link, tunnel};
+use crate::flow::{Address, Flow, TunnelType};
 
 /// Flow record formats of enterprise 0 (<https://sflow.org/developers/structures.php>).
 mod format {
@@ -17,6 +18,12 @@ mod format {
     pub const NAT: u32 = 1007;
     pub const VLAN_TUNNEL: u32 = 1012;
     pub const NAT_PORT: u32 = 1020;
+    pub const TUNNEL_IPV4_EGRESS: u32 = 1023;
+    pub const TUNNEL_IPV4_INGRESS: u32 = 1024;
+    pub const TUNNEL_IPV6_EGRESS: u32 = 1025;
+    pub const TUNNEL_IPV6_INGRESS: u32 = 1026;
+    pub const VNI_EGRESS: u32 = 1029;
+    pub const VNI_INGRESS: u32 = 1030;
 }
 
 /// `header_protocol` of a raw header.
@@ -53,9 +60,12 @@ enum Kind {
     Mpls,
     Nat,
     NatPort,
+    TunnelIpv4,
+    TunnelIpv6,
+    Vni,
 }
 
-const KINDS: usize = Kind::NatPort as usize + 1;
+const KINDS: usize = Kind::Vni as usize + 1;
 
 impl Kind {
     #[inline]
@@ -73,6 +83,9 @@ impl Kind {
             format::MPLS => Self::Mpls,
             format::NAT => Self::Nat,
             format::NAT_PORT => Self::NatPort,
+            format::TUNNEL_IPV4_EGRESS | format::TUNNEL_IPV4_INGRESS => Self::TunnelIpv4,
+            format::TUNNEL_IPV6_EGRESS | format::TUNNEL_IPV6_INGRESS => Self::TunnelIpv6,
+            format::VNI_EGRESS | format::VNI_INGRESS => Self::Vni,
             _ => return None,
         })
     }
@@ -84,8 +97,8 @@ impl Kind {
         // `None` only says that the rest is not there; its fields stay unknown.
         let _ = match self {
             Self::RawHeader => raw_header(cursor, flow),
-            Self::Ipv4 => sampled_ipv4(cursor, flow),
-            Self::Ipv6 => sampled_ipv6(cursor, flow),
+            Self::Ipv4 => Sampled::ipv4(cursor).map(|sampled| sampled.fill(flow)),
+            Self::Ipv6 => Sampled::ipv6(cursor).map(|sampled| sampled.fill(flow)),
             Self::Ethernet => sampled_ethernet(cursor, flow),
             Self::VlanTunnel => vlan_tunnel(cursor, flow),
             Self::Switch => switch(cursor, flow),
@@ -94,6 +107,9 @@ impl Kind {
             Self::Mpls => mpls(cursor, flow),
             Self::Nat => nat(cursor, flow),
             Self::NatPort => nat_port(cursor, flow),
+            Self::TunnelIpv4 => tunnel_ipv4(cursor, flow),
+            Self::TunnelIpv6 => tunnel_ipv6(cursor, flow),
+            Self::Vni => vni(cursor, flow),
         };
     }
 }
@@ -107,46 +123,78 @@ pub struct Records<'a> {
     pub announced: u32,
 }
 
+/// What became of the records of a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Records of kinds that are not read.
+    pub skipped: u32,
+    /// Records are missing, or the last one runs past the sample; it counts with the part that is
+    /// there.
+    pub is_cut: bool,
+}
+
 impl<'a> Records<'a> {
     /// Writes them to `flow`: the first of each kind, in the order of their say. `begin_again` sets
-    /// `flow` to what it is now. True when records are missing, or the last one runs past the
-    /// sample; it counts with the part that is there.
+    /// `flow` to what it is now.
     #[inline]
-    pub fn write(mut self, flow: &mut Flow, begin_again: impl FnOnce(&mut Flow)) -> bool {
+    pub fn write(
+        mut self,
+        tunnels: Tunnels,
+        flow: &mut Flow,
+        begin_again: impl FnOnce(&mut Flow),
+    ) -> Written {
         let all = self;
-        let mut newest = None;
+        if tunnels == Tunnels::Inner {
+            return all.write_sorted(tunnels, flow);
+        }
+        let (mut newest, mut skipped) = (None, 0);
         while let Some((format, body)) = self.next() {
             let Some(kind) = Kind::of(format) else {
+                skipped += 1;
                 continue;
             };
             // Most agents send them in this order already, so that one walk is enough.
             if newest >= Some(kind) {
                 begin_again(flow);
-                return all.write_sorted(flow);
+                return all.write_sorted(tunnels, flow);
             }
             newest = Some(kind);
             kind.write(body, flow);
         }
-        self.is_cut()
+        Written {
+            skipped,
+            is_cut: self.is_cut(),
+        }
     }
 
+    /// The same for any order, with tunnels entered where that is asked for.
     #[cold]
-    fn write_sorted(mut self, flow: &mut Flow) -> bool {
+    fn write_sorted(mut self, tunnels: Tunnels, flow: &mut Flow) -> Written {
         let mut first: [Option<(Kind, &[u8])>; KINDS] = [None; KINDS];
+        let mut skipped = 0;
         while let Some((format, body)) = self.next() {
-            if let Some(kind) = Kind::of(format) {
-                first[kind as usize].get_or_insert((kind, body));
+            match Kind::of(format) {
+                Some(kind) => {
+                    first[kind as usize].get_or_insert((kind, body));
+                }
+                None => skipped += 1,
             }
         }
         for (kind, body) in first.into_iter().flatten() {
             kind.write(body, flow);
+            if tunnels == Tunnels::Inner && kind == Kind::RawHeader {
+                enter_tunnel(body, flow);
+            }
         }
-        self.is_cut()
+        Written {
+            skipped,
+            is_cut: self.is_cut(),
+        }
     }
 
     /// The next record's format and body, cut to the sample.
     #[inline]
-    fn next(&mut self) -> Option<(u32, &'a [u8])> {
+    pub fn next(&mut self) -> Option<(u32, &'a [u8])> {
         if self.announced == 0 {
             return None;
         }
@@ -163,60 +211,52 @@ impl<'a> Records<'a> {
         Some((format, body))
     }
 
-    const fn is_cut(&self) -> bool {
+    /// True when not all that are announced could be taken whole.
+    pub const fn is_cut(&self) -> bool {
         self.announced > 0
     }
 }
 
+/// The packet's own headers.
 fn raw_header(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     let [protocol, frame_bytes, stripped, header_bytes] = cursor.words()?;
     let header = cursor.rest();
     let header = header.get(..header_bytes as usize).unwrap_or(header);
-    let link = match protocol {
-        header_protocol::ETHERNET => Link::Ethernet,
-        header_protocol::PPP => Link::Ppp,
-        header_protocol::MPLS => Link::Mpls,
-        header_protocol::IPV4 | header_protocol::IPV6 => Link::Ip,
-        _ => {
-            flow.raw_bytes = u64::from(frame_bytes);
-            return Some(());
-        }
+    let Some(link) = link(protocol) else {
+        flow.raw_bytes = u64::from(frame_bytes);
+        return Some(());
     };
     let frame_bytes = frame_bytes.saturating_sub(stripped.min(STRIPPED_BYTES_MAX));
     packet::parse(link, header, frame_bytes, flow);
     Some(())
 }
 
-/// Sampled IPv4: what an agent without raw headers read of the packet.
-fn sampled_ipv4(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    let sampled = Sampled {
-        octets: cursor.u32()?,
-        protocol: cursor.u32()?,
-        src: Address::from_v4(cursor.array()?),
-        dst: Address::from_v4(cursor.array()?),
-        src_port: cursor.u32()?,
-        dst_port: cursor.u32()?,
-        tcp_flags: cursor.u32()?,
-        tos: cursor.u32()?,
-    };
-    sampled.fill(flow);
-    Some(())
+/// What a raw header begins with, if it is read.
+fn link(header_protocol: u32) -> Option<Link> {
+    match header_protocol {
+        header_protocol::ETHERNET => Some(Link::Ethernet),
+        header_protocol::PPP => Some(Link::Ppp),
+        header_protocol::MPLS => Some(Link::Mpls),
+        header_protocol::IPV4 | header_protocol::IPV6 => Some(Link::Ip),
+        _ => None,
+    }
 }
 
-/// Sampled IPv6, likewise.
-fn sampled_ipv6(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    let sampled = Sampled {
-        octets: cursor.u32()?,
-        protocol: cursor.u32()?,
-        src: Address(cursor.array()?),
-        dst: Address(cursor.array()?),
-        src_port: cursor.u32()?,
-        dst_port: cursor.u32()?,
-        tcp_flags: cursor.u32()?,
-        tos: cursor.u32()?,
+/// Makes the packet inside of the one in the raw header `body`, which `flow` says so far, the flow.
+/// Parses it once more to find its layers, so that those who want the outer one need not carry
+/// them.
+#[inline(never)]
+fn enter_tunnel(body: &[u8], flow: &mut Flow) {
+    let mut cursor = Cursor::new(body);
+    let Some([protocol, _, _, header_bytes]) = cursor.words() else {
+        return;
     };
-    sampled.fill(flow);
-    Some(())
+    let header = cursor.rest();
+    let header = header.get(..header_bytes as usize).unwrap_or(header);
+    if let Some(link) = link(protocol) {
+        let layers = packet::parse(link, header, 0, &mut { Flow::EMPTY });
+        tunnel::enter(header, layers, flow);
+    }
 }
 
 /// The fields of sampled IPv4 and sampled IPv6.
@@ -233,6 +273,52 @@ struct Sampled {
 }
 
 impl Sampled {
+    /// Sampled IPv4: what an agent without raw headers read of the packet.
+    #[inline(always)]
+    fn ipv4(cursor: &mut Cursor<'_>) -> Option<Self> {
+        Some(Self {
+            octets: cursor.u32()?,
+            protocol: cursor.u32()?,
+            src: Address::from_v4(cursor.array()?),
+            dst: Address::from_v4(cursor.array()?),
+            src_port: cursor.u32()?,
+            dst_port: cursor.u32()?,
+            tcp_flags: cursor.u32()?,
+            tos: cursor.u32()?,
+        })
+    }
+
+    /// Sampled IPv6, likewise.
+    #[inline(always)]
+    fn ipv6(cursor: &mut Cursor<'_>) -> Option<Self> {
+        Some(Self {
+            octets: cursor.u32()?,
+            protocol: cursor.u32()?,
+            src: Address(cursor.array()?),
+            dst: Address(cursor.array()?),
+            src_port: cursor.u32()?,
+            dst_port: cursor.u32()?,
+            tcp_flags: cursor.u32()?,
+            tos: cursor.u32()?,
+        })
+    }
+
+    /// Writes it as the packet that is put around the sampled one on its way out, or was around it
+    /// on its way in ("sFlow Tunnel Structures"). One that was found in the sampled packet itself
+    /// has the last word.
+    fn fill_outer(&self, flow: &mut Flow) {
+        let detail = &mut *flow.detail;
+        if !detail.outer_src_addr.is_unknown() || self.src.to_ip().is_unspecified() {
+            return;
+        }
+        detail.outer_src_addr = self.src;
+        detail.outer_dst_addr = self.dst;
+        if detail.tunnel_type == TunnelType::None {
+            let protocol = u8::try_from(self.protocol).unwrap_or_default();
+            detail.tunnel_type = tunnel::carried_by(protocol, half(self.dst_port));
+        }
+    }
+
     /// Writes all of it, unless the packet's own header was already read.
     fn fill(&self, flow: &mut Flow) {
         if !flow.src_addr.is_unknown() || !flow.dst_addr.is_unknown() {
@@ -349,6 +435,28 @@ fn nat(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
 fn nat_port(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     flow.detail.src_port_nat = half(cursor.u32()?);
     flow.detail.dst_port_nat = half(cursor.u32()?);
+    Some(())
+}
+
+/// The packet that is put around the sampled one, or was around it. A function of its own, as the
+/// next two: room for what they read would be made for every record.
+#[inline(never)]
+fn tunnel_ipv4(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
+    Sampled::ipv4(cursor).map(|around| around.fill_outer(flow))
+}
+
+#[inline(never)]
+fn tunnel_ipv6(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
+    Sampled::ipv6(cursor).map(|around| around.fill_outer(flow))
+}
+
+/// The identifier of the virtual network that the packet came from, or goes to.
+#[inline(never)]
+fn vni(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
+    let vni = cursor.u32()?;
+    if flow.detail.tunnel_id == 0 {
+        flow.detail.tunnel_id = vni;
+    }
     Some(())
 }
 

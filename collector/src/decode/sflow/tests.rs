@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decode::BurstBuffer;
-use crate::flow::{Detail, DetailFields, FlowType};
+use crate::flow::{Detail, DetailFields, FlowType, TunnelType};
 use crate::ledger::Ledger;
 
 struct Flows(Vec<Flow>);
@@ -16,6 +16,7 @@ impl FlowSink for Flows {
 struct Decoded {
     outcome: Result<(Header, u32), DropReason>,
     flows: Vec<Flow>,
+    beside: Beside,
     counts: WorkerCounts,
 }
 
@@ -30,14 +31,21 @@ fn decode_bytes(payload: &[u8]) -> Decoded {
     let mut flows = Flows(Vec::new());
     let mut buffer = BurstBuffer::default();
     let mut burst = Burst::new(&mut buffer, &mut flows);
+    let beside = Beside::default();
     let outcome = header(payload).map(|(header, samples)| {
-        let rate_last = decode(&header, samples, &mut base, &mut counts, &mut burst);
+        let context = Context {
+            base: &mut base,
+            tunnels: Tunnels::Outer,
+            beside: &beside,
+        };
+        let rate_last = decode(&header, samples, context, &mut counts, &mut burst);
         (header, rate_last)
     });
     burst.flush();
     Decoded {
         outcome,
         flows: flows.0,
+        beside,
         counts,
     }
 }
@@ -320,6 +328,165 @@ fn translation_labels_and_tunnel_tags_are_read() {
 }
 
 #[test]
+fn tunnel_records_tell_what_is_around_the_sampled_packet() {
+    let around = |dst_port| words(&[1600, 17, 0xc000_0206, 0xc000_0207, 4444, dst_port, 0, 0]);
+    for (format, dst_port, tunnel_type) in [
+        (1023, 4789, TunnelType::Vxlan),
+        (1024, 2152, TunnelType::Gtpu),
+        (1024, 53, TunnelType::None),
+    ] {
+        let tunnel = framed(format, &around(dst_port));
+        let flow = one_flow(&[raw_header(&frame()), tunnel, framed(1030, &words(&[77]))]);
+        let DetailFields {
+            outer_src_addr,
+            outer_dst_addr,
+            ..
+        } = *flow.detail;
+        assert_eq!(outer_src_addr, Address::from_v4([192, 0, 2, 6]));
+        assert_eq!(outer_dst_addr, Address::from_v4([192, 0, 2, 7]));
+        assert_eq!(flow.detail.tunnel_type, tunnel_type);
+        assert_eq!(flow.detail.tunnel_id, 77);
+        assert_eq!((flow.dst_port, flow.raw_bytes), (53, 1500), "stays itself");
+    }
+    let mut body = words(&[60, 47]);
+    body.extend([0x20; 16]);
+    body.extend([0x21; 16]);
+    body.extend(words(&[0, 0, 0, 0]));
+    let flow = one_flow(&[framed(1025, &body)]);
+    assert_eq!(flow.detail.outer_dst_addr.0, [0x21; 16]);
+    assert_eq!(flow.detail.tunnel_type, TunnelType::Gre);
+    assert!(flow.src_addr.is_unknown());
+    // Agents without an answer send zeros.
+    let flow = one_flow(&[framed(1024, &words(&[0; 8]))]);
+    assert!(flow.detail.outer_src_addr.is_unknown());
+}
+
+#[test]
+fn records_of_other_kinds_are_counted() {
+    let user = framed(1004, &words(&[0, 0, 0, 0]));
+    let router = framed(1002, &words(&[1, 0xc000_0207, 24, 24]));
+    for records in [
+        [user.clone(), raw_header(&frame()), router.clone()],
+        [router, user, raw_header(&frame())],
+    ] {
+        let decoded = decode_bytes(&datagram(&[flow_sample(1, 2, &records)]));
+        assert_eq!(decoded.counts.flow_records_skipped, 1);
+        assert_eq!(
+            (decoded.flows[0].src_mask, decoded.flows[0].dst_port),
+            (24, 53)
+        );
+    }
+}
+
+#[test]
+fn counter_samples_go_beside_the_flows() {
+    let interface = |index| framed(1, &words(&[[index; 1].as_slice(), &[0; 21]].concat()));
+    let compact = [words(&[1, 7, 1]), interface(7)].concat();
+    let expanded = [words(&[1, 0, 8, 1]), interface(8)].concat();
+    let decoded = decode_bytes(&datagram(&[
+        framed(2, &compact),
+        flow_sample(1, 2, &[]),
+        framed(4, &expanded),
+    ]));
+    assert_accounted(&decoded);
+    assert_eq!(decoded.flows.len(), 1);
+    assert_eq!(decoded.counts.counter_samples_decoded, 2);
+    let mut rows = Vec::new();
+    decoded.beside.counters.drain(|row| rows.push(row));
+    assert_eq!(rows.len(), 2);
+    for (row, if_index) in rows.iter().zip([7, 8]) {
+        assert_eq!((row.if_index, row.source_index), (if_index, if_index));
+        assert_eq!(row.exporter_addr, Address::from_v4([192, 0, 2, 1]));
+        assert_eq!(
+            (row.observation_domain, row.time_received),
+            (3, 1_700_000_000)
+        );
+    }
+}
+
+fn discard(records: &[Vec<u8>]) -> Vec<u8> {
+    let fixed = words(&[9, 0, 7, 3, 11, 12, 258, records.len() as u32]);
+    framed(5, &[fixed, records.concat()].concat())
+}
+
+#[test]
+fn a_discarded_packet_goes_beside_the_flows_with_its_reason() {
+    let acl = framed(1037, &words(&[42, 4, 0x666f_6f21, 2]));
+    let decoded = decode_bytes(&datagram(&[discard(&[acl, raw_header(&frame())])]));
+    assert_accounted(&decoded);
+    assert_eq!(decoded.flows, []);
+    assert_eq!(decoded.counts.records_present, 0);
+    assert_eq!(decoded.counts.flow_records_skipped, 1);
+    let mut rows = Vec::new();
+    decoded.beside.discards.drain(|row| rows.push(row));
+    let address = |addr: [u8; 4]| Address::from_v4(addr).0.into();
+    let expected = DiscardedPacket {
+        time_received: 1_700_000_000,
+        exporter_addr: address([192, 0, 2, 1]),
+        exporter_source: address([198, 51, 100, 1]),
+        observation_domain: 3,
+        sequence: 9,
+        source_class: 0,
+        source_index: 7,
+        untold: 3,
+        in_if: 11,
+        out_if: 12,
+        reason: 258,
+        // Dropped by an access list (IE 89).
+        forwarding_status: 129,
+        src_addr: address([192, 0, 2, 1]),
+        dst_addr: address([192, 0, 2, 9]),
+        src_port: 5353,
+        dst_port: 53,
+        protocol: 17,
+        tcp_flags: 0,
+        tos: 0,
+        ttl: 64,
+        icmp_type: 0,
+        icmp_code: 0,
+        bytes: 1500,
+        ethertype: 0x0800,
+        src_mac: 0x0200_0000_0001,
+        dst_mac: 0x0200_0000_0009,
+        src_vlan: 7,
+        dst_vlan: 0,
+    };
+    assert_eq!(rows, [expected]);
+
+    let written = serde_json::to_value(expected).unwrap();
+    let declared = crate::store::schema::declared("discarded_packets");
+    let names: Vec<_> = declared.into_iter().map(|(name, _)| name).collect();
+    let keys: Vec<_> = written.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(sorted(names), sorted(keys));
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
+#[test]
+fn discarded_packets_that_are_cut_or_not_drained_are_counted() {
+    let whole = discard(&[raw_header(&frame())]);
+    let head = 8 + 8 * 4;
+    for length in 8..whole.len() {
+        let mut cut = whole[..length].to_vec();
+        cut[4..8].copy_from_slice(&(length as u32 - 8).to_be_bytes());
+        let decoded = decode_bytes(&datagram(&[cut]));
+        assert_eq!(decoded.counts.dropped(DropReason::SampleMalformed), 1);
+        let rows = u64::from(length >= head);
+        assert_eq!(decoded.counts.discard_samples_decoded, rows, "{length}");
+    }
+    let mut counts = WorkerCounts::default();
+    let queue = DiscardQueue::default();
+    for _ in 0..DISCARDS_MAX + 2 {
+        let sample = &whole[8..];
+        discards::decode(sample, &Flow::EMPTY, Tunnels::Outer, &queue, &mut counts);
+    }
+    assert_eq!(counts.dropped(DropReason::SideBacklog), 2);
+}
+
+#[test]
 fn other_samples_are_counted_by_kind() {
     let decoded = decode_bytes(&datagram(&[
         framed(2, &[0; 12]),
@@ -331,7 +498,7 @@ fn other_samples_are_counted_by_kind() {
     ]));
     assert_accounted(&decoded);
     assert_eq!(decoded.counts.counter_samples_skipped, 2);
-    assert_eq!(decoded.counts.discard_samples_skipped, 1);
+    assert_eq!(decoded.counts.discard_samples_decoded, 1);
     assert_eq!(decoded.counts.dropped(DropReason::SampleUnknown), 2);
     assert_eq!(decoded.counts.records_present, 1);
     assert_eq!(decoded.flows.len(), 1);
@@ -413,7 +580,7 @@ fn a_record_that_runs_past_its_sample_gives_what_it_has() {
 
 fn any_record() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop::sample::select(vec![
-        1, 2, 3, 4, 1001, 1002, 1003, 1006, 1007, 1012, 1020, 99,
+        1, 2, 3, 4, 1001, 1002, 1003, 1006, 1007, 1012, 1020, 1023, 1026, 1030, 99,
     ]);
     let word = prop_oneof![0..4_u32, Just(u32::MAX), any::<u32>()];
     (kind, prop::collection::vec(word, 0..16)).prop_map(|(kind, body)| framed(kind, &words(&body)))

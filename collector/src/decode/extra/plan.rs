@@ -1,0 +1,139 @@
+//! Which fields of a template go to `extra`, and where they lie.
+
+use super::{EXTRA_ENTRIES_MAX, ExtraBuffer, Wanted};
+use crate::decode::elements::{self, DataType};
+use crate::decode::plan::{FieldSpec, Spans};
+use crate::decode::window::WINDOW_LEAD;
+use crate::ledger::WorkerCounts;
+
+/// paddingOctets: zeros that say nothing.
+const PADDING: (u32, u16) = (0, 210);
+
+/// The fields of a template that go to `extra`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExtraPlan {
+    fields: Box<[ExtraField]>,
+    /// Fields beyond [`EXTRA_ENTRIES_MAX`].
+    left_out: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ExtraField {
+    data_type: DataType,
+    /// The key in the column, with its length before it.
+    name: Box<[u8]>,
+    /// Fixed layout: one past the field's last byte. Variable layout: number of the field.
+    at: u16,
+    /// In a fixed layout.
+    len: u16,
+}
+
+impl ExtraPlan {
+    /// Those of `fields`, each with its place, that are wanted and that nothing else `uses`. Of an
+    /// element that is repeated, the first (RFC 7011 section 8: the outermost).
+    #[must_use]
+    pub fn compile(
+        fields: &[FieldSpec],
+        places: &[u16],
+        wanted: &Wanted,
+        uses: impl Fn(u16) -> bool,
+    ) -> Self {
+        let mut extra = Vec::<ExtraField>::new();
+        let mut left_out = 0;
+        if wanted.is_nothing() {
+            return Self::default();
+        }
+        for (field, at) in fields.iter().zip(places) {
+            let FieldSpec {
+                enterprise,
+                id,
+                len,
+                is_scope,
+            } = *field;
+            let says_nothing = len == 0 || is_scope || (enterprise, id) == PADDING;
+            if says_nothing || uses(*at) || !wanted.has(enterprise, id) {
+                continue;
+            }
+            let info = elements::info(enterprise, id);
+            let name = key(enterprise, id, info.map(|info| info.name));
+            if extra.iter().any(|earlier| earlier.name == name) {
+                continue;
+            }
+            if extra.len() == EXTRA_ENTRIES_MAX {
+                left_out += 1;
+                continue;
+            }
+            extra.push(ExtraField {
+                data_type: info.map_or(DataType::OctetArray, |info| info.data_type),
+                name,
+                at: *at,
+                len,
+            });
+        }
+        Self {
+            fields: extra.into(),
+            left_out,
+        }
+    }
+
+    /// True when nothing of a record goes to `extra`.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// What `count` records of `len` bytes say, flows of the burst from `first` on. As for
+    /// [`crate::decode::plan::Plan::fill_fixed`], `windows` begins before the first record.
+    #[inline(never)]
+    pub fn fixed(
+        &self,
+        windows: &[u8],
+        len: usize,
+        (first, count): (usize, usize),
+        buffer: &mut ExtraBuffer,
+        counts: &mut WorkerCounts,
+    ) {
+        let records = windows.get(WINDOW_LEAD..).unwrap_or_default();
+        for (record, number) in records.chunks_exact(len).zip(first..first + count) {
+            let mut writer = buffer.begin(number);
+            for field in &self.fields {
+                let end = usize::from(field.at);
+                let bytes = record.get(end - usize::from(field.len)..end);
+                writer.put(&field.name, field.data_type, bytes.unwrap_or_default());
+            }
+            counts.extra_cut += writer.cut + self.left_out;
+        }
+    }
+
+    /// What a record says whose fields lie at `spans`, flow `number` of the burst.
+    #[inline(never)]
+    pub fn variable(
+        &self,
+        window: &[u8],
+        spans: &Spans,
+        number: usize,
+        buffer: &mut ExtraBuffer,
+        counts: &mut WorkerCounts,
+    ) {
+        let mut writer = buffer.begin(number);
+        for field in &self.fields {
+            writer.put(&field.name, field.data_type, spans.bytes(field.at, window));
+        }
+        counts.extra_cut += writer.cut + self.left_out;
+    }
+}
+
+/// `PEN.name` or `PEN.id`, with its length before it.
+fn key(enterprise: u32, id: u16, name: Option<&str>) -> Box<[u8]> {
+    let key = match name {
+        Some(name) => format!("{enterprise}.{name}"),
+        None => format!("{enterprise}.{id}"),
+    };
+    // Ten digits, a point and a name of the table, which a test holds below 100.
+    let len = u8::try_from(key.len()).ok().filter(|len| *len < 0x80);
+    let len = len.expect("the tables have no long names");
+    let mut bytes = vec![len];
+    bytes.extend_from_slice(key.as_bytes());
+    bytes.into()
+}

@@ -1,0 +1,222 @@
+//! Sets that came before their template.
+//!
+//! In: data and options sets of ids that nobody knows, copied. Out: the same sets, for the worker
+//! that learns their template, or a count of those for which none came. Owner: all workers, under
+//! the lock of the registry, which alone can tell whether an id is still unknown to all.
+//!
+//! The bound is in bytes: routers send their templates again after 20 s to 30 min (the longest
+//! default of a router), and what an exporter sends meanwhile may be much more than memory.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+use super::record::Clock;
+use super::sets::{Message, Set};
+use super::shared::DomainKey;
+use super::template::Dialect;
+use super::window::WINDOW_LEAD;
+use crate::units::UnixNanos;
+
+/// A set is held for so long.
+pub const AGE_MAX_NS: u64 = 30 * 60 * 1_000_000_000;
+/// One domain may have this part of `decode.pending_max`.
+const SHARE_OF_DOMAIN: usize = 8;
+/// One template id may have this part: some never come, and must not take all from the others.
+const SHARE_OF_ID: usize = 16;
+/// What a held set takes beside its bytes, also where its domain and id have no other: places in
+/// maps and queues that are half empty.
+const OVERHEAD: usize = 512;
+
+/// When a datagram arrived, and of which domain it was.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// By the collector's clock.
+    pub received: UnixNanos,
+    /// As its header says; where templates hold in all domains of an exporter, it is not that of
+    /// the [`DomainKey`].
+    pub observation_domain: u32,
+}
+
+/// A set with all that is needed to decode it later as if it were now.
+#[derive(Debug)]
+pub struct HeldSet {
+    /// Of its datagram.
+    pub arrival: Arrival,
+    id: u16,
+    dialect: Dialect,
+    /// The exporter's clocks in its message.
+    clock: Clock,
+    /// Bytes that its message did not have.
+    missing: usize,
+    /// Room for a window's lead, then the set without its header.
+    bytes: Box<[u8]>,
+}
+
+impl HeldSet {
+    fn new(message: &Message<'_>, set: &Set, arrival: Arrival) -> Self {
+        let body = message.bytes.get(set.body.clone()).unwrap_or_default();
+        Self {
+            arrival,
+            id: set.id,
+            dialect: message.dialect,
+            clock: message.clock,
+            missing: set.missing,
+            bytes: [&[0; WINDOW_LEAD][..], body].concat().into(),
+        }
+    }
+
+    /// The message that it was in, which has no other set any more.
+    #[must_use]
+    pub fn message(&self) -> Message<'_> {
+        Message {
+            bytes: &self.bytes,
+            sets_at: self.bytes.len(),
+            // Its number was followed when it arrived.
+            sequence: 0,
+            dialect: self.dialect,
+            clock: self.clock,
+            received_ms: self.arrival.received.millis(),
+        }
+    }
+
+    /// Where it is in that message.
+    #[must_use]
+    pub fn set(&self) -> Set {
+        Set {
+            id: self.id,
+            body: WINDOW_LEAD..self.bytes.len(),
+            missing: self.missing,
+        }
+    }
+
+    fn cost(&self) -> usize {
+        self.bytes.len() + OVERHEAD
+    }
+}
+
+/// All sets that are held.
+#[derive(Debug, Default)]
+pub struct Pending {
+    ids: HashMap<(DomainKey, u16), Waiting>,
+    /// Bytes by domain.
+    domains: HashMap<DomainKey, usize>,
+    bytes: usize,
+    count: usize,
+}
+
+/// What waits for one template, in the order in which it came.
+#[derive(Debug, Default)]
+struct Waiting {
+    sets: VecDeque<HeldSet>,
+    bytes: usize,
+}
+
+impl Pending {
+    /// Number of sets.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Holds a set of `message`; false when it finds no room in `bytes_max`.
+    pub fn hold(
+        &mut self,
+        key: DomainKey,
+        message: &Message<'_>,
+        set: &Set,
+        arrival: Arrival,
+        bytes_max: usize,
+    ) -> bool {
+        let id = (key, set.id);
+        let cost = WINDOW_LEAD + set.body.len() + OVERHEAD;
+        let of_domain = self.domains.get(&key).copied().unwrap_or_default();
+        let of_id = self.ids.get(&id).map_or(0, |waiting| waiting.bytes);
+        let has_room = self.bytes + cost <= bytes_max
+            && of_domain + cost <= bytes_max / SHARE_OF_DOMAIN
+            && of_id + cost <= bytes_max / SHARE_OF_ID;
+        if has_room {
+            let waiting = self.ids.entry(id).or_default();
+            waiting.sets.push_back(HeldSet::new(message, set, arrival));
+            waiting.bytes += cost;
+            self.domains.insert(key, of_domain + cost);
+            self.bytes += cost;
+            self.count += 1;
+        }
+        has_room
+    }
+
+    /// Hands out what was held for one template, in the order in which it came.
+    pub fn take(&mut self, key: DomainKey, id: u16) -> VecDeque<HeldSet> {
+        let taken = self.ids.remove(&(key, id)).unwrap_or_default();
+        self.count -= taken.sets.len();
+        self.bytes -= taken.bytes;
+        give_back(&mut self.domains, key, taken.bytes);
+        taken.sets
+    }
+
+    /// Drops what has been held for too long; returns how many sets that were.
+    pub fn expire(&mut self, now: UnixNanos) -> u64 {
+        let Self {
+            ids,
+            domains,
+            bytes,
+            count,
+        } = self;
+        let count_before = *count;
+        let is_old = |set: &HeldSet| now.0.saturating_sub(set.arrival.received.0) > AGE_MAX_NS;
+        ids.retain(|(key, _), waiting| {
+            while waiting.sets.front().is_some_and(is_old) {
+                let cost = waiting.sets.pop_front().map_or(0, |set| set.cost());
+                waiting.bytes -= cost;
+                give_back(domains, *key, cost);
+                *bytes -= cost;
+                *count -= 1;
+            }
+            !waiting.sets.is_empty()
+        });
+        (count_before - self.count) as u64
+    }
+
+    /// Drops everything; returns how many sets that were.
+    pub fn clear(&mut self) -> u64 {
+        std::mem::take(self).count as u64
+    }
+}
+
+/// Template ids whose sets found no room a moment ago: others like them are not tried, so that
+/// workers do not meet at the lock for nothing.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// One bit for all ids that are the same modulo 64.
+    ids: u64,
+    until: UnixNanos,
+}
+
+impl Refused {
+    const FOR_NS: u64 = 100_000_000;
+
+    /// Takes note of one.
+    pub const fn note(&mut self, id: u16, now: UnixNanos) {
+        self.ids |= 1 << (id % 64);
+        self.until = UnixNanos(now.0.saturating_add(Self::FOR_NS));
+    }
+
+    /// True when a set of `id` was refused a moment ago.
+    pub fn has(&mut self, id: u16, now: UnixNanos) -> bool {
+        // The clock may have been set back.
+        if self.until.0.abs_diff(now.0) > Self::FOR_NS || now >= self.until {
+            self.ids = 0;
+        }
+        self.ids & (1 << (id % 64)) != 0
+    }
+}
+
+fn give_back(domains: &mut HashMap<DomainKey, usize>, key: DomainKey, bytes: usize) {
+    if let Some(of_domain) = domains.get_mut(&key) {
+        *of_domain -= bytes;
+        if *of_domain == 0 {
+            domains.remove(&key);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! What exporters have told of themselves, over a restart.
+//!
+//! In: what the workers share. Out: a file, written when something changed, at most once in
+//! [`SAVE_EVERY`], and at the stop; read before the first datagram. So data are decoded at once,
+//! not only when exporters have sent their templates again. Owner: a thread of its own; no worker
+//! waits for a disk. Nothing here can keep the collector from running: what goes wrong is told in
+//! the log, and the collector learns anew.
+
+mod document;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tracing::{info, warn};
+
+use super::{Shared, Wanted};
+use crate::config;
+use crate::names::NAMES_MAX;
+use crate::units::UnixNanos;
+use document::{Bounds, Document, SavedDomain, Taken, VERSION, Versioned};
+
+/// The file's name in `decode.state_dir`.
+pub const FILE: &str = "exporters.json";
+/// A change is written at most so long after the one before it.
+pub const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// Written so often at least: when templates were used last changes without a word.
+const SAVE_ALWAYS: Duration = Duration::from_secs(3600);
+/// How often to look whether something changed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of a file that is read: its templates in hexadecimal digits, and what stands around them.
+const BYTES_A_TEMPLATE: u64 = 4 << 10;
+const BYTES_AN_EXPORTER: u64 = 16 << 10;
+const BYTES_A_NAME: u64 = 1 << 10;
+
+/// Why a file is of no use.
+#[derive(Debug, Error)]
+enum Unusable {
+    #[error("it cannot be read ({0})")]
+    Unreadable(io::Error),
+    #[error("it is longer than {0} bytes, which is more than the limits of decode allow")]
+    TooLong(u64),
+    #[error("it is not what this program writes ({0})")]
+    NotOurs(#[from] serde_json::Error),
+    #[error("it is of version {0}, and this program knows {VERSION} only")]
+    Version(u32),
+}
+
+/// The file, for as long as this value lives in the hands of this process alone.
+#[derive(Debug)]
+struct StateFile {
+    folder: PathBuf,
+    _lock: File,
+}
+
+/// Keeps the file, until it is stopped.
+#[derive(Debug)]
+pub struct Keeper {
+    shared: Arc<Shared>,
+    file: StateFile,
+    /// [`epochs`] of what the file knows.
+    epochs: (u64, u64),
+    /// The last attempt to write failed, and that was told.
+    is_failing: bool,
+}
+
+/// A [`Keeper`] at work.
+#[derive(Debug)]
+pub struct Keeping {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// Tells `shared` what the file of `decode.state_dir` knows. `None` when there is to be none,
+    /// or there can be none, which is told.
+    #[must_use]
+    pub fn open(config: &config::Decode, shared: &Arc<Shared>, now: UnixNanos) -> Option<Self> {
+        let folder = &config.state_dir;
+        if folder.as_os_str().is_empty() {
+            return None;
+        }
+        let file = match StateFile::open(folder) {
+            Ok(file) => file,
+            Err(error) => {
+                warn!(
+                    state_dir = %folder.display(),
+                    %error,
+                    remedy = "let the collector's user write there, or name another folder; \"\" \
+                              does without",
+                    "what exporters tell will not outlast a restart: decode.state_dir cannot be \
+                     used"
+                );
+                return None;
+            }
+        };
+        let is_known = file.read(config, shared, now);
+        let mut keeper = Self {
+            shared: Arc::clone(shared),
+            file,
+            epochs: epochs(shared),
+            is_failing: false,
+        };
+        if is_known {
+            // From here on something is received that a final document does not know.
+            keeper.save(false);
+        }
+        Some(keeper)
+    }
+
+    /// Starts writing, in a thread of its own.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn keep(mut self) -> io::Result<Keeping> {
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::Builder::new().name("state".into()).spawn(move || {
+            // The first change is written at once.
+            let (mut tried, mut is_first) = (Instant::now(), true);
+            while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                let is_new = epochs(&self.shared) != self.epochs;
+                let may_be = is_first || tried.elapsed() >= SAVE_EVERY;
+                if (is_new && may_be) || tried.elapsed() >= SAVE_ALWAYS {
+                    (tried, is_first) = (Instant::now(), false);
+                    self.save(false);
+                }
+            }
+            self.save(true);
+        })?;
+        Ok(Keeping { stop, thread })
+    }
+
+    fn save(&mut self, is_final: bool) {
+        // What changes while it is written is written again.
+        let epochs = epochs(&self.shared);
+        let now = UnixNanos::now();
+        let outcome = self.file.write(&self.shared, now, is_final);
+        let file = self.file.path(FILE);
+        match &outcome {
+            Err(error) if !self.is_failing => warn!(
+                file = %file.display(),
+                %error,
+                remedy = "make room on the disk, or let the collector's user write there",
+                "what exporters told cannot be written"
+            ),
+            Ok(()) if self.is_failing => info!(file = %file.display(), "written again"),
+            _ => {}
+        }
+        self.is_failing = outcome.is_err();
+        if !self.is_failing {
+            self.epochs = epochs;
+        }
+    }
+}
+
+impl Keeping {
+    /// Writes once more and ends. The workers have ended before.
+    pub fn stop(self) {
+        drop(self.stop);
+        // One that panicked has ended the process (panic = "abort").
+        let _ = self.thread.join();
+    }
+}
+
+impl StateFile {
+    fn open(folder: &Path) -> io::Result<Self> {
+        let folder = std::path::absolute(folder)?;
+        if !folder.is_dir() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o750)
+                .create(&folder)?;
+        }
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o640)
+            .open(folder.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                folder,
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another collector uses it",
+            )),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Whole or not at all: a file that was there stays until the new one is on the disk.
+    fn write(&self, shared: &Shared, now: UnixNanos, is_final: bool) -> io::Result<()> {
+        let (new, path) = (self.path("exporters.json.new"), self.path(FILE));
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o640)
+            .open(&new)?;
+        let mut writer = BufWriter::new(file);
+        serde_json::to_writer(&mut writer, &Document::of(shared, now, is_final))?;
+        writer.write_all(b"\n")?;
+        let file = writer
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Sets a file aside that is of no use, so that nobody loses what he might want to look at.
+    /// True when there was one of use.
+    fn read(&self, config: &config::Decode, shared: &Shared, now: UnixNanos) -> bool {
+        let path = self.path(FILE);
+        let outcome = restore(&path, config, shared, now);
+        let is_known = matches!(outcome, Ok(Some(_)));
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(taken)) => info!(
+                file = %path.display(),
+                exporters = taken.domains,
+                templates = taken.templates,
+                templates_left_out = taken.left_out,
+                "what exporters told before the start is known"
+            ),
+            Err(error) => {
+                let aside = self.path("exporters.json.broken");
+                let set_aside = match fs::rename(&path, &aside) {
+                    Ok(()) => aside.display().to_string(),
+                    Err(error) => format!("no ({error})"),
+                };
+                warn!(
+                    file = %path.display(),
+                    %error,
+                    set_aside,
+                    "what exporters told before the start is not known: the file is of no use"
+                );
+            }
+        }
+        is_known
+    }
+}
+
+/// They move on when domains teach something, and when names do.
+fn epochs(shared: &Shared) -> (u64, u64) {
+    (shared.epoch(), shared.names.epoch())
+}
+
+/// `None` when there is no file.
+fn restore(
+    path: &Path,
+    config: &config::Decode,
+    shared: &Shared,
+    now: UnixNanos,
+) -> Result<Option<Taken>, Unusable> {
+    let n = |count: usize| count as u64;
+    let bytes_max = BYTES_AN_EXPORTER
+        .saturating_mul(n(config.exporters_max))
+        .saturating_add(BYTES_A_TEMPLATE.saturating_mul(n(config.templates_max)))
+        .saturating_add(BYTES_A_NAME * n(NAMES_MAX));
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Unusable::Unreadable(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Unusable::Unreadable)?;
+    if n(bytes.len()) > bytes_max {
+        return Err(Unusable::TooLong(bytes_max));
+    }
+    let Versioned { version } = serde_json::from_slice(&bytes)?;
+    if version != VERSION {
+        return Err(Unusable::Version(version));
+    }
+    let document: Document<Vec<SavedDomain>> = serde_json::from_slice(&bytes)?;
+    let bounds = Bounds {
+        exporters: config.exporters_max,
+        templates: config.templates_max,
+        templates_of_one: config.templates_per_exporter_max,
+        lifetime_s: u32::try_from(config.template_lifetime.as_secs()).unwrap_or(u32::MAX),
+        wanted: Wanted::of(&config.extra),
+        is_exact: document.is_final,
+    };
+    let mut taken = Taken::default();
+    for domain in document.domains {
+        domain.restore(shared, &bounds, now.seconds(), &mut taken);
+    }
+    shared.names.import(document.names);
+    Ok(Some(taken))
+}

@@ -1,0 +1,108 @@
+//! Names as rows of the tables `interfaces`, `applications` and `vrfs`.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{NameBook, SavedName, Subject};
+use crate::store::{SideRow, SideRows, SideTable};
+
+/// How often names are taken in: the inbox has to hold what arrives in between.
+const TAKE_IN_EVERY: Duration = Duration::from_millis(250);
+
+#[derive(Serialize)]
+struct InterfaceRow {
+    exporter_addr: Ipv6Addr,
+    observation_domain: u32,
+    if_index: u32,
+    name: String,
+    description: String,
+    source: &'static str,
+    last_seen: u32,
+}
+
+impl SideRow for InterfaceRow {
+    const TABLE: SideTable = SideTable::Interfaces;
+}
+
+#[derive(Serialize)]
+struct ApplicationRow {
+    exporter_addr: Ipv6Addr,
+    application_id: String,
+    name: String,
+    description: String,
+    last_seen: u32,
+}
+
+impl SideRow for ApplicationRow {
+    const TABLE: SideTable = SideTable::Applications;
+}
+
+#[derive(Serialize)]
+struct VrfRow {
+    exporter_addr: Ipv6Addr,
+    observation_domain: u32,
+    vrf: u32,
+    name: String,
+    last_seen: u32,
+}
+
+impl SideRow for VrfRow {
+    const TABLE: SideTable = SideTable::Vrfs;
+}
+
+/// Makes rows of what is new in `book`, as long as it is not aborted.
+pub async fn keep(book: Arc<NameBook>, rows: SideRows) {
+    let mut turns = tokio::time::interval(TAKE_IN_EVERY);
+    loop {
+        turns.tick().await;
+        take_in(&book, &rows);
+    }
+}
+
+/// Takes in what workers left in `book` and makes rows of what is new.
+pub fn take_in(book: &NameBook, rows: &SideRows) {
+    book.take_in(|name| push(rows, name));
+}
+
+fn push(rows: &SideRows, saved: SavedName) {
+    let SavedName {
+        exporter,
+        observation_domain,
+        subject,
+        name,
+        description,
+        last_seen_s: last_seen,
+    } = saved;
+    let exporter_addr = match exporter {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    match subject {
+        Subject::Interface(if_index) => rows.push(&InterfaceRow {
+            exporter_addr,
+            observation_domain,
+            if_index,
+            name,
+            description,
+            source: "options",
+            last_seen,
+        }),
+        Subject::Application(id) => rows.push(&ApplicationRow {
+            exporter_addr,
+            application_id: id.to_string(),
+            name,
+            description,
+            last_seen,
+        }),
+        Subject::Vrf(vrf) => rows.push(&VrfRow {
+            exporter_addr,
+            observation_domain,
+            vrf,
+            name,
+            last_seen,
+        }),
+    }
+}

@@ -16,8 +16,8 @@ use crate::{batch, names, receive};
 /// Bytes of an exporter's state in a worker with its line of the status and its place among all,
 /// without its templates.
 pub const EXPORTER_BYTES: u64 = 1024;
-/// Bytes of what is known of an exporter's sequence numbers, all workers together, while few of them
-/// are missing.
+/// Bytes of what is known of an exporter's sequence numbers, all workers together, while few of
+/// them are missing.
 pub const SEQUENCE_BYTES: u64 = 512;
 /// Bytes of a compiled template of ordinary length (some 30 fields), and what a template counts for
 /// in `decode.templates_max`: a longer one counts as several.

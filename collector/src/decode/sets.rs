@@ -249,14 +249,10 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
         let mut windows = windows(message.bytes, set);
         let mut last = None;
         while left > 0 {
-            let count = burst
-                .next_many(left.min(at_once), domain.base(), counts)
-                .len();
-            if !plan.extra.is_empty() {
-                let (extra, first) = burst.extra_of_newest(count);
-                plan.extra
-                    .fixed(windows, len, (first, count), extra, counts);
-            }
+            let count = left.min(at_once);
+            let count = burst.next_many(count, domain.base(), counts).len();
+            let extra = burst.extra_of_newest(count);
+            plan.extra.fixed(windows, len, extra, counts);
             let flows = burst.newest(count);
             let extras = &mut extras.0[..count];
             if plan.uses_extras {
@@ -334,10 +330,8 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                 true => settled(domain, shared, (flow, &extras), counts),
                 false => reversed(flow, &extras),
             };
-            if !plan.extra.is_empty() {
-                let (extra, number) = burst.extra_of_newest(1);
-                plan.extra.variable(window, spans, number, extra, counts);
-            }
+            let extra = burst.extra_of_newest(1);
+            plan.extra.variable(window, spans, extra, counts);
             add_reverse(reverse, burst, counts);
             Some(len)
         });

@@ -1,6 +1,8 @@
 //! Which fields of a template go to `extra`, and where they lie.
 
-use super::{EXTRA_ENTRIES_MAX, ExtraBuffer, Wanted};
+use std::ops::Range;
+
+use super::{EXTRA_ENTRIES_MAX, ExtraBuffer, ExtraWriter, Wanted};
 use crate::decode::elements::{self, DataType};
 use crate::decode::plan::{FieldSpec, Spans};
 use crate::decode::window::WINDOW_LEAD;
@@ -83,49 +85,63 @@ impl ExtraPlan {
         }
     }
 
-    /// True when nothing of a record goes to `extra`.
-    #[must_use]
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
-    }
-
-    /// What `count` records of `len` bytes say, flows of the burst from `first` on. As for
+    /// What records of `len` bytes say, the flows with these numbers of the burst. As for
     /// [`crate::decode::plan::Plan::fill_fixed`], `windows` begins before the first record.
-    #[inline(never)]
+    #[inline]
     pub fn fixed(
         &self,
         windows: &[u8],
         len: usize,
-        (first, count): (usize, usize),
-        buffer: &mut ExtraBuffer,
+        room: (&mut ExtraBuffer, Range<usize>),
         counts: &mut WorkerCounts,
     ) {
-        let records = windows.get(WINDOW_LEAD..).unwrap_or_default();
-        for (record, number) in records.chunks_exact(len).zip(first..first + count) {
-            let mut writer = buffer.begin(number);
-            for field in &self.fields {
-                let end = usize::from(field.at);
-                let bytes = record.get(end - usize::from(field.len)..end);
-                writer.put(&field.name, field.data_type, bytes.unwrap_or_default());
-            }
-            counts.extra_cut += writer.cut + self.left_out;
+        if !self.fields.is_empty() {
+            self.fixed_records(windows, len, room, counts);
         }
     }
 
-    /// What a record says whose fields lie at `spans`, flow `number` of the burst.
     #[inline(never)]
+    fn fixed_records(
+        &self,
+        windows: &[u8],
+        len: usize,
+        (buffer, numbers): (&mut ExtraBuffer, Range<usize>),
+        counts: &mut WorkerCounts,
+    ) {
+        let records = windows.get(WINDOW_LEAD..).unwrap_or_default();
+        for (record, number) in records.chunks_exact(len).zip(numbers) {
+            self.tell(buffer.begin(number), counts, |field| {
+                let end = usize::from(field.at);
+                let bytes = record.get(end - usize::from(field.len)..end);
+                bytes.unwrap_or_default()
+            });
+        }
+    }
+
+    /// What a record says whose fields lie at `spans`, the flow with this number of the burst.
+    #[inline]
     pub fn variable(
         &self,
         window: &[u8],
         spans: &Spans,
-        number: usize,
-        buffer: &mut ExtraBuffer,
+        (buffer, numbers): (&mut ExtraBuffer, Range<usize>),
         counts: &mut WorkerCounts,
     ) {
-        let mut writer = buffer.begin(number);
+        if !self.fields.is_empty() {
+            let writer = buffer.begin(numbers.start);
+            self.tell(writer, counts, |field| spans.bytes(field.at, window));
+        }
+    }
+
+    /// What the fields of a record say.
+    fn tell<'r>(
+        &self,
+        mut writer: ExtraWriter<'_>,
+        counts: &mut WorkerCounts,
+        bytes: impl Fn(&ExtraField) -> &'r [u8],
+    ) {
         for field in &self.fields {
-            writer.put(&field.name, field.data_type, spans.bytes(field.at, window));
+            writer.put(&field.name, field.data_type, bytes(field));
         }
         counts.extra_cut += writer.cut + self.left_out;
     }

@@ -228,17 +228,16 @@ fn keys_and_cut(fields: &[(u16, u16)]) -> (Vec<String>, u64) {
     let record = [1; 128];
     let mut buffer = ExtraBuffer::with_room();
     let mut counts = WorkerCounts::default();
+    let room = (&mut buffer, 0..1);
     match plan.layout() {
         Layout::Fixed { len } => {
-            let windows = &record[..8 + len];
             plan.extra
-                .fixed(windows, *len, (0, 1), &mut buffer, &mut counts);
+                .fixed(&record[..8 + len], *len, room, &mut counts);
         }
         Layout::Variable { .. } => {
             let mut spans = Spans::default();
             plan.measure(&record[8..], &mut spans).unwrap();
-            plan.extra
-                .variable(&record, &spans, 0, &mut buffer, &mut counts);
+            plan.extra.variable(&record, &spans, room, &mut counts);
         }
     }
     let said = buffer.rows(1).of(0);

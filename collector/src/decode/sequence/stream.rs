@@ -1,7 +1,7 @@
 //! Numbers that follow each other: where they stand, and which are missing.
 //!
-//! They are compared modulo 2^32. What is missing is a hole; a message that comes late fills it or a
-//! part of it, and after [`HOLE_AGE_NS`] it is lost.
+//! They are compared modulo 2^32. What is missing is a hole; a message that comes late fills it or
+//! a part of it, and after [`HOLE_AGE_NS`] it is lost.
 
 use std::collections::VecDeque;
 
@@ -184,6 +184,20 @@ impl Stream {
         }
         self.note(observation);
         early
+    }
+
+    /// The numbers count `unit`: what comes next follows from the last message, and nothing is
+    /// known to be missing.
+    pub(super) fn count(&mut self, unit: SequenceUnit) {
+        let len = match unit {
+            SequenceUnit::Packets => Some(1),
+            SequenceUnit::Records => self.last_records,
+            SequenceUnit::RecordsThrough => Some(0),
+        };
+        self.next = self.last.wrapping_add(len.unwrap_or_default());
+        self.is_unsure = len.is_none();
+        self.first = None;
+        self.holes.clear();
     }
 
     /// Takes the message in that comes next; `next` comes behind it.

@@ -191,6 +191,27 @@ fn numbers_that_count_up_to_the_end_of_their_message_are_found_out() {
 }
 
 #[test]
+fn a_slow_exporter_that_counts_to_the_end_of_its_messages_makes_no_false_gap() {
+    // As softflowd does with IPFIX: full messages, and now and then what was left.
+    let mut follower = Follower::new(FlowType::Ipfix);
+    let mut total = 0;
+    for n in 0..40 {
+        let records = if n % 7 == 6 { 5 } else { 32 };
+        total += records;
+        follower.take(total, records);
+        follower.ms += 3000;
+        let _ = follower.sequence.drain(at(follower.ms));
+    }
+    assert_eq!(
+        follower.sequence.status().unit,
+        SequenceUnit::RecordsThrough
+    );
+    assert_eq!(follower.counts().lost, 0);
+    follower.take(total + 7 + 32, 32);
+    assert_eq!(follower.end()[0], 7);
+}
+
+#[test]
 fn an_exporter_that_counts_messages_is_not_taken_for_another_by_its_losses() {
     let mut follower = Follower::new(FlowType::Netflow9);
     follower.take_all(1..9);
@@ -271,6 +292,28 @@ fn exporters_that_have_all_but_their_ports_in_common_are_followed_each_by_itself
     // Those with an odd number leave every second number out.
     assert_eq!(follower.end(), [5 + 5 * (49 + 1), 0, 0, 0]);
     assert_eq!(follower.sequence.state(), None);
+}
+
+#[test]
+fn what_ports_mean_and_what_numbers_count_may_be_found_out_at_the_same_time() {
+    let mut follower = Follower::new(FlowType::Netflow9);
+    let mut totals = [1000, 50_000];
+    let mut drained = SequenceCounts::default();
+    for n in 0..60_usize {
+        let exporter = if n < 3 { 0 } else { n % 2 };
+        follower.port = 50_000 + exporter as u16;
+        let records = 20 + n as u32 % 3;
+        follower.take(totals[exporter], records);
+        totals[exporter] += records;
+        if n % 10 == 9 {
+            drained.add(&follower.sequence.drain(at(follower.ms)).1);
+        }
+    }
+    assert_eq!(follower.sequence.status().unit, SequenceUnit::Records);
+    follower.take(totals[1] + 33, 20);
+    assert_eq!(follower.end(), [33, 0, 0, 0]);
+    drained.add(&follower.sequence.drain(at(follower.ms)).1);
+    assert_eq!(drained, follower.counts());
 }
 
 #[test]
@@ -532,5 +575,45 @@ proptest! {
         prop_assume!(ways.iter().all(VecDeque::is_empty));
         let [found, _, duplicated, restarts] = follower.end();
         prop_assert_eq!((found, duplicated, restarts), (lost, 0, 0));
+    }
+
+    #[test]
+    fn whatever_comes_what_was_drained_adds_up_to_what_the_status_says(
+        messages in prop::collection::vec(
+            (
+                prop_oneof![0..200_u32, any::<u32>()],
+                prop::option::of(0..40_u32),
+                prop::option::of(prop_oneof![Just(100_000_u32), any::<u32>()]),
+                0..4_u16,
+                0..3000_u64,
+                0..10,
+            ),
+            1..400,
+        ),
+        flow_type in prop_oneof![
+            Just(FlowType::Netflow5),
+            Just(FlowType::Netflow9),
+            Just(FlowType::Ipfix),
+            Just(FlowType::Sflow5),
+        ],
+    ) {
+        let mut follower = Follower::new(flow_type);
+        let mut drained = SequenceCounts::default();
+        let mut number = 0_u32;
+        for (other, records, uptime, port, pause_ms, event) in messages {
+            follower.port = port;
+            follower.ms += pause_ms;
+            // Mostly one that goes on, else any.
+            let sequence = if event < 7 { number } else { other };
+            number = sequence.wrapping_add(records.unwrap_or(1));
+            follower.take_up(sequence, records, uptime);
+            if event % 3 == 0 {
+                drained.add(&follower.sequence.drain(at(follower.ms)).1);
+                prop_assert_eq!(drained, follower.counts());
+            }
+        }
+        follower.sequence.finish();
+        drained.add(&follower.sequence.drain(at(follower.ms)).1);
+        prop_assert_eq!(drained, follower.counts());
     }
 }

@@ -100,12 +100,13 @@ impl Tracker {
         if let Some((last, records)) = last
             && self.unit.weigh(last, records, observation)
         {
-            self.streams.begin_counting(self.unit.unit, observation);
-            self.streams.counts.received = self.told.received;
-            if let Ports::Unclear(trial) = &mut self.ports {
-                let together = &mut trial.together;
-                together.begin_counting(self.unit.unit, observation);
-                together.counts.received = self.told.received;
+            let Self {
+                unit, ports, told, ..
+            } = self;
+            self.streams.begin_counting(unit.unit, told);
+            if let Ports::Unclear(trial) = ports {
+                trial.together.begin_counting(unit.unit, told);
+                (trial.score, trial.compared, trial.before) = (0, 0, *told);
             }
         }
     }
@@ -203,7 +204,7 @@ impl Tracker {
 
     pub(super) fn finish(&mut self) {
         self.conclude();
-        self.streams.finish(self.unit.is_sure);
+        self.streams.finish(self.unit.is_likely());
     }
 
     pub(super) fn status(&self) -> SequenceStatus {

@@ -83,6 +83,14 @@ impl Kind {
             format::MPLS => Self::Mpls,
             format::NAT => Self::Nat,
             format::NAT_PORT => Self::NatPort,
+            _ => return Self::of_tunnel(format),
+        })
+    }
+
+    /// Apart from the others, which every record is compared with.
+    #[cold]
+    const fn of_tunnel(format: u32) -> Option<Self> {
+        Some(match format {
             format::TUNNEL_IPV4_EGRESS | format::TUNNEL_IPV4_INGRESS => Self::TunnelIpv4,
             format::TUNNEL_IPV6_EGRESS | format::TUNNEL_IPV6_INGRESS => Self::TunnelIpv6,
             format::VNI_EGRESS | format::VNI_INGRESS => Self::Vni,
@@ -107,10 +115,19 @@ impl Kind {
             Self::Mpls => mpls(cursor, flow),
             Self::Nat => nat(cursor, flow),
             Self::NatPort => nat_port(cursor, flow),
-            Self::TunnelIpv4 => tunnel_ipv4(cursor, flow),
-            Self::TunnelIpv6 => tunnel_ipv6(cursor, flow),
-            Self::Vni => vni(cursor, flow),
+            Self::TunnelIpv4 | Self::TunnelIpv6 | Self::Vni => self.write_tunnel(cursor, flow),
         };
+    }
+
+    /// Likewise apart: room for what it reads would be made for every record.
+    #[cold]
+    #[inline(never)]
+    fn write_tunnel(self, cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
+        match self {
+            Self::TunnelIpv4 => Sampled::ipv4(cursor).map(|around| around.fill_outer(flow)),
+            Self::TunnelIpv6 => Sampled::ipv6(cursor).map(|around| around.fill_outer(flow)),
+            _ => vni(cursor, flow),
+        }
     }
 }
 
@@ -232,6 +249,7 @@ fn raw_header(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
 }
 
 /// What a raw header begins with, if it is read.
+#[inline(always)]
 fn link(header_protocol: u32) -> Option<Link> {
     match header_protocol {
         header_protocol::ETHERNET => Some(Link::Ethernet),
@@ -438,20 +456,7 @@ fn nat_port(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     Some(())
 }
 
-/// The packet that is put around the sampled one, or was around it. A function of its own, as the
-/// next two: room for what they read would be made for every record.
-#[inline(never)]
-fn tunnel_ipv4(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    Sampled::ipv4(cursor).map(|around| around.fill_outer(flow))
-}
-
-#[inline(never)]
-fn tunnel_ipv6(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    Sampled::ipv6(cursor).map(|around| around.fill_outer(flow))
-}
-
 /// The identifier of the virtual network that the packet came from, or goes to.
-#[inline(never)]
 fn vni(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     let vni = cursor.u32()?;
     if flow.detail.tunnel_id == 0 {

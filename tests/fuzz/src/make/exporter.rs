@@ -65,20 +65,20 @@ impl Layout {
         bytes
     }
 
-    /// A record of it, without a byte that is 0.
+    /// A record of it, without a byte that is 0 where that could be taken for padding.
     #[must_use]
     pub fn record(&self, rng: &mut Rng) -> Vec<u8> {
         let mut record = Vec::new();
         for field in &self.fields {
-            let len = match field.len {
-                VARIABLE => {
-                    let len = rng.random_range(1..24);
-                    record.push(len);
-                    usize::from(len)
-                }
-                len => len.into(),
+            let value = match (field.len, field.enterprise, field.id) {
+                (VARIABLE, 0, LISTS_FIRST..=LISTS_LAST) => list(field.id, 0, rng),
+                (VARIABLE, ..) => bytes(rng.random_range(1..24), rng),
+                (len, ..) => bytes(len.into(), rng),
             };
-            record.extend(bytes(len, rng));
+            if field.len == VARIABLE {
+                record.extend(length_prefix(value.len(), rng));
+            }
+            record.extend(value);
         }
         record
     }
@@ -88,6 +88,48 @@ impl Layout {
     pub fn is_fixed(&self) -> bool {
         self.fields.iter().all(|field| field.len != VARIABLE)
     }
+}
+
+/// RFC 7011 section 7: in one byte, or three where one would do as well.
+fn length_prefix(len: usize, rng: &mut Rng) -> Vec<u8> {
+    match u8::try_from(len) {
+        Ok(len @ 0..255) if rng.random_bool(0.9) => vec![len],
+        _ => [&[255], &(len as u16).to_be_bytes()[..]].concat(),
+    }
+}
+
+/// The content of a basicList, subTemplateList or subTemplateMultiList (RFC 6313 section 4.5),
+/// `depth` lists within each other.
+fn list(id: u16, depth: usize, rng: &mut Rng) -> Vec<u8> {
+    const NESTED_MAX: usize = 2;
+    let values = |depth: usize, rng: &mut Rng| match rng.random_range(0..4) {
+        0 if depth < NESTED_MAX => {
+            let inner = list(rng.random_range(LISTS_FIRST..=LISTS_LAST), depth + 1, rng);
+            [length_prefix(inner.len(), rng), inner].concat()
+        }
+        _ => bytes(rng.random_range(0..16), rng),
+    };
+    let mut content = vec![pick(&[0, 1, 2, 3, 4, 255], rng)];
+    match id {
+        LISTS_FIRST => {
+            let (element, len) = pick(&[(70, 3), (58, 2), (8, 4), (291, VARIABLE), (1, 0)], rng);
+            content.extend([element, len].map(u16::to_be_bytes).concat());
+            content.extend(values(depth, rng));
+        }
+        LISTS_LAST => {
+            for _ in 0..rng.random_range(0..3) {
+                let records = values(depth, rng);
+                let head = [FIRST_ID + rng.random_range(0..6), 4 + records.len() as u16];
+                content.extend(head.map(u16::to_be_bytes).concat());
+                content.extend(records);
+            }
+        }
+        _ => {
+            content.extend((FIRST_ID + rng.random_range(0..6)).to_be_bytes());
+            content.extend(values(depth, rng));
+        }
+    }
+    content
 }
 
 /// A set of a message.
@@ -130,10 +172,11 @@ impl Set {
     #[must_use]
     pub fn records(layout: &Layout, count: usize, rng: &mut Rng) -> Self {
         let records: Vec<_> = (0..count).map(|_| layout.record(rng)).collect();
-        let rows = if layout.scopes.is_some() {
-            0
-        } else {
-            count as u64
+        let rows = match layout.scopes {
+            Some(_) => 0,
+            // The other direction is a row of its own.
+            None if layout.fields.contains(&REVERSE_OCTETS) => 2 * count as u64,
+            None => count as u64,
         };
         Self {
             rows,
@@ -271,6 +314,9 @@ impl Exporter {
 /// Templates that faults add have ids from here on.
 pub const FURTHER_ID: u16 = 400;
 const FIRST_ID: u16 = 256;
+/// basicList, subTemplateList and subTemplateMultiList.
+const LISTS_FIRST: u16 = 291;
+const LISTS_LAST: u16 = 293;
 const OPTIONS_ID: u16 = 300;
 
 const fn iana(id: u16, len: u16) -> Field {
@@ -302,7 +348,13 @@ pub fn layout(id: u16, dialect: Dialect, rng: &mut Rng) -> Layout {
 }
 
 /// Elements with lengths that exporters send them in, reduced ones and unknown ones among them.
-const FIELDS: [(u16, u16); 46] = [
+const FIELDS: [(u16, u16); 52] = [
+    (148, 4),
+    (160, 8),
+    (230, 1),
+    (231, 4),
+    (233, 1),
+    (323, 8),
     (1, 4),
     (1, 8),
     (2, 3),
@@ -351,8 +403,19 @@ const FIELDS: [(u16, u16); 46] = [
     (499, 12),
 ];
 
+/// RFC 5103 section 6.1.
+const REVERSE_OCTETS: Field = Field {
+    enterprise: 29_305,
+    id: 1,
+    len: 4,
+};
+
 /// What NetFlow v9 cannot say: variable lengths and elements of enterprises.
-const OF_IPFIX: [Field; 6] = [
+const OF_IPFIX: [Field; 10] = [
+    REVERSE_OCTETS,
+    iana(LISTS_FIRST, VARIABLE),
+    iana(LISTS_FIRST + 1, VARIABLE),
+    iana(LISTS_LAST, VARIABLE),
     iana(82, VARIABLE),
     iana(315, VARIABLE),
     iana(1, VARIABLE),

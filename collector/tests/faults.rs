@@ -54,11 +54,17 @@ fn template_withdrawal_then_data_with_that_id() {
     let both = ipfix(&[set(256, &[0, 0, 0, 7]), set(257, &[0, 0, 0, 8])]);
     assert_eq!(bytes_of(&bench.decode(&both)), [8]);
     assert_eq!(bench.counts.templates_withdrawn, 1);
+    assert_eq!(bench.counts.sets_held, 1);
+    bench.end();
     assert_dropped(&bench, &[(DropReason::TemplateMissing, 1)]);
     // The id is free for another meaning.
+    let mut bench = Bench::new();
+    bench.decode(&ipfix(&sets));
+    bench.decode(&ipfix(&[set(2, &[1, 0, 0, 0])]));
     bench.decode(&ipfix(&[set(2, &template(256, &[(2, 4)]))]));
     let rows = bench.decode(&ipfix(&[set(256, &[0, 0, 0, 9])]));
     assert_eq!((rows[0].raw_bytes, rows[0].raw_packets), (0, 9));
+    assert_dropped(&bench, &[]);
 }
 
 /// Other collectors lost the whole set.
@@ -126,6 +132,7 @@ fn one_of_several_sets_has_no_template() {
     let rows = bench.decode(&netflow9(&sets));
     assert_eq!(bytes_of(&rows), [1500; 4]);
     assert_eq!(bench.counts.sets_decoded, 2);
+    bench.end();
     assert_dropped(&bench, &[(DropReason::TemplateMissing, 1)]);
 }
 
@@ -146,6 +153,7 @@ fn withdraw_all_templates_by_id_2_or_3_with_count_0() {
     let rows = bench.decode(&ipfix(&[set(256, &be(5)), set(257, &be(5))]));
     assert_eq!(rows, []);
     assert_eq!(bench.counts.templates_withdrawn, 3);
+    bench.end();
     assert_dropped(&bench, &[(DropReason::TemplateMissing, 3)]);
 }
 
@@ -194,6 +202,7 @@ fn padding_as_long_as_a_record_and_zero_length_fields_and_a_zero_filled_tail() {
     // Nothing but fields of length 0 cannot be walked through at all.
     let empty = set(0, &template(258, &[(1, 0), (2, 0)]));
     assert_eq!(bench.decode(&netflow9(&[empty, set(258, &[1; 64])])), []);
+    bench.end();
     let missing = (DropReason::TemplateMissing, 1);
     assert_dropped(&bench, &[missing, (DropReason::TemplateMalformed, 1)]);
 }
@@ -270,16 +279,22 @@ fn nsel_bytes_in_231_and_232_and_the_same_flow_two_or_three_times() {
         let ends = [10, 0, 0, 1, 10, 0, 0, 2, 4, 0, 0, 80, 6, event];
         [&be(1001)[..], &ends, &be(initiator), &be(responder)].concat()
     };
-    // Created, and torn down with what was transferred in all.
-    let events = [record(1, 0, 0), record(2, 1000, 100)];
-    let sets = [set(0, &template(256, &fields)), set(256, &events.concat())];
-    let rows = bench.decode(&netflow9(&sets));
-    let of = |port| rows.iter().filter(move |row| row.dst_port == port);
-    let sum = |port| of(port).map(|row| row.raw_bytes).sum::<u64>();
-    assert_eq!((sum(80), sum(1024)), (1000, 100), "each byte once");
-    let with_volume = rows.iter().filter(|row| row.raw_bytes > 0);
-    assert_eq!(with_volume.count(), 2, "there and back");
-    assert_eq!(bench.counts.reverse_rows_added, 1);
+    let mut volume = |events: &[Vec<u8>]| {
+        let sets = [set(0, &template(256, &fields)), set(256, &events.concat())];
+        let rows = bench.decode(&netflow9(&sets));
+        let of = |port| rows.iter().filter(move |row| row.dst_port == port);
+        let sum = |port| of(port).map(|row| row.raw_bytes).sum::<u64>();
+        let with_volume = rows.iter().filter(|row| row.raw_bytes > 0).count();
+        (sum(80), sum(1024), with_volume)
+    };
+    // Created, and torn down with what was transferred in all: there and back.
+    let short = [record(1, 0, 0), record(2, 1000, 100)];
+    assert_eq!(volume(&short), (1000, 100, 2), "each byte once");
+    // Updates tell what came since the one before, a last one comes with the teardown.
+    let updates = [record(5, 600, 90), record(5, 400, 10)];
+    let long = [&[record(1, 0, 0)], &updates[..], &[record(2, 1000, 100)]].concat();
+    assert_eq!(volume(&long), (1000, 100, 4), "each byte once");
+    assert_eq!(bench.counts.nsel_totals_told_before, 1);
     assert_dropped(&bench, &[]);
 }
 

@@ -93,7 +93,7 @@ impl Layout {
 /// RFC 7011 section 7: in one byte, or three where one would do as well.
 fn length_prefix(len: usize, rng: &mut Rng) -> Vec<u8> {
     match u8::try_from(len) {
-        Ok(len @ 0..255) if rng.random_bool(0.9) => vec![len],
+        Ok(len @ 0..=254) if rng.random_bool(0.9) => vec![len],
         _ => [&[255], &(len as u16).to_be_bytes()[..]].concat(),
     }
 }

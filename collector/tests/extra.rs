@@ -297,7 +297,7 @@ const SAID: [(&str, &str, &str); 5] = [
     ("telegraf/ipfix_pen_35632", "35632.L7_PROTO", "37"),
     (
         "netflow_parser/ipfix-cisco-avc-enterprise",
-        "9.connectionServerTransportPort",
-        "80",
+        "9.connectionId",
+        "2378383328",
     ),
 ];

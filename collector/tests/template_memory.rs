@@ -76,6 +76,35 @@ fn a_thousand_exporters_of_twenty_templates_stay_within_the_sum() {
 }
 
 #[test]
+fn sets_that_wait_take_no_more_than_configured_however_small_they_are() {
+    let config = config::Decode::default();
+    let shared = Arc::<Shared>::default();
+    let mut bench = Bench::with(&config, Arc::clone(&shared));
+    for n in 0..100 {
+        bench.decode_of(host(n), 0, &netflow9(&[]));
+    }
+    let before = live_bytes();
+    for n in 0..100 {
+        for first in (256..5256).step_by(100) {
+            let sets: Vec<_> = (first..first + 100).map(|id| set(id, &[7; 4])).collect();
+            bench.decode_of(host(n), first.into(), &netflow9(&sets));
+        }
+    }
+    let (taken, bound) = (live_bytes() - before, config.pending_max.as_u64() as i64);
+    println!(
+        "{} sets of 4 bytes: {taken} bytes; bound: {bound}",
+        bench.counts.sets_held
+    );
+    assert!(taken < bound, "{taken} of {bound}");
+    assert!(
+        taken > bound / 3,
+        "the bound is far too high: {taken} of {bound}"
+    );
+    bench.end();
+    assert!(live_bytes() - before < bound / 100, "they are gone");
+}
+
+#[test]
 fn a_million_templates_from_everywhere_take_no_more_than_configured_and_cost_no_real_one() {
     const DATAGRAMS: u32 = 100_000;
     const SOURCES: u32 = 5000;

@@ -84,6 +84,7 @@ fn softflowd(version: &str, flow_type: &str, ipv6: bool) -> Result<()> {
     }
     let ledger = collector.status()?.ledger();
     assert_accounted(&ledger, ledger.datagrams_arrived());
+    assert_no_gaps(&collector)?;
     assert_eq!(ledger.losses(), []);
     Ok(())
 }
@@ -148,6 +149,7 @@ fn pmacctd_sflow_sums_equal_what_it_was_fed() -> Result<()> {
     let ledger = collector.status()?.ledger();
     assert_eq!(ledger.unaccounted(), 0, "\n{}", ledger.table());
     assert_eq!(ledger.losses(), []);
+    assert_no_gaps(&collector)?;
     Ok(())
 }
 
@@ -173,6 +175,21 @@ fn run(command: &mut Command, name: &str, folder: &Path) -> Result<()> {
         "{name} ended with {status}\n{}",
         exporter.tail(20)
     );
+    Ok(())
+}
+
+/// Asserts that the sequence numbers of the one exporter say that nothing is missing, once what is
+/// missing would be known.
+fn assert_no_gaps(collector: &Collector) -> Result<()> {
+    std::thread::sleep(Duration::from_secs(12));
+    let status = collector.status()?;
+    let figure = |name: &str| {
+        status
+            .at(&format!("/exporters/0/sequence/{name}"))?
+            .as_u64()
+    };
+    let names = ["lost", "reordered", "duplicated", "restarts"];
+    assert_eq!(names.map(figure), [Some(0); 4], "{names:?}");
     Ok(())
 }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::Result;
 use flowsluice_tests::wire::{Sender, netflow9};
 use flowsluice_tests::{Collector, Settings, Store};
+use serde_json::Value;
 
 const RECORDS: u64 = 5;
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn settings(state_dir: &Path) -> Settings {
     Settings {
@@ -87,6 +89,40 @@ fn templates_outlast_a_stop_and_a_kill() -> Result<()> {
     }
     collector.kill()?;
     assert_known(&state_dir)?.stop()?;
+    Ok(())
+}
+
+#[test]
+fn what_was_sent_between_a_stop_and_the_next_start_is_a_gap() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let number = |payload: Vec<u8>, sequence: u32| {
+        let mut payload = payload;
+        payload[12..16].copy_from_slice(&sequence.to_be_bytes());
+        payload
+    };
+    // What may still come late is lost after some seconds.
+    let lost = |collector: &Collector, count: u64| {
+        collector.wait_until("its sequence numbers tell so", PATIENCE, |status| {
+            let lost = status.at("/exporters/0/sequence/lost");
+            lost.and_then(Value::as_u64) == Some(count)
+        })
+    };
+    let collector = Collector::start(&settings(folder.path()))?;
+    let mut sender = Sender::new(collector.target())?;
+    sender.send(&number(template(), 100))?;
+    for sequence in 101..150 {
+        send(&collector, &mut sender, &number(data(), sequence))?;
+    }
+    lost(&collector, 0)?;
+    collector.stop()?;
+
+    let collector = Collector::start(&settings(folder.path()))?;
+    let mut sender = Sender::new(collector.target())?;
+    for sequence in 157..160 {
+        send(&collector, &mut sender, &number(data(), sequence))?;
+    }
+    lost(&collector, 7)?;
+    collector.stop()?;
     Ok(())
 }
 

@@ -75,6 +75,7 @@ impl Report {
         let mode = report.receive_mode(config);
         let cpus = report.cpus(config);
         let queues = report.bound(config, &mode, &cpus);
+        report.state(&config.decode.state_dir);
         report.title("memory");
         let sum = memory::sum(config, cpus.len(), queues);
         writeln!(report.text, "{sum}\n").expect("a String takes everything");
@@ -295,6 +296,22 @@ impl Report {
                  'install -d -o USER' for the user of the service, or choose another",
                 embedded.data_dir.display()
             ));
+        }
+    }
+
+    /// Whether what exporters tell can outlast a restart.
+    fn state(&mut self, folder: &Path) {
+        if folder.as_os_str().is_empty() {
+            return;
+        }
+        match writable(folder) {
+            Ok(()) => self.line("state", &folder.display().to_string(), "of exporters"),
+            Err(error) => self.warnings.push(format!(
+                "decode.state_dir: this user cannot write to {} ({error}), so templates do not \
+                 outlast a restart; make it with 'install -d -o USER' for the user of the \
+                 service, or choose another",
+                folder.display()
+            )),
         }
     }
 

@@ -9,7 +9,6 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::display;
-use crate::decode::ElementPattern;
 
 /// An export protocol that can be switched on and off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
@@ -47,6 +46,9 @@ impl Protocol {
 pub struct Decode {
     /// Protocols that are taken at all.
     pub protocols: Vec<Protocol>,
+    /// Elements that fill no column and go to the column `extra` all the same; empty: none, and it
+    /// costs nothing.
+    pub extra: Vec<crate::decode::ElementPattern>,
     /// Pairs of exporter and observation domain. When there are as many, a new one takes the place
     /// of one that never produced a flow or has been silent for ten minutes; without such a one its
     /// datagrams are dropped and counted. One source address may have a sixteenth, at least 8.
@@ -55,9 +57,6 @@ pub struct Decode {
     pub templates_max: usize,
     /// Templates of one exporter and domain; a further one takes the place of the least used.
     pub templates_per_exporter_max: usize,
-    /// Elements that fill no column and go to the column `extra` all the same; empty: none, and it
-    /// costs nothing.
-    pub extra: Vec<ElementPattern>,
     /// A template that was neither sent again nor used for this long is forgotten; 0 keeps it.
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
@@ -81,10 +80,10 @@ impl Default for Decode {
     fn default() -> Self {
         Self {
             protocols: Protocol::ALL.into(),
+            extra: Vec::new(),
             exporters_max: 4096,
             templates_max: 32_768,
             templates_per_exporter_max: 1024,
-            extra: Vec::new(),
             template_lifetime: Duration::from_secs(24 * 3600),
             pending_max: ByteSize::mib(16),
             state_dir: "/var/lib/flowsluice/state".into(),

@@ -7,19 +7,25 @@ use std::fmt;
 
 use bytesize::ByteSize;
 
-use super::{Config, StoreTarget, display};
+use super::{self as config, Config, StoreTarget, display};
 use crate::decode::sflow::{CounterQueue, DiscardQueue};
+use crate::store::{SIDE_TABLES, side};
 use crate::worker::sharing;
 use crate::{batch, names, receive};
 
 /// Bytes of an exporter's state in a worker with its line of the status and its place among all,
 /// without its templates.
 pub const EXPORTER_BYTES: u64 = 1024;
+/// Bytes of what is known of an exporter's sequence numbers, all workers together, while few of
+/// them are missing.
+pub const SEQUENCE_BYTES: u64 = 512;
 /// Bytes of a compiled template of ordinary length (some 30 fields), and what a template counts for
 /// in `decode.templates_max`: a longer one counts as several.
 pub const TEMPLATE_BYTES: u64 = 1024;
 /// Bytes of a name with its description, both as long as they may be.
 pub const NAME_BYTES: u64 = 400;
+/// Bytes of the names that a template of ordinary length has for the column `extra` (some 15).
+pub const EXTRA_NAMES_BYTES: u64 = 1024;
 /// Bytes for code, stacks, the runtime and the HTTP answers.
 pub const BASE_BYTES: u64 = 24 << 20;
 
@@ -70,6 +76,9 @@ impl MemorySum {
 pub fn sum(config: &Config, workers: usize, queues: u64) -> MemorySum {
     let workers = (workers as u64, "workers");
     let mut lines = collector_lines(config, workers);
+    if !config.decode.extra.is_empty() {
+        lines.extend(extra_lines(config, workers));
+    }
     if queues > 0 {
         let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
         let frames = [(queues, "queues"), (a_queue, "B")];
@@ -104,31 +113,21 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     } = config;
     let n = |count: usize| count as u64;
     let receiver = (n(receive::memory_bytes(receive)), "B");
-    let batch_rows = batch::BATCH_ROWS.min(batch.rows_max);
-    let rows = (n(batch::Batch::memory_bytes_for(batch_rows)), "B");
+    let rows = batch::BATCH_ROWS.min(batch.rows_max);
+    let rows = (n(batch::Batch::memory_bytes_for(rows)), "B");
     // Connections have a worker of their own.
     let has_tcp = !receive.tcp.listeners.is_empty();
     let batching = (workers.0 + u64::from(has_tcp), workers.1);
     let batches = [batching, (n(batch.per_worker), "batches"), rows];
-    let extra = (n(batch::Batch::extra_memory_bytes_for(batch_rows)), "B");
-    let extra = (!decode.extra.is_empty()).then(|| {
-        let extra = [batching, (n(batch.per_worker), "batches"), extra];
-        Line::product(Owner::CollectorAtMost, "column extra of batches", &extra)
-    });
     // As if nothing in it could be compressed.
     let block = (n(batch::Batch::memory_bytes_for(batch.rows_max)), "B");
-    let exporters = [
-        workers,
-        (n(decode.exporters_max), "exporters"),
-        (EXPORTER_BYTES, "B"),
-    ];
     let sflow = (
         n(CounterQueue::MEMORY_BYTES + DiscardQueue::MEMORY_BYTES),
         "B",
     );
-    let templates = [
-        (n(decode.templates_max), "templates"),
-        (TEMPLATE_BYTES, "B"),
+    let rows_beside = [
+        (n(SIDE_TABLES), "tables"),
+        (n(side::TABLE_MEMORY_BYTES_MAX), "B"),
     ];
     let connections = has_tcp.then(|| {
         let a_connection = (n(receive::tcp::BUFFER_BYTES), "B");
@@ -138,7 +137,6 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         ];
         Line::product(Owner::CollectorAtMost, "TCP buffers", &parts)
     });
-    let names = [(n(names::NAMES_MAX), "names"), (NAME_BYTES, "B")];
     let is_shared = sharing::is_on(workers.0 as usize, receive);
     let parcels = is_shared.then(|| {
         let parcels = [workers, (n(sharing::memory_bytes()), "B")];
@@ -155,28 +153,64 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         Line::product(Owner::Collector, "batches", &batches),
         Line::product(Owner::Collector, "sFlow beside flows", &[sflow]),
         Line::product(Owner::CollectorAtMost, "block being encoded", &[block]),
-        Line::product(Owner::CollectorAtMost, "exporters", &exporters),
-        Line::product(Owner::CollectorAtMost, "templates", &templates),
-        Line::product(Owner::CollectorAtMost, "names", &names),
-        Line {
-            owner: Owner::CollectorAtMost,
-            what: "data waiting for templates",
-            how: "decode.pending_max".into(),
-            bytes: decode.pending_max.as_u64(),
-        },
         Line {
             owner: Owner::CollectorAtMost,
             what: "blocks waiting for ClickHouse",
             how: "store.queue_max".into(),
             bytes: store.queue_max.as_u64(),
         },
+        Line::product(Owner::CollectorAtMost, "rows beside flows", &rows_beside),
     ];
     lines
         .into_iter()
+        .chain(state_lines(decode, workers))
         .chain(parcels)
         .chain(connections)
-        .chain(extra)
         .collect()
+}
+
+/// What is known of exporters.
+fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 5] {
+    let exporters = (decode.exporters_max as u64, "exporters");
+    let templates = (decode.templates_max as u64, "templates");
+    let names = (names::NAMES_MAX as u64, "names");
+    let line = |what, parts: &[_]| Line::product(Owner::CollectorAtMost, what, parts);
+    [
+        line("exporters", &[workers, exporters, (EXPORTER_BYTES, "B")]),
+        line("sequence numbers", &[exporters, (SEQUENCE_BYTES, "B")]),
+        line("templates", &[templates, (TEMPLATE_BYTES, "B")]),
+        line("names", &[names, (NAME_BYTES, "B")]),
+        Line {
+            owner: Owner::CollectorAtMost,
+            what: "data waiting for templates",
+            how: "decode.pending_max".into(),
+            bytes: decode.pending_max.as_u64(),
+        },
+    ]
+}
+
+/// What `decode.extra` adds: a column of each batch, and the names that templates have for it.
+fn extra_lines(config: &Config, workers: (u64, &str)) -> [Line; 2] {
+    let Config { decode, batch, .. } = config;
+    let rows = batch::BATCH_ROWS.min(batch.rows_max);
+    let column = batch::Batch::extra_memory_bytes_for(rows) as u64;
+    // Connections have a worker of their own.
+    let has_tcp = !config.receive.tcp.listeners.is_empty();
+    let batching = (workers.0 + u64::from(has_tcp), workers.1);
+    let columns = [
+        batching,
+        (batch.per_worker as u64, "batches"),
+        (column, "B"),
+    ];
+    let names = [
+        (decode.templates_max as u64, "templates"),
+        (EXTRA_NAMES_BYTES, "B"),
+    ];
+    let line = |what, parts: &[_]| Line::product(Owner::CollectorAtMost, what, parts);
+    [
+        line("column extra of batches", &columns),
+        line("names for the column extra", &names),
+    ]
 }
 
 impl Line {
@@ -272,7 +306,9 @@ mod tests {
         config.decode.extra = vec!["*".parse().expect("all elements")];
         let grown = sum(&config, 2, 0).of(Owner::CollectorAtMost) - before;
         let a_batch = batch::Batch::extra_memory_bytes_for(4096) as u64;
-        assert_eq!(grown, 2 * config.batch.per_worker as u64 * a_batch);
+        let of_templates = config.decode.templates_max as u64 * EXTRA_NAMES_BYTES;
+        let of_batches = 2 * config.batch.per_worker as u64 * a_batch;
+        assert_eq!(grown, of_batches + of_templates);
         let queues = |queues| sum(&config, 2, queues).of(Owner::Collector);
         let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
         assert_eq!(queues(3) - queues(0), 3 * a_queue);

@@ -1,5 +1,7 @@
 //! The flows that one worker decodes before it hands them on.
 
+use std::ops::Range;
+
 use super::{ExtraBuffer, FlowSink};
 use crate::flow::Flow;
 use crate::ledger::WorkerCounts;
@@ -119,11 +121,12 @@ impl<'a, S: FlowSink> Burst<'a, S> {
         &mut self.flows[start..self.filled]
     }
 
-    /// Room for what the `count` newest flows say beside their fields, and the number of the first
-    /// of them. Each flow says it once, before a newer one is begun.
+    /// Room for what the `count` newest flows say beside their fields, and their numbers. Each flow
+    /// says it once, before a newer one is begun.
     #[inline]
-    pub fn extra_of_newest(&mut self, count: usize) -> (&mut ExtraBuffer, usize) {
-        (self.extra, self.filled.saturating_sub(count))
+    pub fn extra_of_newest(&mut self, count: usize) -> (&mut ExtraBuffer, Range<usize>) {
+        let start = self.filled.saturating_sub(count);
+        (self.extra, start..self.filled)
     }
 
     /// Takes the newest flow back, for a record that turned out broken after it was begun.

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use super::exporters::{Domain, Domains};
+use super::extra::{ExtraBuffer, Wanted};
 use super::overrides::Overrides;
 use super::plan::Spans;
+use super::protocol::{Enabled, protocol};
 use super::record::ExtrasBuffer;
 use super::sequence::{Held, Observation};
 use super::sets::{Message, TemplateLimits, Workspace};
 use super::shared::{AGE_EVERY_NS, Aged, DomainKey, Shared};
 use super::{
-    Burst, BurstBuffer, ExtraBuffer, FlowSink, Teaching, Wanted, ipfix, netflow1, netflow5,
-    netflow7, netflow9, sflow, teaching,
+    Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow1, netflow5, netflow7, netflow9, sflow,
+    teaching,
 };
 use crate::config::{self, Protocol, Tunnels};
 use crate::flow::{Flow, FlowType, SamplingSource};
@@ -39,6 +41,7 @@ pub struct Decoder {
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
+    /// `decode.extra`.
     /// What the flows of an sFlow datagram begin as; here, so that none is made for each.
     sflow_base: Flow,
     spans: Spans,
@@ -456,13 +459,13 @@ impl Decoder {
             extras: &mut self.extras,
             counts,
             burst: &mut burst,
+            wanted: &self.wanted,
             limits: self.limits,
             tunnels: self.tunnels,
             shared: &self.shared,
             held: &mut self.held,
             source_port: datagram.source_port,
             padding: 0,
-            wanted: &self.wanted,
         };
         decode(datagram.payload, &mut work);
         work.conclude();
@@ -487,68 +490,4 @@ fn trailing(last: &Message<'_>, payload: &[u8], counts: &mut WorkerCounts) {
     if rest.iter().any(|byte| *byte != 0) {
         counts.drop_one(DropReason::SetMalformed);
     }
-}
-
-/// The protocol that the first bytes name. sFlow's version has four of them, the others' two.
-#[inline]
-fn protocol(payload: &[u8]) -> Result<Protocol, DropReason> {
-    let [v0, v1, rest @ ..] = payload else {
-        return Err(DropReason::DatagramTruncated);
-    };
-    match u16::from_be_bytes([*v0, *v1]) {
-        netflow1::VERSION => Ok(Protocol::Netflow1),
-        netflow5::VERSION => Ok(Protocol::Netflow5),
-        netflow7::VERSION => Ok(Protocol::Netflow7),
-        netflow9::VERSION => Ok(Protocol::Netflow9),
-        ipfix::VERSION => Ok(Protocol::Ipfix),
-        0 => match rest {
-            [0, 5, ..] => Ok(Protocol::Sflow5),
-            [] | [_] => Err(DropReason::DatagramTruncated),
-            _ => Err(DropReason::VersionUnknown),
-        },
-        _ => Err(DropReason::VersionUnknown),
-    }
-}
-
-/// Protocols that are switched on, globally and by port.
-#[derive(Debug)]
-struct Enabled {
-    everywhere: u8,
-    /// By port, where a listener has protocols of its own. Its list narrows the global one.
-    ports: Vec<(u16, u8)>,
-}
-
-impl Enabled {
-    fn new(protocols: &[Protocol], listeners: &[config::Listener]) -> Self {
-        let everywhere = bits(protocols);
-        let mut ports = Vec::<(u16, u8)>::new();
-        for listener in listeners {
-            let own = match listener.protocols.as_slice() {
-                [] => everywhere,
-                protocols => everywhere & bits(protocols),
-            };
-            // Two listeners may share a port on different addresses; the datagram does not say
-            // which of them it came by.
-            match ports.iter_mut().find(|(port, _)| *port == listener.port) {
-                Some((_, bits)) => *bits |= own,
-                None => ports.push((listener.port, own)),
-            }
-        }
-        ports.retain(|(_, bits)| *bits != everywhere);
-        Self { everywhere, ports }
-    }
-
-    #[inline]
-    fn allows(&self, protocol: Protocol, local_port: u16) -> bool {
-        let own = self.ports.iter().find(|(port, _)| *port == local_port);
-        own.map_or(self.everywhere, |(_, bits)| *bits) & bit(protocol) != 0
-    }
-}
-
-const fn bit(protocol: Protocol) -> u8 {
-    1 << protocol as u8
-}
-
-fn bits(protocols: &[Protocol]) -> u8 {
-    protocols.iter().fold(0, |bits, p| bits | bit(*p))
 }

@@ -20,7 +20,7 @@ pub use plan::ExtraPlan;
 pub use text::EXTRA_VALUE_MAX;
 pub use wanted::{ElementPattern, PatternError, Wanted};
 
-/// Names with their values of one flow.
+/// Names with their values of one flow; no template has room for more.
 pub const EXTRA_ENTRIES_MAX: usize = 64;
 
 /// Bytes of the names and values of one flow, with their lengths.
@@ -165,17 +165,12 @@ impl ExtraWriter<'_> {
         if text.as_str().is_empty() {
             return;
         }
-        let End {
-            entries,
-            names,
-            values,
-        } = self.buffer.end;
+        let End { names, values, .. } = self.buffer.end;
         let used = (names - self.start.names) + (values - self.start.values);
         let (_, head_len) = varuint(text.as_str().len());
         let more = name.len() + head_len + text.as_str().len();
-        let is_full = entries - self.start.entries >= EXTRA_ENTRIES_MAX
-            || used + more > EXTRA_BYTES_MAX
-            || self.buffer.push(name, text.as_str()).is_none();
+        let is_full =
+            used + more > EXTRA_BYTES_MAX || self.buffer.push(name, text.as_str()).is_none();
         self.cut += u64::from(is_full || text.is_cut());
     }
 }

@@ -31,6 +31,7 @@ pub mod packet;
 mod pending;
 pub mod persist;
 mod plan;
+mod protocol;
 mod record;
 mod registry;
 mod sampling;

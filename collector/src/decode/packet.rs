@@ -28,13 +28,13 @@ pub enum Link {
     Ip,
 }
 
-/// Where layers begin in the bytes of a packet.
+/// Where layers begin, in bytes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layers {
     /// Layer 3, or what layer 2 carries instead.
     pub network: usize,
-    /// What IP carries; 0 where there is no IP header, and in later fragments.
-    pub transport: usize,
+    /// From there to what IP carries; 0 where there is no IP header, and in later fragments.
+    pub header_length: usize,
 }
 
 /// Writes to `flow` what the headers at the start of `bytes` say. `frame_len` is the length of the
@@ -60,10 +60,7 @@ pub fn parse(link: Link, bytes: &[u8], frame_len: u32, flow: &mut Flow) -> Layer
     }
     Layers {
         network: layer_2,
-        transport: match header_length {
-            0 => 0,
-            length => layer_2 + length,
-        },
+        header_length,
     }
 }
 

@@ -24,6 +24,7 @@ use tracing::{info, warn};
 
 use super::{Shared, Wanted};
 use crate::config;
+use crate::names::NAMES_MAX;
 use crate::units::UnixNanos;
 use document::{Bounds, Document, SavedDomain, Taken, VERSION, Versioned};
 
@@ -38,6 +39,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of a file that is read: its templates in hexadecimal digits, and what stands around them.
 const BYTES_A_TEMPLATE: u64 = 4 << 10;
 const BYTES_AN_EXPORTER: u64 = 16 << 10;
+const BYTES_A_NAME: u64 = 1 << 10;
 
 /// Why a file is of no use.
 #[derive(Debug, Error)]
@@ -64,6 +66,8 @@ struct StateFile {
 pub struct Keeper {
     shared: Arc<Shared>,
     file: StateFile,
+    /// [`epochs`] of what the file knows.
+    epochs: (u64, u64),
     /// The last attempt to write failed, and that was told.
     is_failing: bool,
 }
@@ -98,12 +102,18 @@ impl Keeper {
                 return None;
             }
         };
-        file.read(config, shared, now);
-        Some(Self {
+        let is_known = file.read(config, shared, now);
+        let mut keeper = Self {
             shared: Arc::clone(shared),
             file,
+            epochs: epochs(shared),
             is_failing: false,
-        })
+        };
+        if is_known {
+            // From here on something is received that a final document does not know.
+            keeper.save(false);
+        }
+        Some(keeper)
     }
 
     /// Starts writing, in a thread of its own.
@@ -113,24 +123,26 @@ impl Keeper {
     pub fn keep(mut self) -> io::Result<Keeping> {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("state".into()).spawn(move || {
-            let (mut epoch, mut saved) = (self.shared.epoch(), None::<Instant>);
+            // The first change is written at once.
+            let (mut tried, mut is_first) = (Instant::now(), true);
             while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-                let since = saved.map_or(SAVE_EVERY, |at| at.elapsed());
-                let is_new = self.shared.epoch() != epoch;
-                if since >= SAVE_ALWAYS || (is_new && since >= SAVE_EVERY) {
-                    // What changes while it is written is written again.
-                    epoch = self.shared.epoch();
-                    saved = Some(Instant::now());
-                    self.save();
+                let is_new = epochs(&self.shared) != self.epochs;
+                let may_be = is_first || tried.elapsed() >= SAVE_EVERY;
+                if (is_new && may_be) || tried.elapsed() >= SAVE_ALWAYS {
+                    (tried, is_first) = (Instant::now(), false);
+                    self.save(false);
                 }
             }
-            self.save();
+            self.save(true);
         })?;
         Ok(Keeping { stop, thread })
     }
 
-    fn save(&mut self) {
-        let outcome = self.file.write(&self.shared, UnixNanos::now());
+    fn save(&mut self, is_final: bool) {
+        // What changes while it is written is written again.
+        let epochs = epochs(&self.shared);
+        let now = UnixNanos::now();
+        let outcome = self.file.write(&self.shared, now, is_final);
         let file = self.file.path(FILE);
         match &outcome {
             Err(error) if !self.is_failing => warn!(
@@ -143,6 +155,9 @@ impl Keeper {
             _ => {}
         }
         self.is_failing = outcome.is_err();
+        if !self.is_failing {
+            self.epochs = epochs;
+        }
     }
 }
 
@@ -188,7 +203,7 @@ impl StateFile {
     }
 
     /// Whole or not at all: a file that was there stays until the new one is on the disk.
-    fn write(&self, shared: &Shared, now: UnixNanos) -> io::Result<()> {
+    fn write(&self, shared: &Shared, now: UnixNanos, is_final: bool) -> io::Result<()> {
         let (new, path) = (self.path("exporters.json.new"), self.path(FILE));
         let file = OpenOptions::new()
             .write(true)
@@ -197,7 +212,7 @@ impl StateFile {
             .mode(0o640)
             .open(&new)?;
         let mut writer = BufWriter::new(file);
-        serde_json::to_writer(&mut writer, &Document::of(shared, now))?;
+        serde_json::to_writer(&mut writer, &Document::of(shared, now, is_final))?;
         writer.write_all(b"\n")?;
         let file = writer
             .into_inner()
@@ -208,9 +223,12 @@ impl StateFile {
     }
 
     /// Sets a file aside that is of no use, so that nobody loses what he might want to look at.
-    fn read(&self, config: &config::Decode, shared: &Shared, now: UnixNanos) {
+    /// True when there was one of use.
+    fn read(&self, config: &config::Decode, shared: &Shared, now: UnixNanos) -> bool {
         let path = self.path(FILE);
-        match restore(&path, config, shared, now) {
+        let outcome = restore(&path, config, shared, now);
+        let is_known = matches!(outcome, Ok(Some(_)));
+        match outcome {
             Ok(None) => {}
             Ok(Some(taken)) => info!(
                 file = %path.display(),
@@ -233,7 +251,13 @@ impl StateFile {
                 );
             }
         }
+        is_known
     }
+}
+
+/// They move on when domains teach something, and when names do.
+fn epochs(shared: &Shared) -> (u64, u64) {
+    (shared.epoch(), shared.names.epoch())
 }
 
 /// `None` when there is no file.
@@ -246,7 +270,8 @@ fn restore(
     let n = |count: usize| count as u64;
     let bytes_max = BYTES_AN_EXPORTER
         .saturating_mul(n(config.exporters_max))
-        .saturating_add(BYTES_A_TEMPLATE.saturating_mul(n(config.templates_max)));
+        .saturating_add(BYTES_A_TEMPLATE.saturating_mul(n(config.templates_max)))
+        .saturating_add(BYTES_A_NAME * n(NAMES_MAX));
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -270,10 +295,12 @@ fn restore(
         templates_of_one: config.templates_per_exporter_max,
         lifetime_s: u32::try_from(config.template_lifetime.as_secs()).unwrap_or(u32::MAX),
         wanted: Wanted::of(&config.extra),
+        is_exact: document.is_final,
     };
     let mut taken = Taken::default();
     for domain in document.domains {
         domain.restore(shared, &bounds, now.seconds(), &mut taken);
     }
+    shared.names.import(document.names);
     Ok(Some(taken))
 }

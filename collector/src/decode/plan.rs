@@ -172,6 +172,7 @@ impl Plan {
         let packet = packet_at(fields, &layout);
         let uses = |at| all().any(|op| op.at == at) || packet.is_some_and(|packet| packet.at == at);
         Some(Self {
+            extra: ExtraPlan::compile(fields, &layout.places(fields), wanted, uses),
             uses_extras: all().any(|op| op.target.is_extra()),
             icmp_from_port: has(Target::DstPort)
                 && !has(Target::IcmpTypeCode)
@@ -181,7 +182,6 @@ impl Plan {
             last_switched: all().find(|op| op.target == Target::EndUptime).copied(),
             boot: all().find(|op| op.target == Target::BootMillis).copied(),
             lists: lists(fields, &layout),
-            extra: ExtraPlan::compile(fields, &layout.places(fields), wanted, uses),
             packet,
             layout,
             ops: ops.into(),
@@ -196,15 +196,14 @@ impl Plan {
         &self.layout
     }
 
-    /// Bytes that it takes beside its own size.
+    /// Bytes that it takes beside its own size, without the names for `extra`.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let lens = match &self.layout {
             Layout::Fixed { .. } => 0,
             Layout::Variable { lens, .. } => size_of_val(&**lens),
         };
-        let ops = size_of_val(&*self.ops) + size_of_val(&*self.fallbacks);
-        lens + ops + size_of_val(&*self.lists) + self.extra.memory_bytes()
+        lens + size_of_val(&*self.ops) + size_of_val(&*self.fallbacks) + size_of_val(&*self.lists)
     }
 
     /// The lists of a record (RFC 6313) and the numbers of their fields; none in a fixed layout.

@@ -245,8 +245,8 @@ impl Sequence {
 #[derive(Debug)]
 pub struct Held(Vec<(Arc<Sequence>, Observation)>);
 
-/// Observations that a worker keeps. Who else is inside stays there for a tenth of a microsecond, or
-/// until it gets its processor back; what comes beyond makes its domain unsure instead.
+/// Observations that a worker keeps. Who else is inside stays there for a tenth of a microsecond,
+/// or until it gets its processor back; what comes beyond makes its domain unsure instead.
 const HELD_MAX: usize = 256;
 
 impl Default for Held {

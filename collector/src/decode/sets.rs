@@ -6,6 +6,7 @@ mod templates;
 use std::ops::Range;
 
 use super::exporters::{Domain, Rate};
+use super::extra::Wanted;
 use super::ipfix;
 use super::lists::Lists;
 use super::plan::{Layout, Plan, Spans};
@@ -16,7 +17,7 @@ use super::sequence::Held;
 use super::shared::Shared;
 use super::template::{Dialect, Kind, TEMPLATE_ID_MIN};
 use super::window::WINDOW_LEAD;
-use super::{BURST_FLOWS, Burst, FlowSink, Wanted};
+use super::{BURST_FLOWS, Burst, FlowSink};
 use crate::config::Tunnels;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
@@ -74,6 +75,8 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub counts: &'w mut WorkerCounts,
     /// Where flows go.
     pub burst: &'w mut Burst<'b, S>,
+    /// Elements that go to `extra`.
+    pub wanted: &'w Wanted,
     /// Bounds of what is learned.
     pub limits: TemplateLimits,
     /// Which packet of a tunnel is the flow.
@@ -86,8 +89,6 @@ pub struct Workspace<'w, 'b, S: FlowSink> {
     pub source_port: u16,
     /// Records of zeros behind the last one of a set, which no exporter counts.
     pub padding: u64,
-    /// Elements that go to `extra`.
-    pub wanted: &'w Wanted,
 }
 
 /// Bytes of a set's id and length.
@@ -240,26 +241,18 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
             true => 1,
             false => BURST_FLOWS,
         };
-        let mut left = set.body.len() / len;
-        // Zeros behind a record are padding, however long.
-        let body = message.bytes.get(set.body.clone()).unwrap_or_default();
-        while left > 1 && body.get((left - 1) * len..left * len).is_some_and(is_zero) {
-            left -= 1;
-            *padding += 1;
-            counts.records_decoded += 1;
-            counts.records_suppressed += 1;
-        }
+        let zeros = records_of_zeros(message.bytes, set, len);
+        *padding += zeros as u64;
+        counts.records_decoded += zeros as u64;
+        counts.records_suppressed += zeros as u64;
+        let mut left = set.body.len() / len - zeros;
         let mut windows = windows(message.bytes, set);
         let mut last = None;
         while left > 0 {
-            let count = burst
-                .next_many(left.min(at_once), domain.base(), counts)
-                .len();
-            if !plan.extra.is_empty() {
-                let (extra, first) = burst.extra_of_newest(count);
-                plan.extra
-                    .fixed(windows, len, (first, count), extra, counts);
-            }
+            let count = left.min(at_once);
+            let count = burst.next_many(count, domain.base(), counts).len();
+            let extra = burst.extra_of_newest(count);
+            plan.extra.fixed(windows, len, extra, counts);
             let flows = burst.newest(count);
             let extras = &mut extras.0[..count];
             if plan.uses_extras {
@@ -337,10 +330,8 @@ impl<S: FlowSink> Workspace<'_, '_, S> {
                 true => settled(domain, shared, (flow, &extras), counts),
                 false => reversed(flow, &extras),
             };
-            if !plan.extra.is_empty() {
-                let (extra, number) = burst.extra_of_newest(1);
-                plan.extra.variable(window, spans, number, extra, counts);
-            }
+            let extra = burst.extra_of_newest(1);
+            plan.extra.variable(window, spans, extra, counts);
             add_reverse(reverse, burst, counts);
             Some(len)
         });
@@ -366,6 +357,14 @@ pub(super) fn count_fixed(bytes: &[u8], set: &Set, len: usize, counts: &mut Work
         counts.records_present += 1;
         counts.drop_one(DropReason::RecordTruncated);
     }
+}
+
+/// Zeros behind a record are padding, however long: so many records of them.
+#[inline]
+fn records_of_zeros(bytes: &[u8], set: &Set, len: usize) -> usize {
+    let records = bytes.get(set.body.clone()).unwrap_or_default();
+    let behind = records.chunks_exact(len).skip(1).rev();
+    behind.take_while(|record| is_zero(record)).count()
 }
 
 /// The records of a set with the bytes before them that a window needs.

@@ -116,10 +116,10 @@ pub fn decode<S: FlowSink>(
         };
         match kind {
             format::FLOW | format::FLOW_EXPANDED => {
-                match FlowSample::read(sample, kind == format::FLOW_EXPANDED, tunnels) {
+                match FlowSample::read(sample, kind == format::FLOW_EXPANDED) {
                     Some(sample) => {
                         sampling_rate_last = sample.sampling_rate;
-                        sample.write(burst.next(base, counts), base, counts);
+                        sample.write(burst.next(base, counts), base, tunnels, counts);
                     }
                     None => counts.drop_one(DropReason::RecordTruncated),
                 }
@@ -189,7 +189,7 @@ struct FlowSample<'a> {
 
 impl<'a> FlowSample<'a> {
     /// `None` when the sample is shorter than its fixed fields.
-    fn read(sample: &'a [u8], expanded: bool, tunnels: Tunnels) -> Option<Self> {
+    fn read(sample: &'a [u8], expanded: bool) -> Option<Self> {
         let mut cursor = Cursor::new(sample);
         // The sequence number and the source id come first, pool and drops behind the rate.
         let (sampling_rate, input, output, announced) = if expanded {
@@ -218,23 +218,19 @@ impl<'a> FlowSample<'a> {
             sampling_rate,
             input,
             output,
-            records: Records {
-                cursor,
-                announced,
-                tunnels,
-            },
+            records: Records { cursor, announced },
         })
     }
 
     /// Writes it to `flow`, which is `base` so far.
-    fn write(&self, flow: &mut Flow, base: &Flow, counts: &mut WorkerCounts) {
+    fn write(&self, flow: &mut Flow, base: &Flow, tunnels: Tunnels, counts: &mut WorkerCounts) {
         counts.records_decoded += 1;
         self.write_fixed(flow);
         let again = |flow: &mut Flow| {
             flow.begin(base);
             self.write_fixed(flow);
         };
-        let records = self.records.write(flow, again);
+        let records = self.records.write(tunnels, flow, again);
         counts.flow_records_skipped += u64::from(records.skipped);
         if records.is_cut {
             counts.drop_one(DropReason::SampleMalformed);

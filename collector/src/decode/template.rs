@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::Cursor;
 use super::naming::Naming;
 use super::plan::{FieldSpec, Plan, TEMPLATE_FIELDS_MAX};
-use super::{Cursor, Wanted};
 use crate::config::memory::TEMPLATE_BYTES;
 
 /// Set ids below this one are not templates' (RFC 3954 section 5.2, RFC 7011 section 3.4.3).
@@ -156,10 +156,10 @@ impl Definition<'_> {
     /// Compiles, with those of the `wanted` elements that fill no column; `None` when its records
     /// would have no bytes.
     #[must_use]
-    pub fn compile(&self, wanted: &Wanted) -> Option<Template> {
+    pub fn compile(&self, wanted: &super::Wanted) -> Option<Template> {
         let wanted = match self.kind {
             Kind::Data => wanted,
-            Kind::Options => Wanted::NOTHING,
+            Kind::Options => super::Wanted::NOTHING,
         };
         let mut cursor = Cursor::new(self.specs);
         let mut fields = Vec::with_capacity(self.count);

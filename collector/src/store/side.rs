@@ -112,10 +112,13 @@ struct Waiting {
 }
 
 /// Bytes of JSON that one table may have in memory, waiting and being sent. A row is 200 to 400
-/// bytes, so an outage may last for some 20,000 rows.
+/// bytes, so an outage may last for some 10,000 to 20,000 rows.
 const TABLE_BYTES_MAX: usize = 4 << 20;
-/// So many rows of one table do not wait for their time.
+/// Memory that they take at most: buffers grow by doubling.
+pub const TABLE_MEMORY_BYTES_MAX: usize = 2 * TABLE_BYTES_MAX;
+/// So many rows of one table, or so many bytes, do not wait for their time.
 const ROWS_MANY: u64 = 10_000;
+const BYTES_MANY: usize = TABLE_BYTES_MAX / 4;
 /// How long a row waits at most while ClickHouse takes inserts.
 const INSERT_EVERY: Duration = Duration::from_secs(5);
 
@@ -143,12 +146,13 @@ impl SideRows {
         let before = lines.len();
         serde_json::to_writer(&mut *lines, row).expect("a row is a struct of plain fields");
         lines.push(b'\n');
-        if lines.len() + waiting.bytes_under_way > TABLE_BYTES_MAX {
+        let after = lines.len();
+        if after + waiting.bytes_under_way > TABLE_BYTES_MAX {
             lines.truncate(before);
             return counts.dropped(DropReason::StoreBacklog, 1);
         }
         *rows += 1;
-        if *rows == ROWS_MANY {
+        if *rows == ROWS_MANY || (before < BYTES_MANY && after >= BYTES_MANY) {
             many.notify_one();
         }
     }

@@ -1,6 +1,8 @@
 //! Which fields of a template go to `extra`, and where they lie.
 
-use super::{ExtraBuffer, Wanted};
+use std::ops::Range;
+
+use super::{EXTRA_ENTRIES_MAX, ExtraBuffer, ExtraWriter, Wanted};
 use crate::decode::elements::{self, DataType};
 use crate::decode::plan::{FieldSpec, Spans};
 use crate::decode::window::WINDOW_LEAD;
@@ -11,12 +13,14 @@ const PADDING: (u32, u16) = (0, 210);
 
 /// The fields of a template that go to `extra`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExtraPlan(Box<[ExtraField]>);
+pub struct ExtraPlan {
+    fields: Box<[ExtraField]>,
+    /// Fields beyond [`EXTRA_ENTRIES_MAX`].
+    left_out: u64,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ExtraField {
-    enterprise: u32,
-    id: u16,
     data_type: DataType,
     /// The key in the column, with its length before it.
     name: Box<[u8]>,
@@ -27,13 +31,6 @@ struct ExtraField {
 }
 
 impl ExtraPlan {
-    /// Bytes that it takes beside its own size.
-    #[must_use]
-    pub fn memory_bytes(&self) -> usize {
-        let names = self.0.iter().map(|field| field.name.len());
-        size_of_val(&*self.0) + names.sum::<usize>()
-    }
-
     /// Those of `fields`, each with its place, that are wanted and that nothing else `uses`. Of an
     /// element that is repeated, the first (RFC 7011 section 8: the outermost).
     #[must_use]
@@ -44,6 +41,7 @@ impl ExtraPlan {
         uses: impl Fn(u16) -> bool,
     ) -> Self {
         let mut extra = Vec::<ExtraField>::new();
+        let mut left_out = 0;
         if wanted.is_nothing() {
             return Self::default();
         }
@@ -54,73 +52,91 @@ impl ExtraPlan {
                 len,
                 is_scope,
             } = *field;
-            let is_new = |f: &ExtraField| (f.enterprise, f.id) != (enterprise, id);
-            if len > 0
-                && (enterprise, id) != PADDING
-                && !is_scope
-                && wanted.has(enterprise, id)
-                && !uses(*at)
-                && extra.iter().all(is_new)
-            {
-                let info = elements::info(enterprise, id);
-                extra.push(ExtraField {
-                    enterprise,
-                    id,
-                    data_type: info.map_or(DataType::OctetArray, |info| info.data_type),
-                    name: key(enterprise, id, info.map(|info| info.name)),
-                    at: *at,
-                    len,
-                });
+            let says_nothing = len == 0 || is_scope || (enterprise, id) == PADDING;
+            if says_nothing || uses(*at) || !wanted.has(enterprise, id) {
+                continue;
             }
+            let info = elements::info(enterprise, id);
+            let name = key(enterprise, id, info.map(|info| info.name));
+            if extra.iter().any(|earlier| earlier.name == name) {
+                continue;
+            }
+            if extra.len() == EXTRA_ENTRIES_MAX {
+                left_out += 1;
+                continue;
+            }
+            extra.push(ExtraField {
+                data_type: info.map_or(DataType::OctetArray, |info| info.data_type),
+                name,
+                at: *at,
+                len,
+            });
         }
-        Self(extra.into())
+        Self {
+            fields: extra.into(),
+            left_out,
+        }
     }
 
-    /// True when nothing of a record goes to `extra`.
-    #[must_use]
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// What `count` records of `len` bytes say, flows of the burst from `first` on. As for
+    /// What records of `len` bytes say, the flows with these numbers of the burst. As for
     /// [`crate::decode::plan::Plan::fill_fixed`], `windows` begins before the first record.
-    #[inline(never)]
+    #[inline]
     pub fn fixed(
         &self,
         windows: &[u8],
         len: usize,
-        (first, count): (usize, usize),
-        buffer: &mut ExtraBuffer,
+        room: (&mut ExtraBuffer, Range<usize>),
         counts: &mut WorkerCounts,
     ) {
-        let records = windows.get(WINDOW_LEAD..).unwrap_or_default();
-        for (record, number) in records.chunks_exact(len).zip(first..first + count) {
-            let mut writer = buffer.begin(number);
-            for field in &self.0 {
-                let end = usize::from(field.at);
-                let bytes = record.get(end - usize::from(field.len)..end);
-                writer.put(&field.name, field.data_type, bytes.unwrap_or_default());
-            }
-            counts.extra_cut += writer.cut;
+        if !self.fields.is_empty() {
+            self.fixed_records(windows, len, room, counts);
         }
     }
 
-    /// What a record says whose fields lie at `spans`, flow `number` of the burst.
     #[inline(never)]
+    fn fixed_records(
+        &self,
+        windows: &[u8],
+        len: usize,
+        (buffer, numbers): (&mut ExtraBuffer, Range<usize>),
+        counts: &mut WorkerCounts,
+    ) {
+        let records = windows.get(WINDOW_LEAD..).unwrap_or_default();
+        for (record, number) in records.chunks_exact(len).zip(numbers) {
+            self.tell(buffer.begin(number), counts, |field| {
+                let end = usize::from(field.at);
+                let bytes = record.get(end - usize::from(field.len)..end);
+                bytes.unwrap_or_default()
+            });
+        }
+    }
+
+    /// What a record says whose fields lie at `spans`, the flow with this number of the burst.
+    #[inline]
     pub fn variable(
         &self,
         window: &[u8],
         spans: &Spans,
-        number: usize,
-        buffer: &mut ExtraBuffer,
+        (buffer, numbers): (&mut ExtraBuffer, Range<usize>),
         counts: &mut WorkerCounts,
     ) {
-        let mut writer = buffer.begin(number);
-        for field in &self.0 {
-            writer.put(&field.name, field.data_type, spans.bytes(field.at, window));
+        if !self.fields.is_empty() {
+            let writer = buffer.begin(numbers.start);
+            self.tell(writer, counts, |field| spans.bytes(field.at, window));
         }
-        counts.extra_cut += writer.cut;
+    }
+
+    /// What the fields of a record say.
+    fn tell<'r>(
+        &self,
+        mut writer: ExtraWriter<'_>,
+        counts: &mut WorkerCounts,
+        bytes: impl Fn(&ExtraField) -> &'r [u8],
+    ) {
+        for field in &self.fields {
+            writer.put(&field.name, field.data_type, bytes(field));
+        }
+        counts.extra_cut += writer.cut + self.left_out;
     }
 }
 

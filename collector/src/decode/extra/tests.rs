@@ -138,14 +138,6 @@ fn what_a_flow_says_is_bounded_and_the_rest_counted() {
     let mut buffer = ExtraBuffer::with_room();
     for flow in 0..BURST_FLOWS {
         let mut writer = buffer.begin(flow);
-        for _ in 0..EXTRA_ENTRIES_MAX + 2 {
-            writer.put(b"\x01a", D::Unsigned8, &[7]);
-        }
-        assert_eq!(writer.cut, 2);
-    }
-    buffer.clear();
-    for flow in 0..BURST_FLOWS {
-        let mut writer = buffer.begin(flow);
         // 2 + 2 + 200 bytes each: five have room.
         for _ in 0..6 {
             writer.put(b"\x01a", D::String, &[b'x'; 200]);
@@ -215,6 +207,13 @@ fn elements_are_asked_for_by_number_by_name_or_all_at_once() {
 
 /// The elements that a template of these has for `extra`, asked for all.
 fn keys(fields: &[(u16, u16)]) -> Vec<String> {
+    let (keys, cut) = keys_and_cut(fields);
+    assert_eq!(cut, 0);
+    keys
+}
+
+/// The same, with how many have no room.
+fn keys_and_cut(fields: &[(u16, u16)]) -> (Vec<String>, u64) {
     let fields: Vec<_> = fields
         .iter()
         .map(|(id, len)| FieldSpec {
@@ -226,25 +225,24 @@ fn keys(fields: &[(u16, u16)]) -> Vec<String> {
         .collect();
     let wanted = Wanted::of(&[ElementPattern::All]);
     let plan = Plan::compile(&fields, &wanted).unwrap();
-    let record = [1; 64];
+    let record = [1; 128];
     let mut buffer = ExtraBuffer::with_room();
     let mut counts = WorkerCounts::default();
+    let room = (&mut buffer, 0..1);
     match plan.layout() {
         Layout::Fixed { len } => {
-            let windows = &record[..8 + len];
             plan.extra
-                .fixed(windows, *len, (0, 1), &mut buffer, &mut counts);
+                .fixed(&record[..8 + len], *len, room, &mut counts);
         }
         Layout::Variable { .. } => {
             let mut spans = Spans::default();
             plan.measure(&record[8..], &mut spans).unwrap();
-            plan.extra
-                .variable(&record, &spans, 0, &mut buffer, &mut counts);
+            plan.extra.variable(&record, &spans, room, &mut counts);
         }
     }
-    assert_eq!(counts.extra_cut, 0);
-    let rows = buffer.rows(1);
-    rows.of(0).map(|(name, _)| name.to_owned()).collect()
+    let said = buffer.rows(1).of(0);
+    let keys = said.map(|(name, _)| name.to_owned()).collect();
+    (keys, counts.extra_cut)
 }
 
 #[test]
@@ -258,6 +256,15 @@ fn only_what_fills_no_column_goes_to_extra() {
     assert_eq!(keys(&[(27, 16), (8, 4)]), [""; 0]);
     // The packet in the record, sampling, and padding.
     assert_eq!(keys(&[(315, 20), (34, 4), (210, 3), (160, 8)]), [""; 0]);
+}
+
+#[test]
+fn elements_of_a_template_beyond_the_most_are_counted_in_each_record() {
+    // Numbers that nobody knows.
+    let fields: Vec<_> = (20_000..20_066).map(|id| (id, 1)).collect();
+    let (keys, cut) = keys_and_cut(&fields);
+    assert_eq!((keys.len(), cut), (EXTRA_ENTRIES_MAX, 2));
+    assert_eq!(keys[63], "0.20063");
 }
 
 #[test]

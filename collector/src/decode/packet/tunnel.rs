@@ -88,10 +88,10 @@ struct Inner<'a> {
 impl<'a> Inner<'a> {
     /// What the packet in `bytes` carries. Behind later fragments there is no header to tell.
     fn of(bytes: &'a [u8], layers: Layers, flow: &Flow) -> Option<Self> {
-        if layers.transport == 0 {
+        if layers.header_length == 0 {
             return None;
         }
-        let upper = bytes.get(layers.transport..)?;
+        let upper = bytes.get(layers.network + layers.header_length..)?;
         match carried_by(flow.protocol, flow.dst_port) {
             TunnelType::None => None,
             TunnelType::Gre => gre(upper),

@@ -11,9 +11,11 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::decode::Wanted;
+use crate::decode::sequence::SequenceState;
 use crate::decode::shared::{Change, DomainKey, Known, Learned, Shared};
 use crate::decode::template::{Dialect, Entries, Entry, Kind, Template};
 use crate::flow::FlowType;
+use crate::names::SavedName;
 use crate::units::UnixNanos;
 
 /// Of documents that are written, and the only one that is read.
@@ -32,8 +34,14 @@ pub struct Document<D> {
     version: u32,
     /// When it was written, for people.
     saved_unix_s: u32,
+    /// Nothing was received after it was written: what sequence numbers are missing then was lost.
+    #[serde(default)]
+    pub is_final: bool,
     /// The domains.
     pub domains: D,
+    /// What exporters call their interfaces, VRFs and applications.
+    #[serde(default)]
+    pub names: Vec<SavedName>,
 }
 
 /// Domains that are put into words only as they are written.
@@ -42,16 +50,19 @@ pub struct Domains(Vec<Known>);
 
 impl Document<Domains> {
     /// All that `shared` knows.
-    pub fn of(shared: &Shared, now: UnixNanos) -> Self {
+    pub fn of(shared: &Shared, now: UnixNanos, is_final: bool) -> Self {
         let mut known = shared.known();
         // What came by TCP ends with its connection (RFC 7011 section 8.4).
-        known.retain(|known| known.key.session == 0 && !known.learned.is_empty());
+        let is_of_use = |known: &Known| !known.learned.is_empty() || known.sequence.is_some();
+        known.retain(|known| known.key.session == 0 && is_of_use(known));
         // So that a reader finds his exporter, and two documents can be compared.
         known.sort_unstable_by_key(|known| known.key);
         Self {
             version: VERSION,
             saved_unix_s: now.seconds(),
+            is_final,
             domains: Domains(known),
+            names: shared.names.export(),
         }
     }
 }
@@ -81,6 +92,8 @@ pub struct SavedDomain {
     /// Packets for each that was sampled, by sampler; without one they are for all others.
     #[serde(default)]
     rates: Vec<(Option<u64>, u32)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sequence: Option<SequenceState>,
     #[serde(default)]
     templates: Vec<SavedTemplate>,
 }
@@ -109,6 +122,14 @@ pub struct Bounds {
     pub lifetime_s: u32,
     /// `decode.extra`
     pub wanted: Wanted,
+    /// [`Document::is_final`]
+    pub is_exact: bool,
+}
+
+impl Bounds {
+    fn is_old(&self, at_s: u32, now_s: u32) -> bool {
+        self.lifetime_s > 0 && now_s.saturating_sub(at_s) > self.lifetime_s
+    }
 }
 
 /// What became of a document.
@@ -137,12 +158,14 @@ impl SavedDomain {
             exporter_addr: (!addr.is_unknown()).then(|| addr.to_ip()),
             boot_unix_ms: learned.boot_ms,
             rates: learned.sampling.rates().collect(),
+            sequence: known.sequence,
             templates: templates.into_iter().map(SavedTemplate::of).collect(),
         }
     }
 
     /// Tells `shared`, which may know more already.
     pub fn restore(self, shared: &Shared, bounds: &Bounds, now_s: u32, taken: &mut Taken) {
+        let is_old = bounds.is_old(self.last_seen_unix_s, now_s);
         let offered = self.templates.len();
         let learned = match self.protocol {
             FlowType::Netflow9 => self.learned(Dialect::Netflow9, shared, bounds, now_s),
@@ -159,9 +182,11 @@ impl SavedDomain {
             },
             last_seen: UnixNanos(u64::from(self.last_seen_unix_s.min(now_s)) * 1_000_000_000),
             has_flows: self.has_flows,
+            sequence: self.sequence.filter(|_| !is_old),
             learned: Arc::new(learned),
         };
-        if !known.learned.is_empty() && shared.restore(known, bounds.exporters) {
+        let is_any = !known.learned.is_empty() || known.sequence.is_some();
+        if is_any && shared.restore(known, bounds.is_exact, bounds.exporters) {
             taken.domains += 1;
             taken.templates += templates;
             taken.left_out += offered - templates;
@@ -172,19 +197,18 @@ impl SavedDomain {
 
     fn learned(&self, dialect: Dialect, shared: &Shared, bounds: &Bounds, now_s: u32) -> Learned {
         let mut learned = Learned::default();
-        let is_old =
-            |at_s: u32| bounds.lifetime_s > 0 && now_s.saturating_sub(at_s) > bounds.lifetime_s;
         for saved in &self.templates {
             let has_room = learned.templates() < bounds.templates_of_one
                 && shared.templates() + learned.weight() < bounds.templates;
-            if !has_room || is_old(saved.sent_unix_s.max(saved.used_unix_s)) {
+            let last_s = saved.sent_unix_s.max(saved.used_unix_s);
+            if !has_room || bounds.is_old(last_s, now_s) {
                 continue;
             }
             if let Some(template) = saved.compile(dialect, &bounds.wanted, now_s) {
                 learned.apply(&Change::Template(Arc::new(template)));
             }
         }
-        if learned.templates() == 0 && is_old(self.last_seen_unix_s) {
+        if learned.templates() == 0 && bounds.is_old(self.last_seen_unix_s, now_s) {
             return learned;
         }
         let rates = self.rates.iter().filter(|(_, rate)| *rate > 0);

@@ -6,9 +6,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::decode::Wanted;
+use crate::decode::sequence::{SequenceState, SequenceUnit};
 use crate::decode::shared::{Change, DomainKey, Known, Learned};
 use crate::decode::template::{Dialect, Entries, Entry, Kind, Template};
 use crate::flow::FlowType;
+use crate::names::{SavedName, Subject};
 
 const NOW_S: u32 = 1_800_000_000;
 
@@ -44,6 +46,15 @@ fn key(host: u8) -> DomainKey {
     }
 }
 
+fn sequence() -> SequenceState {
+    SequenceState {
+        next: 77,
+        unit: SequenceUnit::Records,
+        uptime_ms: None,
+        seen_ms: now().millis(),
+    }
+}
+
 fn known(host: u8, changes: &[Change]) -> Known {
     let mut learned = Learned::default();
     changes.iter().for_each(|change| learned.apply(change));
@@ -52,6 +63,7 @@ fn known(host: u8, changes: &[Change]) -> Known {
         learned: Arc::new(learned),
         last_seen: now(),
         has_flows: true,
+        sequence: Some(sequence()),
     }
 }
 
@@ -65,10 +77,10 @@ fn with_templates(host: u8, ages_s: &[u32]) -> Known {
 fn write(config: &config::Decode, all: Vec<Known>) {
     let shared = Arc::<Shared>::default();
     for one in all {
-        assert!(shared.restore(one, 4096));
+        assert!(shared.restore(one, false, 4096));
     }
     let keeper = Keeper::open(config, &shared, now()).unwrap();
-    keeper.file.write(&shared, now()).unwrap();
+    keeper.file.write(&shared, now(), true).unwrap();
 }
 
 fn read(config: &config::Decode) -> Arc<Shared> {
@@ -102,6 +114,7 @@ fn what_is_written_is_read_again() {
     assert_eq!(learned.sampling.plain(), Some(100));
     assert_eq!(learned.exporter_addr, addr);
     assert_eq!(learned.boot_ms, 1_700_000_000_123);
+    assert_eq!(one.sequence, Some(sequence()));
     let again = learned.template(65_535).unwrap();
     assert_eq!(again.life.sent_s(), NOW_S - 20);
     assert_eq!(again.definition(), template(65_535, 0).definition());
@@ -129,7 +142,9 @@ fn templates_past_their_lifetime_are_left_out() {
     );
     let shared = read(&config);
     assert_eq!(shared.templates(), 1);
-    assert_eq!(shared.known().len(), 1, "nothing is left of the other");
+    let known = shared.known();
+    let other = known.iter().find(|known| known.key == key(2)).unwrap();
+    assert!(other.learned.is_empty(), "its sequence numbers are left");
 }
 
 #[test]
@@ -211,7 +226,7 @@ fn single_entries_that_make_no_sense_cost_only_themselves() {
     );
     fs::write(&path, odd).unwrap();
     let known = read(&config).known();
-    assert_eq!(known.len(), 1, "a protocol without templates has none");
+    assert_eq!(known.len(), 1, "a protocol without templates tells nothing");
     assert_eq!(known[0].key.source, Ipv4Addr::new(192, 0, 2, 2));
     assert_eq!(known[0].last_seen, now(), "not in the future");
     let rates: Vec<_> = known[0].learned.sampling.rates().collect();
@@ -243,6 +258,22 @@ fn an_empty_name_and_a_folder_that_cannot_be_used_do_without() {
 }
 
 #[test]
+fn a_document_is_final_until_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder);
+    write(&config, vec![with_templates(1, &[0])]);
+    let path = config.state_dir.join(FILE);
+    let is_final = || {
+        let text = fs::read_to_string(&path).unwrap();
+        text.contains("\"is_final\":true")
+    };
+    assert!(is_final());
+    read(&config);
+    assert!(!is_final());
+    assert_eq!(read(&config).templates(), 1);
+}
+
+#[test]
 fn a_keeper_writes_what_is_new_and_once_more_at_the_stop() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder);
@@ -251,14 +282,14 @@ fn a_keeper_writes_what_is_new_and_once_more_at_the_stop() {
         .unwrap()
         .keep()
         .unwrap();
-    assert!(shared.restore(with_templates(1, &[0]), 4096));
+    assert!(shared.restore(with_templates(1, &[0]), false, 4096));
     let path = config.state_dir.join(FILE);
     let begun = Instant::now();
     while !path.exists() && begun.elapsed() < Duration::from_secs(30) {
         thread::sleep(Duration::from_millis(10));
     }
     assert!(path.exists(), "the first change is written at once");
-    assert!(shared.restore(with_templates(2, &[0]), 4096));
+    assert!(shared.restore(with_templates(2, &[0]), false, 4096));
     keeping.stop();
     let path = path.to_str().unwrap();
     assert_eq!(
@@ -266,4 +297,26 @@ fn a_keeper_writes_what_is_new_and_once_more_at_the_stop() {
         2
     );
     assert!(!Path::new(&format!("{path}.new")).exists());
+}
+
+#[test]
+fn names_outlast_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder);
+    let name = SavedName {
+        exporter: Ipv4Addr::new(192, 0, 2, 1).into(),
+        observation_domain: 7,
+        subject: Subject::Interface(3),
+        name: "eth3".into(),
+        description: "uplink".into(),
+        last_seen_s: NOW_S,
+    };
+    let before = Arc::<Shared>::default();
+    let keeping = Keeper::open(&config, &before, now()).unwrap();
+    let keeping = keeping.keep().unwrap();
+    before.names.import([name.clone()]);
+    keeping.stop();
+    let after = Arc::<Shared>::default();
+    assert!(Keeper::open(&config, &after, now()).is_some());
+    assert_eq!(after.names.export(), [name]);
 }

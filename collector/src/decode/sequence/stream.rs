@@ -1,7 +1,7 @@
 //! Numbers that follow each other: where they stand, and which are missing.
 //!
-//! They are compared modulo 2^32. What is missing is a hole; a message that comes late fills it or a
-//! part of it, and after [`HOLE_AGE_NS`] it is lost.
+//! They are compared modulo 2^32. What is missing is a hole; a message that comes late fills it or
+//! a part of it, and after [`HOLE_AGE_NS`] it is lost.
 
 use std::collections::VecDeque;
 
@@ -23,6 +23,8 @@ const AHEAD_MAX: u64 = 65_536;
 const AHEAD_PER_MS: u64 = 66;
 /// Messages that a repeated one may be behind. Further back the numbers began anew.
 const BACK_MAX: u64 = 1024;
+/// So many messages in a row are not repeated by a network.
+const REPEATED_MAX: u8 = 16;
 /// Records that a message has at most, roughly, where numbers count them.
 const RECORDS_A_MESSAGE: u64 = 32;
 /// An uptime that is less by more than this was begun anew: late messages are not that late.
@@ -46,6 +48,9 @@ pub(super) struct Stream {
     pub(super) port: Option<u16>,
     /// What follows may be further on without a gap.
     pub(super) is_unsure: bool,
+    /// Repeated messages in a row, and the number behind the last one.
+    repeated: u8,
+    repeated_next: u32,
     /// In the order of their numbers.
     pub(super) holes: VecDeque<Hole>,
 }
@@ -72,6 +77,8 @@ impl Stream {
             seen: observation.received,
             port: Some(observation.source_port),
             is_unsure: len.is_none(),
+            repeated: 0,
+            repeated_next: 0,
             holes: VecDeque::new(),
         };
         (stream, u64::from(len_known))
@@ -88,6 +95,8 @@ impl Stream {
             seen: UnixNanos(state.seen_ms.saturating_mul(1_000_000)),
             port: None,
             is_unsure: !is_exact,
+            repeated: 0,
+            repeated_next: 0,
             holes: VecDeque::new(),
         }
     }
@@ -120,7 +129,6 @@ impl Stream {
     }
 
     /// True when a message whose numbers begin at `start` may be one of this stream.
-    #[inline]
     pub(super) fn goes_on(
         &self,
         start: u32,
@@ -130,7 +138,6 @@ impl Stream {
         start == self.next || self.leaps_on(start, unit, observation)
     }
 
-    #[inline(never)]
     fn leaps_on(&self, start: u32, unit: SequenceUnit, observation: &Observation) -> bool {
         if is_less_by_restart(observation.uptime_ms, self.uptime_ms) {
             return false;
@@ -153,7 +160,6 @@ impl Stream {
     }
 
     /// Takes a message of this stream in. Yields what is lost because there are too many holes.
-    #[inline]
     pub(super) fn take(
         &mut self,
         unit: SequenceUnit,
@@ -170,19 +176,32 @@ impl Stream {
             }
             self.next = start.wrapping_add(len_known);
             self.is_unsure = len.is_none();
+            self.repeated = 0;
             self.uptime_ms = observation.uptime_ms;
             counts.received += u64::from(len_known);
         } else {
             self.take_late(start, len, observation.received, counts);
         }
+        self.note(observation);
+        early
+    }
+
+    /// Takes the message in that comes next; `next` comes behind it.
+    #[inline]
+    pub(super) fn step(&mut self, next: u32, observation: &Observation) {
+        self.next = next;
+        self.uptime_ms = observation.uptime_ms;
+        self.note(observation);
+    }
+
+    #[inline]
+    fn note(&mut self, observation: &Observation) {
         self.last = observation.sequence;
         self.last_records = observation.records;
         self.seen = observation.received;
         self.port = Some(observation.source_port);
-        early
     }
 
-    #[inline(never)]
     fn take_late(
         &mut self,
         start: u32,
@@ -216,7 +235,7 @@ impl Stream {
             }
             // A message without records has the number of the next one.
             (Some(0), _) => {}
-            _ => counts.duplicated += 1,
+            (len, _) => self.repeat(start, len.unwrap_or_default(), counts),
         }
     }
 
@@ -224,6 +243,25 @@ impl Stream {
     fn is_before_first(&self, back: u32) -> bool {
         let first = self.first.map(|first| self.next.wrapping_sub(first));
         first.is_some_and(|first| back > first)
+    }
+
+    /// Numbers that were there already. As many messages in a row, with nothing new between them,
+    /// are no repetition: the numbers began anew, not far back.
+    fn repeat(&mut self, start: u32, len: u32, counts: &mut SequenceCounts) {
+        let end = start.wrapping_add(len);
+        let goes_on = self.repeated_next == start;
+        self.repeated = if goes_on { self.repeated + 1 } else { 1 };
+        self.repeated_next = end;
+        if self.repeated < REPEATED_MAX {
+            counts.duplicated += 1;
+            return;
+        }
+        counts.restarts += 1;
+        counts.received += u64::from(len);
+        self.holes.clear();
+        self.repeated = 0;
+        self.first = None;
+        self.next = end;
     }
 
     /// The numbers began at `start` already, with so many; what is between is missing.

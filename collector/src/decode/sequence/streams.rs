@@ -28,8 +28,35 @@ impl Streams {
         }
     }
 
-    /// Looks for the stream that goes on with the message, and puts it first.
+    /// Takes a message that comes next where the last one was, where nothing is missing; false when
+    /// it is another one.
     #[inline]
+    pub(super) fn step(
+        &mut self,
+        observation: &Observation,
+        unit: SequenceUnit,
+        by_port: bool,
+    ) -> bool {
+        let Self { list, counts, .. } = self;
+        let (start, Some(len)) = unit.span(observation) else {
+            return false;
+        };
+        let is_next = |s: &&mut Stream| s.next == start && s.is_of(observation, by_port);
+        let Some(stream) = list.first_mut().filter(is_next) else {
+            return false;
+        };
+        stream.step(start.wrapping_add(len), observation);
+        counts.received += u64::from(len);
+        true
+    }
+
+    /// True when nothing is missing where the last message was.
+    pub(super) fn is_calm(&self) -> bool {
+        let stream = self.list.first();
+        stream.is_some_and(|stream| stream.holes.is_empty() && !stream.is_unsure)
+    }
+
+    /// Looks for the stream that goes on with the message, and puts it first.
     pub(super) fn find(&mut self, observation: &Observation, unit: SequenceUnit, by_port: bool) {
         let (start, _) = unit.span(observation);
         self.is_found = match self.list.first() {
@@ -42,7 +69,6 @@ impl Streams {
         };
     }
 
-    #[inline(never)]
     fn find_other(&mut self, observation: &Observation, unit: SequenceUnit, by_port: bool) -> bool {
         let (start, _) = unit.span(observation);
         let at = self.list.iter().position(|stream| {
@@ -55,14 +81,12 @@ impl Streams {
     }
 
     /// What the message before said in the stream that was found, and how many records it had.
-    #[inline]
     pub(super) fn last(&self) -> Option<(u32, Option<u32>)> {
         let stream = self.list.first().filter(|_| self.is_found)?;
         Some((stream.last, stream.last_records))
     }
 
     /// Takes a message in, after [`Self::find`].
-    #[inline]
     pub(super) fn take(
         &mut self,
         observation: &Observation,
@@ -109,9 +133,16 @@ impl Streams {
         list.insert(0, stream);
     }
 
-    /// The numbers count something else than it seemed: what was missing is not.
+    /// The numbers count something else than it seemed: what was missing is not, and what was not
+    /// told yet was found in the wrong unit.
     #[cold]
-    pub(super) fn begin_counting(&mut self, unit: SequenceUnit, observation: &Observation) {
+    pub(super) fn begin_counting(
+        &mut self,
+        unit: SequenceUnit,
+        observation: &Observation,
+        told: &SequenceCounts,
+    ) {
+        self.counts = *told;
         self.list.truncate(1);
         let (start, _) = unit.span(observation);
         for stream in &mut self.list {
@@ -121,7 +152,6 @@ impl Streams {
     }
 
     /// True when numbers have come from other ports only.
-    #[inline]
     pub(super) fn is_new_port(&self, port: u16) -> bool {
         let stream = self.list.first();
         stream.is_some_and(|stream| stream.port.is_some_and(|known| known != port))

@@ -81,6 +81,14 @@ impl Follower {
 }
 
 #[test]
+fn the_numbers_of_a_domain_take_the_memory_that_the_configuration_says() {
+    // With the counts of the Arc, and the status of one worker.
+    let one = size_of::<Sequence>() + size_of::<stream::Stream>() + 16;
+    let all = one + size_of::<SequenceStatus>();
+    assert!(all as u64 <= crate::config::memory::SEQUENCE_BYTES, "{all}");
+}
+
+#[test]
 fn what_is_missing_for_two_seconds_is_lost_and_not_before() {
     let mut follower = Follower::new(FlowType::Sflow5);
     follower.take_all([1, 2, 5]);
@@ -180,6 +188,27 @@ fn numbers_that_count_up_to_the_end_of_their_message_are_found_out() {
     assert_eq!(unit.name(FlowType::Netflow9), "flows");
     follower.take(total + 15 + 24, 24);
     assert_eq!(follower.end(), [15, 0, 0, 0]);
+}
+
+#[test]
+fn a_slow_exporter_that_counts_to_the_end_of_its_messages_makes_no_false_gap() {
+    // As softflowd does with IPFIX: full messages, and now and then what was left.
+    let mut follower = Follower::new(FlowType::Ipfix);
+    let mut total = 0;
+    for n in 0..40 {
+        let records = if n % 7 == 6 { 5 } else { 32 };
+        total += records;
+        follower.take(total, records);
+        follower.ms += 3000;
+        let _ = follower.sequence.drain(at(follower.ms));
+    }
+    assert_eq!(
+        follower.sequence.status().unit,
+        SequenceUnit::RecordsThrough
+    );
+    assert_eq!(follower.counts().lost, 0);
+    follower.take(total + 7 + 32, 32);
+    assert_eq!(follower.end()[0], 7);
 }
 
 #[test]
@@ -305,6 +334,14 @@ fn more_exporters_in_one_domain_than_are_followed_make_no_false_gaps() {
         }
     }
     assert_eq!(follower.end(), [0, 0, 0, 0]);
+}
+
+#[test]
+fn numbers_that_begin_anew_not_far_back_are_taken_for_repeated_only_at_first() {
+    let mut follower = Follower::new(FlowType::Netflow9);
+    follower.take_all(100..300);
+    follower.take_all((0..60).filter(|n| *n != 50).map(|n| 120 + n));
+    assert_eq!(follower.end(), [1, 0, 15, 1]);
 }
 
 #[test]

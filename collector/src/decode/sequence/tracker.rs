@@ -23,6 +23,9 @@ pub(super) struct Tracker {
     streams: Streams,
     /// What was told at the last drain.
     told: SequenceCounts,
+    /// Nothing is missing or unclear where the last message was: one that comes next is only
+    /// counted.
+    is_calm: bool,
 }
 
 /// What source ports tell.
@@ -61,6 +64,15 @@ impl Tracker {
 
     #[inline]
     pub(super) fn observe(&mut self, observation: &Observation) {
+        let by_port = !matches!(self.ports, Ports::Together);
+        if !self.is_calm || !self.streams.step(observation, self.unit.unit, by_port) {
+            self.observe_closely(observation);
+            self.is_calm = self.may_lose() && self.unit.is_settled() && self.streams.is_calm();
+        }
+    }
+
+    #[inline(never)]
+    fn observe_closely(&mut self, observation: &Observation) {
         let is_settled = match self.ports {
             Ports::One => !self.streams.is_new_port(observation.source_port),
             Ports::Unclear(_) => false,
@@ -78,24 +90,22 @@ impl Tracker {
     }
 
     /// Numbers that are missing are lost as soon as it is clear what they count and whose they are.
-    #[inline]
     fn may_lose(&self) -> bool {
         self.unit.is_sure && !matches!(self.ports, Ports::Unclear(_))
     }
 
     /// Looks what the numbers count.
-    #[inline]
     fn weigh(&mut self, observation: &Observation) {
         let last = self.streams.last();
         if let Some((last, records)) = last
             && self.unit.weigh(last, records, observation)
         {
-            self.streams.begin_counting(self.unit.unit, observation);
-            self.streams.counts.received = self.told.received;
-            if let Ports::Unclear(trial) = &mut self.ports {
-                let together = &mut trial.together;
-                together.begin_counting(self.unit.unit, observation);
-                together.counts.received = self.told.received;
+            let Self {
+                unit, ports, told, ..
+            } = self;
+            self.streams.begin_counting(unit.unit, observation, told);
+            if let Ports::Unclear(trial) = ports {
+                trial.together.begin_counting(unit.unit, observation, told);
             }
         }
     }
@@ -163,6 +173,7 @@ impl Tracker {
     /// Something was not observed: what follows is no gap.
     #[cold]
     pub(super) fn doubt(&mut self) {
+        self.is_calm = false;
         self.streams.doubt();
         if let Ports::Unclear(trial) = &mut self.ports {
             trial.together.doubt();
@@ -192,7 +203,7 @@ impl Tracker {
 
     pub(super) fn finish(&mut self) {
         self.conclude();
-        self.streams.finish(self.unit.is_sure);
+        self.streams.finish(self.unit.is_likely());
     }
 
     pub(super) fn status(&self) -> SequenceStatus {

@@ -23,9 +23,11 @@ pub(super) struct UnitGuess {
     pub(super) unit: SequenceUnit,
     /// As long as it is not, nothing counts as lost.
     pub(super) is_sure: bool,
-    /// Messages that agree with `unit`, up to [`SURE`].
+    /// It was sure once, whatever speaks against it now.
+    is_established: bool,
+    /// Messages that agree with `unit` while nothing speaks against it, up to [`SURE`].
     agreeing: u8,
-    /// Messages compared, up to [`SUPPOSED_AFTER`].
+    /// Messages compared since something spoke against it, up to [`SUPPOSED_AFTER`].
     compared: u8,
     /// By unit: messages that agree with it and not with `unit`, without one the other way round.
     against: [u8; UNITS.len()],
@@ -54,6 +56,7 @@ impl UnitGuess {
             unit: SequenceUnit::of(flow_type),
             // sFlow's other numbers are those of samples, and stand elsewhere.
             is_sure: flow_type == FlowType::Sflow5,
+            is_established: flow_type == FlowType::Sflow5,
             ..Self::default()
         }
     }
@@ -63,6 +66,7 @@ impl UnitGuess {
         Self {
             unit,
             is_sure: true,
+            is_established: true,
             ..Self::default()
         }
     }
@@ -70,7 +74,6 @@ impl UnitGuess {
     /// Compares how far `observation` is from the message before, which said `last` and had
     /// `last_records`, with what either holds. True when
     /// the numbers turn out to count something else.
-    #[inline]
     pub(super) fn weigh(
         &mut self,
         last: u32,
@@ -83,22 +86,30 @@ impl UnitGuess {
             SequenceUnit::Records => last_records == Some(step),
             SequenceUnit::RecordsThrough => observation.records == Some(step),
         };
-        let is_settled = self.is_sure && self.against == [0; UNITS.len()];
-        if is_settled && agrees(self.unit) {
+        if self.is_settled() && agrees(self.unit) {
             return false;
         }
         self.weigh_all(step, UNITS.map(agrees))
     }
 
-    #[inline(never)]
+    /// True when it is likely, now that no further message comes.
+    pub(super) fn is_likely(&self) -> bool {
+        self.is_established && self.against.iter().all(|against| *against < SURE)
+    }
+
+    /// True when nothing speaks against it.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_sure && self.against == [0; UNITS.len()]
+    }
+
     fn weigh_all(&mut self, step: u32, agrees: [bool; UNITS.len()]) -> bool {
         if step == 0 {
             return false;
         }
         let agrees_as_is = agrees[self.unit as usize];
-        self.compared = (self.compared + 1).min(SUPPOSED_AFTER);
-        self.agreeing = (self.agreeing + u8::from(agrees_as_is)).min(SURE);
-        self.is_sure |= self.agreeing == SURE || self.compared == SUPPOSED_AFTER;
+        if !agrees_as_is && agrees.contains(&true) {
+            (self.agreeing, self.compared) = (0, 0);
+        }
         for (against, agrees) in self.against.iter_mut().zip(agrees) {
             match (agrees, agrees_as_is) {
                 (true, false) => *against += 1,
@@ -106,6 +117,13 @@ impl UnitGuess {
                 _ => {}
             }
         }
+        let is_undisputed = self.against == [0; UNITS.len()];
+        let agreeing = self.agreeing + u8::from(agrees_as_is && is_undisputed);
+        self.agreeing = agreeing.min(SURE);
+        self.compared = (self.compared + 1).min(SUPPOSED_AFTER);
+        let is_supposed = self.compared == SUPPOSED_AFTER;
+        self.is_established |= self.agreeing == SURE || is_supposed;
+        self.is_sure = self.is_established && (is_undisputed || is_supposed);
         let Some(other) = self
             .against
             .iter()

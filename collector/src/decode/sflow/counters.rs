@@ -10,7 +10,6 @@ use std::net::Ipv6Addr;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::record::Records;
-use crate::config::Tunnels;
 use crate::decode::Cursor;
 use crate::decode::outbox::Outbox;
 use crate::flow::{Address, Flow};
@@ -285,12 +284,7 @@ fn head<'a>(
         },
         ..InterfaceCounters::default()
     };
-    let records = Records {
-        cursor,
-        announced,
-        tunnels: Tunnels::Outer,
-    };
-    Some((row, records))
+    Some((row, Records { cursor, announced }))
 }
 
 fn interface(cursor: &mut Cursor<'_>, row: &mut InterfaceCounters) -> Option<()> {

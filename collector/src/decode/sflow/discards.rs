@@ -104,13 +104,9 @@ pub(super) fn decode(
         return;
     };
     let [.., announced] = fixed;
-    let records = Records {
-        cursor,
-        announced,
-        tunnels,
-    };
+    let records = Records { cursor, announced };
     let mut packet = *base;
-    let written = records.write(&mut packet, |packet| *packet = *base);
+    let written = records.write(tunnels, &mut packet, |packet| *packet = *base);
     counts.flow_records_skipped += u64::from(written.skipped);
     if written.is_cut {
         counts.drop_one(DropReason::SampleMalformed);

@@ -83,6 +83,14 @@ impl Kind {
             format::MPLS => Self::Mpls,
             format::NAT => Self::Nat,
             format::NAT_PORT => Self::NatPort,
+            _ => return Self::of_tunnel(format),
+        })
+    }
+
+    /// Apart from the others, which every record is compared with.
+    #[cold]
+    const fn of_tunnel(format: u32) -> Option<Self> {
+        Some(match format {
             format::TUNNEL_IPV4_EGRESS | format::TUNNEL_IPV4_INGRESS => Self::TunnelIpv4,
             format::TUNNEL_IPV6_EGRESS | format::TUNNEL_IPV6_INGRESS => Self::TunnelIpv6,
             format::VNI_EGRESS | format::VNI_INGRESS => Self::Vni,
@@ -107,10 +115,19 @@ impl Kind {
             Self::Mpls => mpls(cursor, flow),
             Self::Nat => nat(cursor, flow),
             Self::NatPort => nat_port(cursor, flow),
+            Self::TunnelIpv4 | Self::TunnelIpv6 | Self::Vni => self.write_tunnel(cursor, flow),
+        };
+    }
+
+    /// Likewise apart: room for what it reads would be made for every record.
+    #[cold]
+    #[inline(never)]
+    fn write_tunnel(self, cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
+        match self {
             Self::TunnelIpv4 => Sampled::ipv4(cursor).map(|around| around.fill_outer(flow)),
             Self::TunnelIpv6 => Sampled::ipv6(cursor).map(|around| around.fill_outer(flow)),
-            Self::Vni => vni(cursor, flow),
-        };
+            _ => vni(cursor, flow),
+        }
     }
 }
 
@@ -121,8 +138,6 @@ pub struct Records<'a> {
     pub cursor: Cursor<'a>,
     /// Records that the sample announces.
     pub announced: u32,
-    /// Which packet of a tunnel is the flow.
-    pub tunnels: Tunnels,
 }
 
 /// What became of the records of a sample.
@@ -139,8 +154,16 @@ impl<'a> Records<'a> {
     /// Writes them to `flow`: the first of each kind, in the order of their say. `begin_again` sets
     /// `flow` to what it is now.
     #[inline]
-    pub fn write(mut self, flow: &mut Flow, begin_again: impl FnOnce(&mut Flow)) -> Written {
+    pub fn write(
+        mut self,
+        tunnels: Tunnels,
+        flow: &mut Flow,
+        begin_again: impl FnOnce(&mut Flow),
+    ) -> Written {
         let all = self;
+        if tunnels == Tunnels::Inner {
+            return all.write_sorted(tunnels, flow);
+        }
         let (mut newest, mut skipped) = (None, 0);
         while let Some((format, body)) = self.next() {
             let Some(kind) = Kind::of(format) else {
@@ -150,13 +173,10 @@ impl<'a> Records<'a> {
             // Most agents send them in this order already, so that one walk is enough.
             if newest >= Some(kind) {
                 begin_again(flow);
-                return all.write_sorted(flow);
+                return all.write_sorted(tunnels, flow);
             }
             newest = Some(kind);
             kind.write(body, flow);
-            if self.tunnels == Tunnels::Inner && kind == Kind::RawHeader {
-                enter_tunnel(body, flow);
-            }
         }
         Written {
             skipped,
@@ -164,8 +184,9 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// The same for any order, with tunnels entered where that is asked for.
     #[cold]
-    fn write_sorted(mut self, flow: &mut Flow) -> Written {
+    fn write_sorted(mut self, tunnels: Tunnels, flow: &mut Flow) -> Written {
         let mut first: [Option<(Kind, &[u8])>; KINDS] = [None; KINDS];
         let mut skipped = 0;
         while let Some((format, body)) = self.next() {
@@ -178,7 +199,7 @@ impl<'a> Records<'a> {
         }
         for (kind, body) in first.into_iter().flatten() {
             kind.write(body, flow);
-            if self.tunnels == Tunnels::Inner && kind == Kind::RawHeader {
+            if tunnels == Tunnels::Inner && kind == Kind::RawHeader {
                 enter_tunnel(body, flow);
             }
         }
@@ -228,6 +249,7 @@ fn raw_header(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
 }
 
 /// What a raw header begins with, if it is read.
+#[inline(always)]
 fn link(header_protocol: u32) -> Option<Link> {
     match header_protocol {
         header_protocol::ETHERNET => Some(Link::Ethernet),
@@ -270,6 +292,7 @@ struct Sampled {
 
 impl Sampled {
     /// Sampled IPv4: what an agent without raw headers read of the packet.
+    #[inline(always)]
     fn ipv4(cursor: &mut Cursor<'_>) -> Option<Self> {
         Some(Self {
             octets: cursor.u32()?,
@@ -284,6 +307,7 @@ impl Sampled {
     }
 
     /// Sampled IPv6, likewise.
+    #[inline(always)]
     fn ipv6(cursor: &mut Cursor<'_>) -> Option<Self> {
         Some(Self {
             octets: cursor.u32()?,

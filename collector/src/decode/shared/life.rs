@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::{Change, DomainKey, Knowledge, Learned, Shared, lock};
 use crate::decode::pending::{Arrival, HeldSet};
 use crate::decode::registry::Registry;
+use crate::decode::sequence::SequenceState;
 use crate::decode::sets::{Message, Set};
 use crate::decode::template::Template;
 use crate::units::UnixNanos;
@@ -50,6 +51,8 @@ pub struct Known {
     pub last_seen: UnixNanos,
     /// It produced a flow once.
     pub has_flows: bool,
+    /// Where its sequence numbers stand.
+    pub sequence: Option<SequenceState>,
 }
 
 impl Shared {
@@ -186,19 +189,21 @@ impl Shared {
                 learned: Arc::clone(&entry.learned),
                 last_seen,
                 has_flows,
+                sequence: entry.sequence.state(),
             }
         });
         known.collect()
     }
 
     /// Takes in what was known before a restart; false when it has a place already, or none of
-    /// `exporters_max` is left.
-    pub fn restore(&self, known: Known, exporters_max: usize) -> bool {
+    /// `exporters_max` is left. With `is_exact` nothing was received after this was known.
+    pub fn restore(&self, known: Known, is_exact: bool, exporters_max: usize) -> bool {
         let Known {
             key,
             learned,
             last_seen,
             has_flows,
+            sequence,
         } = known;
         let mut registry = lock(&self.registry);
         let has_one = registry.domains.contains_key(&key);
@@ -224,6 +229,9 @@ impl Shared {
             entry.presence.has_flows();
         }
         self.weigh(&entry.presence, 0, learned.weight());
+        if let Some(sequence) = &sequence {
+            entry.sequence.restore(sequence, is_exact);
+        }
         entry.learned = learned;
         entry.moves_on(key, epoch, changed);
         self.epoch.store(epoch, Ordering::Release);

@@ -98,8 +98,8 @@ impl Stages {
     }
 
     /// Hands `datagram` to another worker where that is of use and does no harm; false when it has
-    /// to be decoded here. Behind this, datagrams of one exporter have no order any more: what
-    /// follows their sequence numbers has to look at them before.
+    /// to be decoded here. Behind this, datagrams of one exporter have no order any more; what
+    /// follows their sequence numbers tolerates that.
     #[inline(never)]
     fn lend(&mut self, datagram: &Datagram<'_>, sharing: &mut Sharing) -> bool {
         match self.decoder.teaching(datagram) {

@@ -11,11 +11,12 @@ use flowsluice::config;
 use flowsluice::decode::Shared;
 use flowsluice::flow::{Flow, SamplingSource};
 use flowsluice::ledger::DropReason;
+use flowsluice::receive::Session;
 use flowsluice::receive::allow::Allowed;
 use flowsluice::units::UnixNanos;
 use messages::{
-    Bench, RECEIVED, UPTIME_MS, ipfix, netflow9, options_template_ipfix, options_template_v9, set,
-    template, twenty_field_records, twenty_field_template,
+    Bench, RECEIVED, UPTIME_MS, datagram, ipfix, netflow9, options_template_ipfix,
+    options_template_v9, set, template, twenty_field_records, twenty_field_template,
 };
 
 const MINUTE_MS: u64 = 60_000;
@@ -371,6 +372,43 @@ fn templates_invented_in_an_exporters_name_do_not_push_out_those_in_use() {
     assert_eq!(shared.templates(), 64);
     let rows = bench.decode_of(EXPORTER, 20_000, &data());
     assert_eq!(rows.len(), 2);
+}
+
+#[test]
+fn what_came_in_a_session_lives_and_ends_with_it() {
+    let Bench {
+        decoder,
+        counts,
+        rows,
+    } = Bench::new();
+    let mut bench = Bench {
+        decoder: decoder.by_session(),
+        counts,
+        rows,
+    };
+    let templates = ipfix(&[set(2, &template(256, &[(1, 4)]))]);
+    let data = |id| ipfix(&[set(id, &[0; 4])]);
+    bench.decode(&templates);
+    bench.decode(&data(257));
+    // A template is sent once in a session.
+    age(&mut bench, 0, 48 * HOUR_MS);
+    assert_eq!(bench.counts.templates_expired, 0);
+    assert_eq!(bench.counts.sets_given_up, 1);
+    assert_eq!(bench.decode(&data(256)).len(), 1);
+    bench.decode(&data(257));
+    bench.decoder.end_session(&Session {
+        source: EXPORTER.into(),
+        source_port: datagram(&[]).source_port,
+    });
+    // The next one from the same port has other templates.
+    assert_eq!(bench.decode(&data(256)).len(), 0);
+    let rows = bench.decode(&ipfix(&[set(2, &template(257, &[(1, 4)]))]));
+    assert_eq!(rows.len(), 0);
+    assert_eq!(bench.decode(&templates).len(), 1);
+    bench.end();
+    let counts = &bench.counts;
+    assert_eq!((counts.sets_held, counts.sets_given_up), (3, 2));
+    assert_eq!(counts.sets_replayed, 1);
 }
 
 #[test]

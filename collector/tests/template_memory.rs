@@ -9,6 +9,7 @@ use std::sync::Arc;
 use counting::live_bytes;
 use flowsluice::config::{self, Config, memory};
 use flowsluice::decode::Shared;
+use flowsluice::ledger::DropReason;
 use messages::{Bench, TWENTY_FIELDS, netflow9, set, template, twenty_field_records};
 
 /// Bytes that the decoder's state may take with one worker, and of these those of templates.
@@ -73,6 +74,38 @@ fn a_thousand_exporters_of_twenty_templates_stay_within_the_sum() {
         taken > bound / 8,
         "the bound is far too high: {taken} of {bound}"
     );
+}
+
+#[test]
+fn the_longest_templates_stay_within_the_sum_with_a_name_for_each_of_their_fields() {
+    let config = config::Decode {
+        templates_max: 4000,
+        extra: vec!["*".parse().unwrap()],
+        ..Default::default()
+    };
+    // Elements that fill no column, each with a name of its own.
+    let fields: Vec<_> = (0..250).map(|n| (20_000 + n, 4)).collect();
+    let before = live_bytes();
+    let shared = Arc::<Shared>::default();
+    let mut bench = Bench::with(&config, Arc::clone(&shared));
+    let start = live_bytes();
+    for n in 0..1000 {
+        let sets: Vec<_> = (256..262)
+            .map(|id| set(0, &template(id, &fields)))
+            .collect();
+        bench.decode_of(host(n), n.into(), &netflow9(&sets));
+    }
+    let taken = live_bytes() - start;
+    let (bound, _) = bounds(&config);
+    let names = config.templates_max as i64 * memory::EXTRA_NAMES_BYTES as i64;
+    let learned = bench.counts.templates_learned;
+    println!("{learned} templates of 250 fields learned: {taken} bytes; bound: {bound} + {names}");
+    assert!(start - before < 4 << 20, "what the bench itself takes");
+    assert!(
+        bench.dropped(DropReason::TemplateLimit) > 0,
+        "there were too many"
+    );
+    assert!(taken < bound + names, "{taken} of {bound} + {names}");
 }
 
 #[test]

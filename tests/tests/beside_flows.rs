@@ -74,7 +74,7 @@ fn counters_discarded_packets_and_tunnels_are_stored() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let settings = Settings {
         data_dir: Some(folder.path().join("data")),
-        more: "\n[decode]\ntunnels = \"inner\"\n".into(),
+        decode: "tunnels = \"inner\"\n".into(),
         ..settings
     };
     let collector = Collector::start(&settings)?;

@@ -200,6 +200,7 @@ fn settings(veth: &Veth, library: PathBuf, folder: &Path) -> Result<Settings> {
         receive_mode: "af_xdp",
         workers: 2,
         data_dir: Some(folder.join("data")),
+        state_dir: Some(folder.join("state")),
         port: Some(place::free_udp_port()?),
         namespace: Some(veth.collector.name().to_owned()),
         more: format!(

@@ -12,7 +12,7 @@ use flowsluice_tests::place;
 use crate::debian::{self, Program};
 use crate::{build_ebpf, elements, engine, instructions, shell};
 
-/// Real exporters, other collectors and decoders to compare with, what makes network namespaces, and
+/// Real exporters, other collectors and decoders to compare with, what makes namespaces, and
 /// what counts instructions.
 const PROGRAMS: [Program; 7] = [
     Program {

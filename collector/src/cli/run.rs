@@ -1,29 +1,27 @@
 //! `flowsluice run`: starts every part, waits for a signal, and ends in the order of the data path.
 
+mod crew;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context;
-use flowsluice::batch::Batcher;
 use flowsluice::config::{self, Config, ReceiveMode};
+use flowsluice::decode;
 use flowsluice::decode::persist::{Keeper, Keeping};
-use flowsluice::decode::{self, Decoder};
 use flowsluice::http;
 use flowsluice::knowledge;
-use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerLedger, losses};
+use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, losses};
 use flowsluice::names;
-use flowsluice::receive::allow::Allowed;
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
-use flowsluice::store::{SideRows, WorkerQueue};
+use flowsluice::store::SideRows;
 use flowsluice::units::UnixNanos;
-use flowsluice::worker::Worker;
-use flowsluice::worker::sharing::{self, Sharing};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::net::TcpListener;
@@ -32,6 +30,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task;
 use tracing::{error, info, warn};
+
+use crew::Crew;
 
 use super::storage::Storage;
 
@@ -297,147 +297,6 @@ impl Receiving {
             tcp: TcpReceiver::open(config)?,
             steering,
         })
-    }
-}
-
-/// What all workers are given.
-struct Crew<'a> {
-    config: &'a Config,
-    cpus: &'a [Option<usize>],
-    shared: &'a Arc<decode::Shared>,
-    ledger: &'a Ledger,
-    stop: &'a Arc<AtomicBool>,
-    failed: mpsc::UnboundedSender<String>,
-}
-
-impl Crew<'_> {
-    /// Starts a worker for each of `receivers`, and behind them one for `tcp`. As many `queues`.
-    fn start(
-        self,
-        receivers: Vec<Receiver>,
-        tcp: Option<TcpReceiver>,
-        queues: Vec<WorkerQueue>,
-    ) -> anyhow::Result<Vec<JoinHandle<()>>> {
-        let Config {
-            decode, receive, ..
-        } = self.config;
-        let mut queues = queues.into_iter();
-        let sharing = sharing::among(receivers.len(), receive);
-        let mut workers = Vec::with_capacity(queues.len());
-        let parts = receivers.into_iter().zip(sharing).zip(queues.by_ref());
-        for ((receiver, sharing), queue) in parts {
-            let decoder = Decoder::new(decode, &receive.listeners, Arc::clone(self.shared))
-                .allowing(Allowed::new(&receive.allow));
-            let thread = self.thread(workers.len(), Inlet::Udp(receiver), decoder, queue);
-            let name = format!("worker-{}", workers.len());
-            workers.push(thread.sharing(sharing).spawn(name)?);
-        }
-        for (receiver, queue) in tcp.into_iter().zip(queues) {
-            // The protocols of a UDP listener say nothing of a TCP port with the same number.
-            let decoder = Decoder::new(decode, &[], Arc::clone(self.shared)).by_session();
-            let thread = self.thread(workers.len(), Inlet::Tcp(receiver), decoder, queue);
-            workers.push(thread.spawn("ipfix-tcp".into())?);
-        }
-        Ok(workers)
-    }
-
-    fn thread(
-        &self,
-        index: usize,
-        receiver: Inlet,
-        decoder: Decoder,
-        queue: WorkerQueue,
-    ) -> WorkerThread {
-        WorkerThread {
-            index,
-            receiver,
-            decoder,
-            batcher: Batcher::new(&self.config.batch, queue)
-                .with_extra(!self.config.decode.extra.is_empty()),
-            sharing: None,
-            ledger: self.ledger.worker(index),
-            cpu: self.cpus.get(index).copied().flatten(),
-            stop: Arc::clone(self.stop),
-            failed: self.failed.clone(),
-        }
-    }
-}
-
-/// What a worker receives from.
-enum Inlet {
-    Udp(Receiver),
-    Tcp(TcpReceiver),
-}
-
-/// What a worker's thread needs.
-struct WorkerThread {
-    index: usize,
-    receiver: Inlet,
-    decoder: Decoder,
-    batcher: Batcher,
-    sharing: Option<Sharing>,
-    ledger: WorkerLedger,
-    cpu: Option<usize>,
-    stop: Arc<AtomicBool>,
-    failed: mpsc::UnboundedSender<String>,
-}
-
-impl WorkerThread {
-    fn sharing(self, sharing: Option<Sharing>) -> Self {
-        Self { sharing, ..self }
-    }
-
-    fn spawn(self, name: String) -> anyhow::Result<JoinHandle<()>> {
-        thread::Builder::new()
-            .name(name)
-            .spawn(move || self.run())
-            .context("a worker's thread cannot be started")
-    }
-
-    fn run(self) {
-        let Self {
-            index,
-            receiver,
-            decoder,
-            batcher,
-            sharing,
-            ledger,
-            cpu,
-            stop,
-            failed,
-        } = self;
-        drop_capabilities();
-        if let Some(cpu) = cpu
-            && !receive::affinity::pin(cpu)
-        {
-            warn!(
-                worker = index,
-                cpu, "not pinned: the system refused; set receive.pin = false"
-            );
-        }
-        let outcome = match receiver {
-            Inlet::Udp(Receiver::IoUring(receiver)) => {
-                Worker::new(receiver, decoder, batcher, ledger)
-                    .sharing(sharing)
-                    .run(&stop)
-            }
-            Inlet::Udp(Receiver::Recvmmsg(receiver)) => {
-                Worker::new(receiver, decoder, batcher, ledger)
-                    .sharing(sharing)
-                    .run(&stop)
-            }
-            Inlet::Udp(Receiver::AfXdp(receiver)) => {
-                Worker::new(receiver, decoder, batcher, ledger)
-                    .sharing(sharing)
-                    .run(&stop)
-            }
-            Inlet::Tcp(receiver) => Worker::new(receiver, decoder, batcher, ledger).run(&stop),
-        };
-        if let Err(error) = outcome {
-            error!(worker = index, %error, "the sockets cannot be read any more");
-            // The receiver of this message lives until the workers are joined.
-            let _ = failed.send(format!("worker {index}: cannot read its sockets: {error}"));
-        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! `[decode]`: which protocols are taken, how much is remembered of exporters, and what the operator
-//! knows better than they do.
+//! `[decode]`: which protocols are taken, how much is remembered of exporters, and what the
+//! operator knows better than they do.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -94,8 +94,8 @@ impl Default for Decode {
     }
 }
 
-/// Which packet is the flow where a sampled packet (sFlow, IPFIX element 315) carries another one in
-/// GRE, VXLAN, GTP-U or IP.
+/// Which packet is the flow where a sampled packet (sFlow, IPFIX element 315) carries another one
+/// in GRE, VXLAN, GTP-U or IP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tunnels {

@@ -175,8 +175,8 @@ pub(super) fn push_label(entry: u32, flow: &mut Flow) {
 const _: () = assert!(MPLS_LABELS_MAX <= u8::MAX as usize);
 
 /// Reads the IP header and the ports behind it; takes nothing, as layer 3 begins here. What
-/// follows MPLS or PPP is only taken for IP when its version says so. Yields the bytes of the headers
-/// before the upper layer; 0 when there is none.
+/// follows MPLS or PPP is only taken for IP when its version says so. Yields the bytes of the
+/// headers before the upper layer; 0 when there is none.
 fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) -> usize {
     let packet = cursor.rest();
     let Some(ip) = Ip::parse(packet) else {

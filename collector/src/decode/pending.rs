@@ -103,6 +103,8 @@ pub struct Pending {
     domains: HashMap<DomainKey, usize>,
     bytes: usize,
     count: usize,
+    /// Sets of domains that ended, until somebody counts them.
+    ended: u64,
 }
 
 /// What waits for one template, in the order in which it came.
@@ -155,14 +157,37 @@ impl Pending {
         taken.sets
     }
 
-    /// Drops what has been held for too long; returns how many sets that were.
+    /// Drops what is held of a domain that has ended: the next one under this key has templates of
+    /// its own.
+    pub fn end(&mut self, key: DomainKey) {
+        let Some(of_domain) = self.domains.remove(&key) else {
+            return;
+        };
+        self.bytes -= of_domain;
+        let Self {
+            ids, count, ended, ..
+        } = self;
+        ids.retain(|(domain, _), waiting| {
+            let is_its = *domain == key;
+            if is_its {
+                *count -= waiting.sets.len();
+                *ended += waiting.sets.len() as u64;
+            }
+            !is_its
+        });
+    }
+
+    /// Drops what has been held for too long; returns how many sets that were, with those of
+    /// domains that ended.
     pub fn expire(&mut self, now: UnixNanos) -> u64 {
         let Self {
             ids,
             domains,
             bytes,
             count,
+            ended,
         } = self;
+        let ended = std::mem::take(ended);
         let count_before = *count;
         let is_old = |set: &HeldSet| now.0.saturating_sub(set.arrival.received.0) > AGE_MAX_NS;
         ids.retain(|(key, _), waiting| {
@@ -175,12 +200,13 @@ impl Pending {
             }
             !waiting.sets.is_empty()
         });
-        (count_before - self.count) as u64
+        ended + (count_before - self.count) as u64
     }
 
-    /// Drops everything; returns how many sets that were.
+    /// Drops everything; returns how many sets that were, with those of domains that ended.
     pub fn clear(&mut self) -> u64 {
-        std::mem::take(self).count as u64
+        let Self { count, ended, .. } = std::mem::take(self);
+        ended + count as u64
     }
 }
 

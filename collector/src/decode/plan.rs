@@ -3,9 +3,10 @@
 //! The plan of a fixed layout works through the records of a set operation by operation, so what
 //! an operation does is chosen once for all of them.
 
-use super::elements;
+mod compile;
+
 use super::extra::{ExtraPlan, Wanted};
-use super::fields::{self, Element, Else, Section, Target, Width};
+use super::fields::{Element, Else, Section, Target};
 use super::lists::ListKind;
 use super::record::{Clock, Extras, is_unknown, store};
 use super::window::{
@@ -13,6 +14,7 @@ use super::window::{
 };
 use crate::config::Tunnels;
 use crate::flow::Flow;
+use compile::{candidates, is_nsel, lists, packet_at};
 
 /// Fields of one template. A datagram of 1500 bytes has room for 366; real ones stay below 100.
 pub const TEMPLATE_FIELDS_MAX: usize = 256;
@@ -406,75 +408,6 @@ impl Layout {
             })
             .collect()
     }
-}
-
-const SCOPE_INTERFACE: u16 = 2;
-const INGRESS_INTERFACE: u16 = 10;
-
-/// Every field that fills something, with the operation for it.
-fn candidates(fields: &[FieldSpec], layout: &Layout) -> Vec<(Element, Op)> {
-    let known = |(field, at): (&FieldSpec, u16)| {
-        let id = match (field.is_scope, field.id) {
-            (false, id) => id,
-            // RFC 3954 section 6.1: the options are those of one interface.
-            (true, SCOPE_INTERFACE) => INGRESS_INTERFACE,
-            (true, _) => return None,
-        };
-        let element = elements::element(field.enterprise, id)?;
-        let fits = match element.width {
-            Width::Number => field.len > 0,
-            Width::Exactly(len) => field.len == len,
-        };
-        let op = Op {
-            target: element.target,
-            index: element.index,
-            shift: shift_for(field.len),
-            at,
-        };
-        fits.then_some((element, op))
-    };
-    fields
-        .iter()
-        .zip(layout.places(fields))
-        .filter_map(known)
-        .collect()
-}
-
-/// NSEL's events have a number of the connection, a kind, and octets of both directions. With the
-/// octets of one direction (PAN-OS) each event tells of what was not told before.
-fn is_nsel(fields: &[FieldSpec]) -> bool {
-    const FLOW_ID: u16 = 148;
-    const EVENTS: [u16; 2] = [233, 40_005];
-    const OCTETS_OF_BOTH: [u16; 2] = [231, 232];
-    let has = |ids: &[u16]| {
-        fields
-            .iter()
-            .any(|f| f.enterprise == 0 && ids.contains(&f.id))
-    };
-    has(&[FLOW_ID]) && has(&EVENTS) && has(&OCTETS_OF_BOTH)
-}
-
-fn packet_at(fields: &[FieldSpec], layout: &Layout) -> Option<PacketAt> {
-    fields
-        .iter()
-        .zip(layout.places(fields))
-        .find_map(|(field, at)| {
-            Some(PacketAt {
-                section: fields::section(field.enterprise, field.id)?,
-                at,
-                len: field.len,
-            })
-        })
-}
-
-fn lists(fields: &[FieldSpec], layout: &Layout) -> Box<[(ListKind, u16)]> {
-    let places = match layout {
-        Layout::Fixed { .. } => return Box::default(),
-        Layout::Variable { .. } => layout.places(fields),
-    };
-    let kinds = fields.iter().map(|f| fields::list(f.enterprise, f.id));
-    let lists = kinds.zip(places).filter_map(|(kind, at)| Some((kind?, at)));
-    lists.collect()
 }
 
 /// The value of `op` and where its field ends; an empty field reads as 0.

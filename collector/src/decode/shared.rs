@@ -288,8 +288,11 @@ impl Shared {
     pub fn end(&self, keys: impl Iterator<Item = DomainKey>) {
         let mut registry = lock(&self.registry);
         for key in keys {
+            registry.pending.end(key);
             self.evict(&mut registry, &key);
         }
+        let left = registry.pending.count();
+        self.pending.store(left, Ordering::Relaxed);
     }
 
     fn evict(&self, registry: &mut Registry, key: &DomainKey) -> usize {

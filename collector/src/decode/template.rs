@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Cursor;
 use super::naming::Naming;
 use super::plan::{FieldSpec, Plan, TEMPLATE_FIELDS_MAX};
-use crate::config::memory::TEMPLATE_BYTES;
+use crate::config::memory::{EXTRA_NAMES_BYTES, TEMPLATE_BYTES};
 
 /// Set ids below this one are not templates' (RFC 3954 section 5.2, RFC 7011 section 3.4.3).
 pub const TEMPLATE_ID_MIN: u16 = 256;
@@ -62,7 +62,10 @@ impl Template {
         // The counters beside a shared value, and its place in two maps that are half empty.
         const AROUND: usize = 16 + 2 * 2 * size_of::<(u16, usize)>();
         let own = size_of::<Self>() + self.definition.len() + self.plan.memory_bytes();
-        (AROUND + own).div_ceil(TEMPLATE_BYTES as usize)
+        // What is asked for of each template for `extra` is a sum of its own.
+        let extra = self.plan.extra.memory_bytes();
+        let more = extra.saturating_sub(EXTRA_NAMES_BYTES as usize);
+        (AROUND + own + more).div_ceil(TEMPLATE_BYTES as usize)
     }
 }
 

@@ -86,7 +86,8 @@ impl Notice {
         let (rate, told_by) = (now.sampling_rate, now.sampling_source);
         match self {
             Self::New(_) if told_by == SamplingSource::Unknown => {
-                info!(%exporter, %source, domain, ?protocol, "a new exporter; its sampling is unknown");
+                let sampling = "unknown";
+                info!(%exporter, %source, domain, ?protocol, sampling, "a new exporter");
             }
             Self::New(_) => {
                 info!(%exporter, %source, domain, ?protocol, rate, ?told_by, "a new exporter");

@@ -10,9 +10,9 @@
 //! decoding is what can be shared, as what exporters teach is known to all workers.
 //!
 //! **Order.** Datagrams of one exporter are decoded out of order while they are shared. Templates
-//! do not suffer: only what teaches nothing is handed over (`decode::Teaching`). Whatever needs the
-//! order in which datagrams arrived, such as tracking of sequence numbers, belongs to the worker
-//! that receives them and has to be done before they are handed over.
+//! do not suffer: only what teaches nothing is handed over (`decode::Teaching`). What follows
+//! sequence numbers tolerates more disorder than this makes. Whatever else needs the order in which
+//! datagrams arrived belongs to the worker that receives them, before they are handed over.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

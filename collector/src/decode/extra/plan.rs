@@ -31,6 +31,13 @@ struct ExtraField {
 }
 
 impl ExtraPlan {
+    /// Bytes that it takes beside its own size.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let names = self.fields.iter().map(|field| field.name.len());
+        size_of_val(&*self.fields) + names.sum::<usize>()
+    }
+
     /// Those of `fields`, each with its place, that are wanted and that nothing else `uses`. Of an
     /// element that is repeated, the first (RFC 7011 section 8: the outermost).
     #[must_use]

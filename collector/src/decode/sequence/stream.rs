@@ -186,6 +186,20 @@ impl Stream {
         early
     }
 
+    /// The numbers count `unit`: what comes next follows from the last message, and nothing is
+    /// known to be missing.
+    pub(super) fn count(&mut self, unit: SequenceUnit) {
+        let len = match unit {
+            SequenceUnit::Packets => Some(1),
+            SequenceUnit::Records => self.last_records,
+            SequenceUnit::RecordsThrough => Some(0),
+        };
+        self.next = self.last.wrapping_add(len.unwrap_or_default());
+        self.is_unsure = len.is_none();
+        self.first = None;
+        self.holes.clear();
+    }
+
     /// Takes the message in that comes next; `next` comes behind it.
     #[inline]
     pub(super) fn step(&mut self, next: u32, observation: &Observation) {

@@ -136,19 +136,9 @@ impl Streams {
     /// The numbers count something else than it seemed: what was missing is not, and what was not
     /// told yet was found in the wrong unit.
     #[cold]
-    pub(super) fn begin_counting(
-        &mut self,
-        unit: SequenceUnit,
-        observation: &Observation,
-        told: &SequenceCounts,
-    ) {
+    pub(super) fn begin_counting(&mut self, unit: SequenceUnit, told: &SequenceCounts) {
         self.counts = *told;
-        self.list.truncate(1);
-        let (start, _) = unit.span(observation);
-        for stream in &mut self.list {
-            stream.holes.clear();
-            stream.next = start;
-        }
+        self.list.iter_mut().for_each(|stream| stream.count(unit));
     }
 
     /// True when numbers have come from other ports only.

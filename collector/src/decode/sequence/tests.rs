@@ -295,6 +295,28 @@ fn exporters_that_have_all_but_their_ports_in_common_are_followed_each_by_itself
 }
 
 #[test]
+fn what_ports_mean_and_what_numbers_count_may_be_found_out_at_the_same_time() {
+    let mut follower = Follower::new(FlowType::Netflow9);
+    let mut totals = [1000, 50_000];
+    let mut drained = SequenceCounts::default();
+    for n in 0..60_usize {
+        let exporter = if n < 3 { 0 } else { n % 2 };
+        follower.port = 50_000 + exporter as u16;
+        let records = 20 + n as u32 % 3;
+        follower.take(totals[exporter], records);
+        totals[exporter] += records;
+        if n % 10 == 9 {
+            drained.add(&follower.sequence.drain(at(follower.ms)).1);
+        }
+    }
+    assert_eq!(follower.sequence.status().unit, SequenceUnit::Records);
+    follower.take(totals[1] + 33, 20);
+    assert_eq!(follower.end(), [33, 0, 0, 0]);
+    drained.add(&follower.sequence.drain(at(follower.ms)).1);
+    assert_eq!(drained, follower.counts());
+}
+
+#[test]
 fn an_exporter_that_uses_several_ports_is_followed_as_one() {
     let mut follower = Follower::new(FlowType::Sflow5);
     for n in (0..100).filter(|n| ![30, 31, 50, 70].contains(n)) {
@@ -553,5 +575,45 @@ proptest! {
         prop_assume!(ways.iter().all(VecDeque::is_empty));
         let [found, _, duplicated, restarts] = follower.end();
         prop_assert_eq!((found, duplicated, restarts), (lost, 0, 0));
+    }
+
+    #[test]
+    fn whatever_comes_what_was_drained_adds_up_to_what_the_status_says(
+        messages in prop::collection::vec(
+            (
+                prop_oneof![0..200_u32, any::<u32>()],
+                prop::option::of(0..40_u32),
+                prop::option::of(prop_oneof![Just(100_000_u32), any::<u32>()]),
+                0..4_u16,
+                0..3000_u64,
+                0..10,
+            ),
+            1..400,
+        ),
+        flow_type in prop_oneof![
+            Just(FlowType::Netflow5),
+            Just(FlowType::Netflow9),
+            Just(FlowType::Ipfix),
+            Just(FlowType::Sflow5),
+        ],
+    ) {
+        let mut follower = Follower::new(flow_type);
+        let mut drained = SequenceCounts::default();
+        let mut number = 0_u32;
+        for (other, records, uptime, port, pause_ms, event) in messages {
+            follower.port = port;
+            follower.ms += pause_ms;
+            // Mostly one that goes on, else any.
+            let sequence = if event < 7 { number } else { other };
+            number = sequence.wrapping_add(records.unwrap_or(1));
+            follower.take_up(sequence, records, uptime);
+            if event % 3 == 0 {
+                drained.add(&follower.sequence.drain(at(follower.ms)).1);
+                prop_assert_eq!(drained, follower.counts());
+            }
+        }
+        follower.sequence.finish();
+        drained.add(&follower.sequence.drain(at(follower.ms)).1);
+        prop_assert_eq!(drained, follower.counts());
     }
 }

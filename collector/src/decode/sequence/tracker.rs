@@ -103,9 +103,10 @@ impl Tracker {
             let Self {
                 unit, ports, told, ..
             } = self;
-            self.streams.begin_counting(unit.unit, observation, told);
+            self.streams.begin_counting(unit.unit, told);
             if let Ports::Unclear(trial) = ports {
-                trial.together.begin_counting(unit.unit, observation, told);
+                trial.together.begin_counting(unit.unit, told);
+                (trial.score, trial.compared, trial.before) = (0, 0, *told);
             }
         }
     }

@@ -139,7 +139,9 @@ impl Shared {
         } = registry;
         let mut epoch = self.epoch.load(Ordering::Relaxed);
         let mut expired = 0;
-        for (key, entry) in domains {
+        // What is told by TCP holds until the session ends (RFC 7011 section 8.4 is for UDP).
+        let by_udp = domains.iter_mut().filter(|(key, _)| key.session == 0);
+        for (key, entry) in by_udp {
             let old = entry.learned.each_template().filter(is_old);
             let old: Vec<u16> = old.map(|template| template.id).collect();
             if old.is_empty() {

@@ -275,16 +275,22 @@ fn nsel_bytes_in_231_and_232_and_the_same_flow_two_or_three_times() {
         let ends = [10, 0, 0, 1, 10, 0, 0, 2, 4, 0, 0, 80, 6, event];
         [&be(1001)[..], &ends, &be(initiator), &be(responder)].concat()
     };
-    // Created, and torn down with what was transferred in all.
-    let events = [record(1, 0, 0), record(2, 1000, 100)];
-    let sets = [set(0, &template(256, &fields)), set(256, &events.concat())];
-    let rows = bench.decode(&netflow9(&sets));
-    let of = |port| rows.iter().filter(move |row| row.dst_port == port);
-    let sum = |port| of(port).map(|row| row.raw_bytes).sum::<u64>();
-    assert_eq!((sum(80), sum(1024)), (1000, 100), "each byte once");
-    let with_volume = rows.iter().filter(|row| row.raw_bytes > 0);
-    assert_eq!(with_volume.count(), 2, "there and back");
-    assert_eq!(bench.counts.reverse_rows_added, 1);
+    let mut volume = |events: &[Vec<u8>]| {
+        let sets = [set(0, &template(256, &fields)), set(256, &events.concat())];
+        let rows = bench.decode(&netflow9(&sets));
+        let of = |port| rows.iter().filter(move |row| row.dst_port == port);
+        let sum = |port| of(port).map(|row| row.raw_bytes).sum::<u64>();
+        let with_volume = rows.iter().filter(|row| row.raw_bytes > 0).count();
+        (sum(80), sum(1024), with_volume)
+    };
+    // Created, and torn down with what was transferred in all: there and back.
+    let short = [record(1, 0, 0), record(2, 1000, 100)];
+    assert_eq!(volume(&short), (1000, 100, 2), "each byte once");
+    // Updates tell what came since the one before, a last one comes with the teardown.
+    let updates = [record(5, 600, 90), record(5, 400, 10)];
+    let long = [&[record(1, 0, 0)], &updates[..], &[record(2, 1000, 100)]].concat();
+    assert_eq!(volume(&long), (1000, 100, 4), "each byte once");
+    assert_eq!(bench.counts.nsel_totals_told_before, 1);
     assert_dropped(&bench, &[]);
 }
 

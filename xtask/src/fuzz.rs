@@ -1,8 +1,7 @@
 //! `cargo xtask fuzz`: libFuzzer on the targets of tests/fuzz.
 //!
-//! Needs a C++ compiler and the stable toolchain; AddressSanitizer needs the nightly one. What it
-//! keeps is under `target/fuzz`: inputs by target in `corpora`, what broke a property in
-//! `findings`.
+//! Needs a C++ compiler and the stable toolchain. What it keeps is under `target/fuzz`: inputs by
+//! target in `corpora`, what broke a property in `findings`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,9 +27,6 @@ pub struct Args {
     /// [default: target/fuzz/corpora].
     #[arg(long, value_name = "FOLDER")]
     corpora: Option<PathBuf>,
-    /// Build with AddressSanitizer and the nightly toolchain: half as fast, sees more.
-    #[arg(long)]
-    address_sanitizer: bool,
     /// Do not fuzz: reduce each folder of --corpora to inputs that add coverage, in a folder
     /// beside it whose name ends in '.min'.
     #[arg(long)]
@@ -60,7 +56,7 @@ const INPUT_SECONDS_MAX: u32 = 20;
 
 /// Builds, then fuzzes each target.
 pub fn main(args: &Args) -> Result<()> {
-    let program = build(args.address_sanitizer)?;
+    let program = build()?;
     let targets: Vec<&str> = match args.targets.as_slice() {
         [] => TARGETS.into(),
         named => named.iter().map(String::as_str).collect(),
@@ -88,30 +84,17 @@ pub fn main(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn build(address_sanitizer: bool) -> Result<PathBuf> {
+fn build() -> Result<PathBuf> {
     let triple = host()?;
-    let mut flags = COVERAGE.join(" ");
-    let mut command = if address_sanitizer {
-        flags += " -Zsanitizer=address";
-        // The cargo that runs this program is the stable one; rustup's chooses.
-        let mut command = Command::new("cargo");
-        command.arg("+nightly").current_dir(place::root());
-        command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
-        command
-    } else {
-        shell::cargo(&[])
-    };
-    let folder = place::target().join(match address_sanitizer {
-        true => "fuzz/build-asan",
-        false => "fuzz/build",
-    });
+    let folder = place::target().join("fuzz/build");
+    let mut command = shell::cargo(&[]);
     // A named target keeps the flags away from build scripts.
     command
         .args(["build", "--package", "flowsluice-fuzz", "--bin", "fuzz"])
         .args(["--features", "libfuzzer", "--profile", "fuzz"])
         .args(["--target", &triple, "--target-dir"])
         .arg(&folder)
-        .env("RUSTFLAGS", flags);
+        .env("RUSTFLAGS", COVERAGE.join(" "));
     shell::run(&mut command)?;
     Ok(folder.join(triple).join("fuzz/fuzz"))
 }

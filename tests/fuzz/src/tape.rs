@@ -20,6 +20,8 @@ pub const FRAMES_MAX: usize = 64;
 const SOURCE_MASK: u8 = 3;
 /// Which of two workers decodes.
 const WORKER_BIT: u8 = 4;
+/// Elements without a column are wanted as well.
+const EXTRA_BIT: u8 = 8;
 const HEADER: usize = 4;
 
 /// Frames as bytes.
@@ -51,6 +53,12 @@ impl Frame {
     #[must_use]
     pub fn is_for_second(&self) -> bool {
         self.control & WORKER_BIT != 0
+    }
+
+    /// Of the first frame: elements without a column are wanted as well.
+    #[must_use]
+    pub fn wants_extra(&self) -> bool {
+        self.control & EXTRA_BIT != 0
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 
 use flowsluice::config;
-use flowsluice::decode::{Decoder, FlowSink, Shared};
+use flowsluice::decode::{Decoder, ElementPattern, ExtraRows, FlowSink, Shared};
 use flowsluice::flow::{Flow, MPLS_LABELS_MAX, SamplingSource};
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
 use flowsluice::receive::Datagram;
@@ -13,13 +13,25 @@ use flowsluice::receive::Datagram;
 use crate::Target;
 use crate::tape::{self, Frame};
 
-/// Keeps the flows.
+/// Keeps the flows, and what they say beside their fields, each with the number of its flow.
 #[derive(Debug, Default)]
-pub struct Rows(pub Vec<Flow>);
+pub struct Rows(pub Vec<Flow>, pub Vec<(usize, String)>);
 
 impl FlowSink for Rows {
     fn flows(&mut self, flows: &mut [Flow]) {
         self.0.extend_from_slice(flows);
+    }
+
+    fn flows_with_extra(&mut self, flows: &mut [Flow], extra: ExtraRows<'_>) {
+        assert_eq!(extra.entries().count(), flows.len(), "one for each flow");
+        for number in 0..flows.len() {
+            for (name, value) in extra.of(number) {
+                assert!(!name.is_empty());
+                let at = self.0.len() + number;
+                self.1.push((at, format!("{name}: {value}")));
+            }
+        }
+        self.flows(flows);
     }
 }
 
@@ -130,11 +142,15 @@ pub fn protocol(input: &[u8], name_version: impl Fn(&mut [u8])) {
     for frame in &mut frames {
         name_version(&mut frame.payload);
     }
-    let limits = config::Decode::default();
+    let mut limits = config::Decode::default();
+    if frames.first().is_some_and(Frame::wants_extra) {
+        limits.extra = vec![ElementPattern::All];
+    }
     let alone = decoded(&frames, &limits, &[]);
     // What others sent before leaves nothing behind in the buffers that all exporters share.
     let after_others = decoded(&frames, &limits, &OTHERS);
     assert_rows(&alone.rows.0, &after_others.rows.0, "after others");
+    assert_eq!(alone.rows.1, after_others.rows.1, "extra after others");
     assert_eq!(alone.counts, after_others.counts, "after others");
     two_workers(&frames, &limits, &alone);
 }

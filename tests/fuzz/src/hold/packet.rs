@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use flowsluice::config;
+use flowsluice::config::{self, Tunnels};
 use flowsluice::decode::packet::{self, Link};
 use flowsluice::flow::{Flow, MPLS_LABELS_MAX};
 use flowsluice::receive::Datagram;
@@ -34,11 +34,15 @@ pub fn packet(input: &[u8]) {
         let part = parsed(link, &bytes[..cut], frame_len);
         assert_stands(&part, &whole);
     }
-    let mut by_sflow = of_sflow(link, bytes, frame_len);
+    let by_sflow = of_sflow(link, bytes, frame_len, Tunnels::Outer);
     assert_eq!(seen(&by_sflow), seen(&whole), "by sFlow");
     if link == Link::Ethernet {
-        by_sflow = of_ipfix(bytes, frame_len);
-        assert_eq!(seen(&by_sflow), seen(&whole), "by IPFIX");
+        let by_ipfix = of_ipfix(bytes, frame_len, Tunnels::Outer);
+        assert_eq!(seen(&by_ipfix), seen(&whole), "by IPFIX");
+        // The packet inside of a tunnel, where that is wanted.
+        let by_sflow = of_sflow(link, bytes, frame_len, Tunnels::Inner);
+        let by_ipfix = of_ipfix(bytes, frame_len, Tunnels::Inner);
+        assert_eq!(seen(&by_sflow), seen(&by_ipfix), "inside, by both");
     }
 }
 
@@ -74,8 +78,12 @@ fn seen(flow: &Flow) -> impl PartialEq + std::fmt::Debug {
     )
 }
 
-fn only_flow(payload: &[u8]) -> Flow {
-    let mut watched = Watched::new(&config::Decode::default(), &Arc::default());
+fn only_flow(payload: &[u8], tunnels: Tunnels) -> Flow {
+    let limits = config::Decode {
+        tunnels,
+        ..config::Decode::default()
+    };
+    let mut watched = Watched::new(&limits, &Arc::default());
     watched.decode(&Datagram {
         source: [192, 0, 2, 1].into(),
         source_port: 50_000,
@@ -90,13 +98,13 @@ fn only_flow(payload: &[u8]) -> Flow {
     flow
 }
 
-fn of_sflow(link: Link, bytes: &[u8], frame_len: u32) -> Flow {
+fn of_sflow(link: Link, bytes: &[u8], frame_len: u32, tunnels: Tunnels) -> Flow {
     let record = sflow::raw_header(frame::sflow_protocol(link), frame_len, bytes);
-    only_flow(&sflow::of_record(&record))
+    only_flow(&sflow::of_record(&record), tunnels)
 }
 
 /// IE 315 with the length of the frame in IE 312, and IE 10 in front.
-fn of_ipfix(bytes: &[u8], frame_len: u32) -> Flow {
+fn of_ipfix(bytes: &[u8], frame_len: u32, tunnels: Tunnels) -> Flow {
     let template = [2, 20, 256, 3, 10, 4, 312, 4, 315, 65_535u16];
     let mut record = 3u32.to_be_bytes().to_vec();
     record.extend(frame_len.to_be_bytes());
@@ -113,5 +121,5 @@ fn of_ipfix(bytes: &[u8], frame_len: u32) -> Flow {
     let mut message = [10, 16 + sets.len() as u16].map(u16::to_be_bytes).concat();
     message.extend([1_700_000_000u32, 1, 7].map(u32::to_be_bytes).concat());
     message.extend(sets);
-    only_flow(&message)
+    only_flow(&message, tunnels)
 }

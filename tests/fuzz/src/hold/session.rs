@@ -3,9 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytesize::ByteSize;
 use flowsluice::config::{self, ExporterOverride, TemplateScope, TimeSource};
 use flowsluice::decode::Teaching;
+use flowsluice::ledger::WorkerCounts;
 use ipnet::IpNet;
 
 use super::Watched;
@@ -17,6 +20,8 @@ fn limits() -> config::Decode {
         exporters_max: 6,
         templates_max: 12,
         templates_per_exporter_max: 5,
+        template_lifetime: Duration::from_secs(3600),
+        pending_max: ByteSize::kib(32),
         // One of the four exporters is told what to do.
         exporters: vec![ExporterOverride {
             source: IpNet::from(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 3))),
@@ -55,13 +60,23 @@ pub fn session(input: &[u8]) {
         }
         for watched in [mine, other] {
             watched.decoder.turn();
+            watched.decoder.age(datagram.received, &mut watched.counts);
         }
         let exporters = shared.exporters();
         assert!(exporters.len() <= limits.exporters_max, "{exporters:?}");
         let templates = exporters.iter().map(|exporter| exporter.templates);
         assert!(templates.max().unwrap_or(0) <= limits.templates_per_exporter_max as u64);
     });
+    let mut sum = WorkerCounts::default();
+    for watched in [&mut first, &mut second] {
+        watched.decoder.finish(&mut watched.counts);
+        sum.add(&watched.counts);
+    }
     let rows = first.rows.0.len() + second.rows.0.len();
-    let counted = first.counts.flows_decoded + second.counts.flows_decoded;
-    assert_eq!(rows as u64, counted);
+    assert_eq!(rows as u64, sum.flows_decoded);
+    let done = sum.sets_replayed + sum.sets_given_up;
+    assert_eq!(
+        sum.sets_held, done,
+        "every set that waited was decoded or counted"
+    );
 }

@@ -151,7 +151,7 @@ pub fn scenario(fault: Fault, dialect: Dialect, rng: &mut Rng) -> Scenario {
         .messages
         .iter()
         .map(|message| Frame {
-            control: message.source | (rng.random::<u8>() & 4),
+            control: message.source | (rng.random::<u8>() & 12),
             delay: rng.random_range(0..12),
             payload: message.bytes(),
         })

@@ -28,7 +28,7 @@ fn elements_without_a_column_are_stored_by_name_where_they_are_asked_for() -> Re
         return Ok(());
     };
     let settings = Settings {
-        more: "\n[decode]\nextra = [\"9.*\", \"4000000.7\"]\n".into(),
+        decode: "extra = [\"9.*\", \"4000000.7\"]\n".into(),
         ..settings
     };
     let collector = Collector::start(&settings)?;

@@ -2,8 +2,10 @@
 //!
 //! First the announcements: every datagram until each observation domain has sent its templates.
 //! Then data datagrams, with the announcements that an exporter repeats among them. Several
-//! exporters speak in turn, as in the traffic of a network.
+//! exporters speak in turn, as in the traffic of a network. The data may be taken again and again:
+//! [`Stream::go_on`] makes the exporters' sequence numbers go on from pass to pass.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Result, ensure};
@@ -92,6 +94,8 @@ struct Place {
     begin: usize,
     end: usize,
     flows: u32,
+    /// What its domain's sequence number grows by in a pass over the data.
+    stride: u32,
 }
 
 impl Stream {
@@ -118,23 +122,83 @@ impl Stream {
         };
         let domains = simulator.exporters().iter();
         let domains: usize = domains.map(|e| e.role.domains().len()).sum();
-        let mut silent = Silent::new(domains);
-        while silent.are_left() {
-            let place = stream.take(&mut simulator, start);
-            silent.heard(place.exporter, &stream.payloads[place.begin..place.end]);
-            ensure!(
-                stream.places.len() < DOMAIN_SILENCE_MAX * domains,
-                "an observation domain has sent nothing in {} datagrams; ask for fewer exporters",
-                stream.places.len()
-            );
-        }
+        stream.hear_all(&mut simulator, start, domains)?;
         stream.announcements = stream.places.len();
         let begin = stream.payloads.len();
         while stream.payloads.len() < begin + recipe.bytes {
             let place = stream.take(&mut simulator, start);
             stream.flows += u64::from(place.flows);
         }
+        let (end, bytes) = (stream.places.len(), stream.payloads.len());
+        stream.hear_all(&mut simulator, start, domains)?;
+        stream.find_strides(end);
+        stream.places.truncate(end);
+        stream.payloads.truncate(bytes);
         Ok(stream)
+    }
+
+    /// Takes datagrams until each of so many domains has sent one.
+    fn hear_all(
+        &mut self,
+        simulator: &mut Simulator,
+        start: UnixNanos,
+        domains: usize,
+    ) -> Result<()> {
+        let begin = self.places.len();
+        let mut silent = Silent::new(domains);
+        while silent.are_left() {
+            let place = self.take(simulator, start);
+            silent.heard(self.domain(&place));
+            let taken = self.places.len() - begin;
+            ensure!(
+                taken < DOMAIN_SILENCE_MAX * domains,
+                "an observation domain has sent nothing in {taken} datagrams; ask for fewer \
+                 exporters"
+            );
+        }
+        Ok(())
+    }
+
+    /// Finds what each domain's number grows by in a pass, whatever the protocol counts: from its
+    /// first number of the data to the first one behind it, at `end`.
+    fn find_strides(&mut self, end: usize) {
+        let (data, behind) = self.places[self.announcements..].split_at(end - self.announcements);
+        let firsts = |places: &[Place]| {
+            let mut firsts = HashMap::new();
+            for place in places {
+                let number = number(&self.payloads[place.begin..place.end]);
+                firsts.entry(self.domain(place)).or_insert(number);
+            }
+            firsts
+        };
+        let (first, next) = (firsts(data), firsts(behind));
+        let stride = |place| {
+            let domain = self.domain(place);
+            next[&domain].wrapping_sub(first[&domain])
+        };
+        let strides: Vec<_> = data.iter().map(stride).collect();
+        for (place, stride) in self.places[self.announcements..].iter_mut().zip(strides) {
+            place.stride = stride;
+        }
+    }
+
+    /// Which domain of which exporter.
+    fn domain(&self, place: &Place) -> (usize, [u8; 4]) {
+        (
+            place.exporter,
+            domain(&self.payloads[place.begin..place.end]),
+        )
+    }
+
+    /// Between two passes over the data: its sequence numbers become those that the exporters go
+    /// on with behind it.
+    pub fn go_on(&mut self) {
+        for place in &self.places[self.announcements..] {
+            let payload = &mut self.payloads[place.begin..place.end];
+            let next = number(payload).wrapping_add(place.stride);
+            let at = number_at(payload);
+            payload[at..at + 4].copy_from_slice(&next.to_be_bytes());
+        }
     }
 
     fn take(&mut self, simulator: &mut Simulator, start: UnixNanos) -> Place {
@@ -147,6 +211,7 @@ impl Stream {
             begin,
             end: self.payloads.len(),
             flows: datagram.flows,
+            stride: 0,
         };
         self.places.push(place);
         place
@@ -169,7 +234,8 @@ impl Stream {
         (self.announcements, exported)
     }
 
-    /// The datagrams to measure with; they may be taken again from the first.
+    /// The datagrams to measure with; they may be taken again from the first, after
+    /// [`Stream::go_on`].
     #[must_use]
     pub fn data(&self) -> Data<'_> {
         Data(self)
@@ -252,6 +318,21 @@ pub fn domain(payload: &[u8]) -> [u8; 4] {
     [at, at + 1, at + 2, at + 3].map(|index| payload[index])
 }
 
+/// Where a header has the sequence number: NetFlow v5, v9 (RFC 3954 section 5.1), IPFIX (RFC 7011
+/// section 3.1), sFlow v5 behind an IPv4 agent.
+fn number_at(payload: &[u8]) -> usize {
+    match payload {
+        [0, 9, ..] => 12,
+        [0, 10, ..] => 8,
+        _ => 16,
+    }
+}
+
+fn number(payload: &[u8]) -> u32 {
+    let at = number_at(payload);
+    u32::from_be_bytes([at, at + 1, at + 2, at + 3].map(|index| payload[index]))
+}
+
 /// Datagrams a domain until each must have spoken; the least of 50 exporters has a share of 0.1 %.
 const DOMAIN_SILENCE_MAX: usize = 1000;
 
@@ -273,10 +354,9 @@ impl Silent {
         self.left > 0
     }
 
-    fn heard(&mut self, exporter: usize, payload: &[u8]) {
-        let key = (exporter, domain(payload));
-        if !self.heard.contains(&key) {
-            self.heard.push(key);
+    fn heard(&mut self, domain: (usize, [u8; 4])) {
+        if !self.heard.contains(&domain) {
+            self.heard.push(domain);
             self.left -= 1;
         }
     }
@@ -284,8 +364,10 @@ impl Silent {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use flowsluice::config;
-    use flowsluice::decode::{Decoder, FlowSink};
+    use flowsluice::decode::{Decoder, FlowSink, Shared};
     use flowsluice::flow::Flow;
     use flowsluice::ledger::{DropReason, WorkerCounts};
 
@@ -299,8 +381,28 @@ mod tests {
         fn flows(&mut self, _: &mut [Flow]) {}
     }
 
+    /// Nothing was missing, late or repeated in any domain.
+    fn assert_numbers_go_on(shared: &Shared, name: &str) {
+        for (_, sequence) in shared.sequences() {
+            sequence.finish();
+        }
+        let exporters = shared.exporters();
+        assert!(!exporters.is_empty(), "{name}");
+        for exporter in exporters {
+            let counts = exporter.sequence.counts;
+            let odd = [
+                counts.lost,
+                counts.duplicated,
+                counts.reordered,
+                counts.restarts,
+            ];
+            assert_eq!(odd, [0; 4], "{name}: {exporter:?}");
+            assert!(counts.received > 0, "{name}: {exporter:?}");
+        }
+    }
+
     #[test]
-    fn data_is_decoded_again_and_again_after_the_announcements() {
+    fn data_is_decoded_again_and_again_and_its_numbers_go_on() {
         let mut protocols = vec![Protocols::Mix, Protocols::Netflow5, Protocols::Netflow9];
         protocols.extend([Protocols::Ipfix, Protocols::Sflow5]);
         for protocols in protocols {
@@ -309,21 +411,30 @@ mod tests {
                 bytes: BYTES_WARM,
                 ..Recipe::default()
             };
-            let stream = Stream::new(&recipe, START).unwrap();
-            let data = stream.data();
-            assert!(data.bytes() >= BYTES_WARM && data.bytes() < BYTES_WARM + 1500);
-            let mut decoder = Decoder::new(&config::Decode::default(), &[], Default::default());
+            let mut stream = Stream::new(&recipe, START).unwrap();
+            let bytes = stream.data().bytes();
+            assert!((BYTES_WARM..BYTES_WARM + 1500).contains(&bytes));
+            let shared = Arc::new(Shared::default());
+            let mut decoder = Decoder::new(&config::Decode::default(), &[], Arc::clone(&shared));
             let mut counts = WorkerCounts::default();
             for datagram in stream.announcements(START) {
                 decoder.decode(&datagram, &mut counts, &mut Nothing);
             }
             let before = counts.flows_decoded;
-            for index in (0..data.len()).chain(0..data.len()) {
-                let before = counts.flows_decoded;
-                decoder.decode(&data.get(index, START), &mut counts, &mut Nothing);
-                assert_eq!(counts.flows_decoded - before, data.flows_of(index));
+            for _ in 0..3 {
+                let data = stream.data();
+                for index in 0..data.len() {
+                    let before = counts.flows_decoded;
+                    decoder.decode(&data.get(index, START), &mut counts, &mut Nothing);
+                    assert_eq!(counts.flows_decoded - before, data.flows_of(index));
+                }
+                stream.go_on();
             }
-            assert_eq!(counts.flows_decoded - before, 2 * data.flows());
+            assert_eq!(counts.flows_decoded - before, 3 * stream.data().flows());
+            // Busy, then at leisure: the status is published.
+            decoder.turn();
+            decoder.turn();
+            assert_numbers_go_on(&shared, &format!("{protocols:?}"));
             for &reason in DropReason::ALL {
                 assert_eq!(counts.dropped(reason), 0, "{protocols:?}: {reason:?}");
             }

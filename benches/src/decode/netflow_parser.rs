@@ -17,7 +17,7 @@ use super::Pass;
 use crate::streams::Stream;
 
 /// Everything but sFlow.
-pub fn pass(protocols: Protocols, stream: &Stream) -> Result<Option<Pass<'_>>> {
+pub fn pass(protocols: Protocols, stream: &Stream) -> Result<Option<Pass>> {
     if protocols == Protocols::Sflow5 {
         return Ok(None);
     }
@@ -26,8 +26,7 @@ pub fn pass(protocols: Protocols, stream: &Stream) -> Result<Option<Pass<'_>>> {
     for datagram in stream.announcements(received) {
         decode(&mut parser, &datagram)?;
     }
-    let data = stream.data();
-    Ok(Some(Box::new(move || {
+    Ok(Some(Box::new(move |data| {
         let mut flows = 0;
         for index in 0..data.len() {
             flows += decode(&mut parser, &data.get(index, received))?;

@@ -19,7 +19,7 @@ use super::Pass;
 use crate::streams::{Stream, domain};
 
 /// NetFlow v9 and IPFIX.
-pub fn pass(protocols: Protocols, stream: &Stream) -> Result<Option<Pass<'_>>> {
+pub fn pass(protocols: Protocols, stream: &Stream) -> Result<Option<Pass>> {
     match protocols {
         Protocols::Netflow9 => with(stream, netflow9).map(Some),
         Protocols::Ipfix => with(stream, ipfix).map(Some),
@@ -29,7 +29,7 @@ pub fn pass(protocols: Protocols, stream: &Stream) -> Result<Option<Pass<'_>>> {
 
 type Decode<T> = fn(&[u8], &mut T) -> Result<usize>;
 
-fn with<T: Default + 'static>(stream: &Stream, decode: Decode<T>) -> Result<Pass<'_>> {
+fn with<T: Default + 'static>(stream: &Stream, decode: Decode<T>) -> Result<Pass> {
     let mut templates: HashMap<(SocketAddr, [u8; 4]), T> = HashMap::new();
     let mut one = move |datagram: &Datagram<'_>| {
         let source = SocketAddr::new(datagram.source, datagram.source_port);
@@ -40,8 +40,7 @@ fn with<T: Default + 'static>(stream: &Stream, decode: Decode<T>) -> Result<Pass
     for datagram in stream.announcements(received) {
         one(&datagram)?;
     }
-    let data = stream.data();
-    Ok(Box::new(move || {
+    Ok(Box::new(move |data| {
         let mut flows = 0;
         for index in 0..data.len() {
             flows += one(&data.get(index, received))?;

@@ -25,16 +25,15 @@ impl FlowSink for Nothing {
 }
 
 /// Every protocol.
-pub fn pass(_: Protocols, stream: &Stream) -> Result<Option<Pass<'_>>> {
+pub fn pass(_: Protocols, stream: &Stream) -> Result<Option<Pass>> {
     let mut decoder = Decoder::new(&config::Decode::default(), &[], Arc::new(Shared::default()));
     let mut counts = WorkerCounts::default();
     for datagram in stream.announcements(UnixNanos::now()) {
         decoder.decode(&datagram, &mut counts, &mut Nothing);
         decoder.turn();
     }
-    let data = stream.data();
     let burst = config::Receive::default().burst;
-    Ok(Some(Box::new(move || {
+    Ok(Some(Box::new(move |data| {
         let before = counts.flows_decoded;
         let mut next = 0;
         while next < data.len() {

@@ -1,13 +1,15 @@
-//! What is counted: a second pass over the same datagrams, flows or batch, when templates are
-//! known, tables have grown and buffers are there.
+//! What is counted: a second pass over the same datagrams, but for sequence numbers that go on, or
+//! the same flows or batch, when templates are known, tables have grown and buffers are there.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use flowsluice::batch::Batch;
 use flowsluice::config;
-use flowsluice::decode::{BURST_FLOWS, Decoder, FlowSink};
+use flowsluice::decode::sequence::SequenceTotals;
+use flowsluice::decode::{BURST_FLOWS, Decoder, FlowSink, Shared};
 use flowsluice::flow::Flow;
 use flowsluice::generate::Protocols;
 use flowsluice::ledger::WorkerCounts;
@@ -115,28 +117,30 @@ fn stream(protocols: Protocols, ipv6: f64) -> Result<Stream> {
     Stream::new(&recipe, START)
 }
 
-fn decoder() -> Decoder {
-    Decoder::new(&config::Decode::default(), &[], Default::default())
+fn decoder(shared: &Arc<Shared>) -> Decoder {
+    Decoder::new(&config::Decode::default(), &[], Arc::clone(shared))
 }
 
 fn decode(protocols: Protocols, ipv6: f64) -> Result<u64> {
-    let stream = stream(protocols, ipv6)?;
-    let data = stream.data();
-    let datagrams: Vec<_> = (0..data.len())
-        .map(|index| data.get(index, START))
-        .collect();
-    let announcements: Vec<_> = stream.announcements(START).collect();
-    decode_twice(&announcements, &datagrams, data.flows())
+    let first = stream(protocols, ipv6)?;
+    let mut second = first.clone();
+    second.go_on();
+    let before: Vec<_> = first.announcements(START).chain(data(&first)).collect();
+    let datagrams: Vec<_> = data(&second).collect();
+    decode_after(&before, &datagrams, second.data().flows())
 }
 
-fn decode_twice(
-    announcements: &[Datagram<'_>],
-    datagrams: &[Datagram<'_>],
-    flows: u64,
-) -> Result<u64> {
-    let mut decoder = decoder();
+fn data(stream: &Stream) -> impl Iterator<Item = Datagram<'_>> {
+    let data = stream.data();
+    (0..data.len()).map(move |index| data.get(index, START))
+}
+
+/// Counts the decoding of `datagrams`, which go on where `before` ended.
+fn decode_after(before: &[Datagram<'_>], datagrams: &[Datagram<'_>], flows: u64) -> Result<u64> {
+    let shared = Arc::default();
+    let mut decoder = decoder(&shared);
     let mut counts = WorkerCounts::default();
-    for datagram in announcements.iter().chain(datagrams) {
+    for datagram in before {
         decoder.decode(datagram, &mut counts, &mut Forget);
     }
     let before = counts.flows_decoded;
@@ -147,6 +151,14 @@ fn decode_twice(
     });
     let decoded = counts.flows_decoded - before;
     ensure!(decoded == flows, "{decoded} of {flows} flows were decoded");
+    for (_, sequence) in shared.sequences() {
+        sequence.finish();
+    }
+    let gaps = shared.sequence_totals();
+    ensure!(
+        gaps == SequenceTotals::default(),
+        "sequence numbers did not go on: {gaps:?}"
+    );
     Ok(decoded)
 }
 
@@ -182,11 +194,18 @@ fn decode_variable() -> Result<u64> {
         records.push(NAME.len() as u8);
         records.extend(NAME);
     }
-    let announced = wire::ipfix(None, &[(2, template)]);
+    // The announcement has number 1 and no data record.
+    let mut messages = vec![wire::ipfix(None, &[(2, template)])];
     let message = wire::ipfix(None, &[(256, records)]);
-    let datagrams = vec![datagram(&message); MESSAGES];
-    let flows = u64::from(RECORDS) * MESSAGES as u64;
-    decode_twice(&[datagram(&announced)], &datagrams, flows)
+    for index in 0..2 * MESSAGES as u32 {
+        let number = 1 + index * u32::from(RECORDS);
+        let mut message = message.clone();
+        message[8..12].copy_from_slice(&number.to_be_bytes());
+        messages.push(message);
+    }
+    let datagrams: Vec<_> = messages.iter().map(|message| datagram(message)).collect();
+    let (before, datagrams) = datagrams.split_at(1 + MESSAGES);
+    decode_after(before, datagrams, u64::from(RECORDS) * MESSAGES as u64)
 }
 
 fn datagram(payload: &[u8]) -> Datagram<'_> {
@@ -207,7 +226,7 @@ fn flows() -> Result<Vec<Flow>> {
     } = Recipe::default();
     let stream = stream(protocols, ipv6)?;
     let data = stream.data();
-    let (mut decoder, mut counts) = (decoder(), WorkerCounts::default());
+    let (mut decoder, mut counts) = (decoder(&Arc::default()), WorkerCounts::default());
     for datagram in stream.announcements(START) {
         decoder.decode(&datagram, &mut counts, &mut Forget);
     }

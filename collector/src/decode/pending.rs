@@ -224,8 +224,11 @@ impl Refused {
 
     /// Takes note of one.
     pub const fn note(&mut self, id: u16, now: UnixNanos) {
+        // From the first one on, or it would never end while they keep coming.
+        if self.ids == 0 {
+            self.until = UnixNanos(now.0.saturating_add(Self::FOR_NS));
+        }
         self.ids |= 1 << (id % 64);
-        self.until = UnixNanos(now.0.saturating_add(Self::FOR_NS));
     }
 
     /// True when a set of `id` was refused a moment ago.

@@ -286,8 +286,8 @@ impl Registry {
 
 /// Of `domains`, the one whose place is worth least, if that may be taken: one that never produced
 /// a flow, before all others one that taught nothing either; else one that has been silent for
-/// [`SILENCE_NS`]. Among equals it is the one that has been silent longest. A TCP session goes last:
-/// it sends its templates once.
+/// [`SILENCE_NS`]. Among equals it is the one that has been silent longest. A TCP session goes
+/// last: it sends its templates once.
 fn least_deserving<'a>(
     domains: impl Iterator<Item = (&'a DomainKey, &'a Entry)>,
     now: UnixNanos,

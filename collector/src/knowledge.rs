@@ -103,6 +103,11 @@ struct Teller {
     told: HashMap<DomainKey, UnixNanos>,
 }
 
+/// Under what the status of a domain stands.
+const fn of_all_sessions(key: &DomainKey) -> DomainKey {
+    DomainKey { session: 0, ..*key }
+}
+
 impl Teller {
     fn new(shared: Arc<Shared>, rows: SideRows, now: UnixNanos) -> Self {
         Self {
@@ -163,7 +168,7 @@ impl Teller {
             } = counts;
             self.rows.push(&GapsRow {
                 minute: second / MINUTE_S * MINUTE_S,
-                exporter_addr: column(*own.get(&key).unwrap_or(&key.source)),
+                exporter_addr: column(*own.get(&of_all_sessions(&key)).unwrap_or(&key.source)),
                 exporter_source: column(key.source),
                 flow_type: key.flow_type,
                 observation_domain: key.observation_domain,

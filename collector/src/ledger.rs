@@ -184,7 +184,8 @@ worker_counters! {
     bytes_received,
     /// TCP connections of exporters taken (IPFIX).
     tcp_connections_accepted,
-    /// TCP connections closed at once, because there were `receive.tcp.connections_max`.
+    /// TCP connections closed at once: more than `receive.tcp.connections_max`, or than a source's
+    /// share of them.
     tcp_connections_refused,
     /// TCP connections taken that are over.
     tcp_connections_closed,

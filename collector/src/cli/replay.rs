@@ -78,6 +78,7 @@ fn print(
         // Only flows are printed.
         shared.sflow().counters.drain(drop);
         shared.sflow().discards.drain(drop);
+        shared.names.take_in(drop);
     });
     decoder.finish(&mut counts);
     counts.flows_batched = printer.finish().context("standard output")?;

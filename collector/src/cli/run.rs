@@ -245,14 +245,15 @@ impl Telling {
 
     /// Has them tell what is left, now that the workers have ended.
     fn finish(self, runtime: &Runtime) {
-        if let Some(keeping) = self.keeping {
-            keeping.stop();
-        }
         drop(self.stop);
         // It never ends by itself; what it left is taken in here.
         self.names.abort();
         let _ = runtime.block_on(self.names);
         names::rows::take_in(&self.shared.names, &self.rows);
+        // All that there is to know is known now.
+        if let Some(keeping) = self.keeping {
+            keeping.stop();
+        }
         if let Err(error) = runtime.block_on(self.task) {
             error!(%error, "what is known of exporters was not told to the end");
         }

@@ -61,8 +61,8 @@ pub struct Decode {
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub template_lifetime: Duration,
-    /// Memory for data that came before their template. One domain may have an eighth, one template
-    /// a sixteenth.
+    /// Memory for data that came before their template. One source address may have a quarter, one
+    /// domain an eighth, one template a sixteenth.
     #[serde(serialize_with = "display::serialize_bytes")]
     pub pending_max: ByteSize,
     /// Folder of what was learned from exporters, so that a restart does not forget it; empty does

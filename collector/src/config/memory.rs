@@ -163,7 +163,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     ];
     lines
         .into_iter()
-        .chain(state_lines(decode, workers))
+        .chain(state_lines(decode, batching))
         .chain(parcels)
         .chain(connections)
         .collect()

@@ -37,11 +37,11 @@ pub struct Decoder {
     has_ended: bool,
     overrides: Overrides,
     tunnels: Tunnels,
+    /// `decode.extra`.
     wanted: Wanted,
     domains: Domains,
     shared: Arc<Shared>,
     buffer: BurstBuffer,
-    /// `decode.extra`.
     /// What the flows of an sFlow datagram begin as; here, so that none is made for each.
     sflow_base: Flow,
     spans: Spans,

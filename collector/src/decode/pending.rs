@@ -8,6 +8,8 @@
 //! default of a router), and what an exporter sends meanwhile may be much more than memory.
 
 use std::collections::VecDeque;
+use std::hash::Hash;
+use std::net::IpAddr;
 
 use hashbrown::HashMap;
 
@@ -20,7 +22,9 @@ use crate::units::UnixNanos;
 
 /// A set is held for so long.
 pub const AGE_MAX_NS: u64 = 30 * 60 * 1_000_000_000;
-/// One domain may have this part of `decode.pending_max`.
+/// One source address may have this part of `decode.pending_max`.
+const SHARE_OF_SOURCE: usize = 4;
+/// One domain may have this part.
 const SHARE_OF_DOMAIN: usize = 8;
 /// One template id may have this part: some never come, and must not take all from the others.
 const SHARE_OF_ID: usize = 16;
@@ -99,8 +103,7 @@ impl HeldSet {
 #[derive(Debug, Default)]
 pub struct Pending {
     ids: HashMap<(DomainKey, u16), Waiting>,
-    /// Bytes by domain.
-    domains: HashMap<DomainKey, usize>,
+    shares: Shares,
     bytes: usize,
     count: usize,
     /// Sets of domains that ended, until somebody counts them.
@@ -132,16 +135,17 @@ impl Pending {
     ) -> bool {
         let id = (key, set.id);
         let cost = WINDOW_LEAD + set.body.len() + OVERHEAD;
-        let of_domain = self.domains.get(&key).copied().unwrap_or_default();
+        let (of_source, of_domain) = self.shares.of(key);
         let of_id = self.ids.get(&id).map_or(0, |waiting| waiting.bytes);
         let has_room = self.bytes + cost <= bytes_max
+            && of_source + cost <= bytes_max / SHARE_OF_SOURCE
             && of_domain + cost <= bytes_max / SHARE_OF_DOMAIN
             && of_id + cost <= bytes_max / SHARE_OF_ID;
         if has_room {
             let waiting = self.ids.entry(id).or_default();
             waiting.sets.push_back(HeldSet::new(message, set, arrival));
             waiting.bytes += cost;
-            self.domains.insert(key, of_domain + cost);
+            self.shares.take(key, cost);
             self.bytes += cost;
             self.count += 1;
         }
@@ -153,16 +157,18 @@ impl Pending {
         let taken = self.ids.remove(&(key, id)).unwrap_or_default();
         self.count -= taken.sets.len();
         self.bytes -= taken.bytes;
-        give_back(&mut self.domains, key, taken.bytes);
+        self.shares.give_back(key, taken.bytes);
         taken.sets
     }
 
     /// Drops what is held of a domain that has ended: the next one under this key has templates of
     /// its own.
     pub fn end(&mut self, key: DomainKey) {
-        let Some(of_domain) = self.domains.remove(&key) else {
+        let (_, of_domain) = self.shares.of(key);
+        if of_domain == 0 {
             return;
-        };
+        }
+        self.shares.give_back(key, of_domain);
         self.bytes -= of_domain;
         let Self {
             ids, count, ended, ..
@@ -182,7 +188,7 @@ impl Pending {
     pub fn expire(&mut self, now: UnixNanos) -> u64 {
         let Self {
             ids,
-            domains,
+            shares,
             bytes,
             count,
             ended,
@@ -194,7 +200,7 @@ impl Pending {
             while waiting.sets.front().is_some_and(is_old) {
                 let cost = waiting.sets.pop_front().map_or(0, |set| set.cost());
                 waiting.bytes -= cost;
-                give_back(domains, *key, cost);
+                shares.give_back(*key, cost);
                 *bytes -= cost;
                 *count -= 1;
             }
@@ -224,8 +230,11 @@ impl Refused {
 
     /// Takes note of one.
     pub const fn note(&mut self, id: u16, now: UnixNanos) {
+        // From the first one on, or it would never end while they keep coming.
+        if self.ids == 0 {
+            self.until = UnixNanos(now.0.saturating_add(Self::FOR_NS));
+        }
         self.ids |= 1 << (id % 64);
-        self.until = UnixNanos(now.0.saturating_add(Self::FOR_NS));
     }
 
     /// True when a set of `id` was refused a moment ago.
@@ -238,11 +247,103 @@ impl Refused {
     }
 }
 
-fn give_back(domains: &mut HashMap<DomainKey, usize>, key: DomainKey, bytes: usize) {
-    if let Some(of_domain) = domains.get_mut(&key) {
-        *of_domain -= bytes;
-        if *of_domain == 0 {
-            domains.remove(&key);
+/// Bytes by who sent them: anybody can invent domains, and more than one address is harder.
+#[derive(Debug, Default)]
+struct Shares {
+    sources: HashMap<IpAddr, usize>,
+    domains: HashMap<DomainKey, usize>,
+}
+
+impl Shares {
+    /// Bytes of the source address and of the domain.
+    fn of(&self, key: DomainKey) -> (usize, usize) {
+        let of_source = self.sources.get(&key.source).copied();
+        let of_domain = self.domains.get(&key).copied();
+        (of_source.unwrap_or_default(), of_domain.unwrap_or_default())
+    }
+
+    fn take(&mut self, key: DomainKey, bytes: usize) {
+        *self.sources.entry(key.source).or_default() += bytes;
+        *self.domains.entry(key).or_default() += bytes;
+    }
+
+    fn give_back(&mut self, key: DomainKey, bytes: usize) {
+        give_back(&mut self.sources, &key.source, bytes);
+        give_back(&mut self.domains, &key, bytes);
+    }
+}
+
+fn give_back<K: Eq + Hash>(shares: &mut HashMap<K, usize>, key: &K, bytes: usize) {
+    if let Some(share) = shares.get_mut(key) {
+        *share -= bytes;
+        if *share == 0 {
+            shares.remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::decode::template::Dialect;
+    use crate::flow::FlowType;
+
+    /// Sets of so many invented domains of one address are held.
+    fn held_of(pending: &mut Pending, host: u8, bytes_max: usize) -> usize {
+        let bytes = [0; 1024];
+        let message = Message {
+            bytes: &bytes,
+            sets_at: 16,
+            sequence: 0,
+            dialect: Dialect::Ipfix,
+            clock: Clock {
+                export_ms: 0,
+                uptime_ms: None,
+            },
+            received_ms: 0,
+        };
+        let set = Set {
+            id: 256,
+            body: 20..1024,
+            missing: 0,
+        };
+        let arrival = Arrival {
+            received: UnixNanos::default(),
+            observation_domain: 0,
+        };
+        let hold = |observation_domain: &u32| {
+            let key = DomainKey {
+                source: Ipv4Addr::new(192, 0, 2, host).into(),
+                flow_type: FlowType::Ipfix,
+                observation_domain: *observation_domain,
+                session: 0,
+            };
+            pending.hold(key, &message, &set, arrival, bytes_max)
+        };
+        (0..1000).filter(hold).count()
+    }
+
+    #[test]
+    fn one_address_does_not_take_all_the_memory_however_many_domains_it_invents() {
+        let mut pending = Pending::default();
+        let first = held_of(&mut pending, 1, 256 << 10);
+        assert!((30..=45).contains(&first), "{first}");
+        assert_eq!(held_of(&mut pending, 2, 256 << 10), first);
+        assert_eq!(pending.expire(UnixNanos(2 * AGE_MAX_NS)), 2 * first as u64);
+        assert_eq!(held_of(&mut pending, 1, 256 << 10), first);
+    }
+
+    #[test]
+    fn a_refusal_ends_although_sets_of_the_id_keep_coming() {
+        let mut refused = Refused::default();
+        let tried = (0..100).map(|n| UnixNanos(1_000_000_000 + n * 10_000_000));
+        let tried = tried.filter(|now| {
+            let is_tried = !refused.has(7, *now);
+            refused.note(7, *now);
+            is_tried
+        });
+        assert_eq!(tried.count(), 10, "once in 100 ms");
     }
 }

@@ -264,6 +264,12 @@ impl Registry {
             return Entry::default();
         };
         entry.presence.is_evicted.store(true, Ordering::Relaxed);
+        if key.session != 0 {
+            // What comes next from this port is another session, with templates of its own.
+            self.pending.end(*key);
+        }
+        // What is missing by now is lost.
+        entry.sequence.finish();
         self.evicted_counts
             .add(key.flow_type, &entry.sequence.status());
         self.changed.remove(&entry.epoch);
@@ -280,20 +286,22 @@ impl Registry {
 
 /// Of `domains`, the one whose place is worth least, if that may be taken: one that never produced
 /// a flow, before all others one that taught nothing either; else one that has been silent for
-/// [`SILENCE_NS`]. Among equals it is the one that has been silent longest.
+/// [`SILENCE_NS`]. Among equals it is the one that has been silent longest. A TCP session goes
+/// last: it sends its templates once.
 fn least_deserving<'a>(
     domains: impl Iterator<Item = (&'a DomainKey, &'a Entry)>,
     now: UnixNanos,
 ) -> Option<DomainKey> {
-    let rank = |entry: &Entry| {
+    let rank = |key: &DomainKey, entry: &Entry| {
         let presence = &entry.presence;
         let has_flows = presence.has_flows.load(Ordering::Relaxed);
         let has_templates = entry.learned.templates() > 0;
         let last_seen_ns = presence.last_seen_ns.load(Ordering::Relaxed);
-        (has_flows, has_templates, last_seen_ns)
+        let is_session = key.session != 0 && has_flows;
+        (is_session, has_flows, has_templates, last_seen_ns)
     };
-    let ranked = domains.map(|(key, entry)| (rank(entry), *key));
-    let ((has_flows, _, last_seen_ns), key) = ranked.min_by_key(|(rank, _)| *rank)?;
+    let ranked = domains.map(|(key, entry)| (rank(key, entry), *key));
+    let ((_, has_flows, _, last_seen_ns), key) = ranked.min_by_key(|(rank, _)| *rank)?;
     let may_be_taken = !has_flows || now.0.saturating_sub(last_seen_ns) >= SILENCE_NS;
     may_be_taken.then_some(key)
 }

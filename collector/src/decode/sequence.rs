@@ -121,6 +121,16 @@ pub struct SequenceStatus {
     pub counts: SequenceCounts,
 }
 
+impl SequenceStatus {
+    /// Adds another session of the same domain; the one that has begun tells the state.
+    pub const fn add(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        if other.next.is_some() {
+            (self.unit, self.next) = (other.unit, other.next);
+        }
+    }
+}
+
 /// What was found of all domains since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SequenceTotals {

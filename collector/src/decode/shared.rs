@@ -404,8 +404,9 @@ impl Shared {
         }
         // The lock is let go before those of the numbers are taken: workers may wait for it.
         for (key, sequence) in self.sequences() {
-            if let Some(status) = merged.get_mut(&key) {
-                status.sequence = sequence.status();
+            // The sessions of an exporter are shown together.
+            if let Some(status) = merged.get_mut(&DomainKey { session: 0, ..key }) {
+                status.sequence.add(&sequence.status());
             }
         }
         merged.into_values().collect()

@@ -374,6 +374,7 @@ const FLOWS_OPEN: &str = "flows_open";
 fn stage(counter: &str) -> &'static str {
     match counter {
         "datagrams_received" | "bytes_received" | "datagrams_dropped_by_kernel" => "receive",
+        _ if counter.starts_with("tcp_") => "receive",
         "flows_batched" | FLOWS_OPEN => "batch",
         _ => "decode",
     }

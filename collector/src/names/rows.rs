@@ -64,7 +64,21 @@ pub async fn keep(book: Arc<NameBook>, rows: SideRows) {
 
 /// Takes in what workers left in `book` and makes rows of what is new.
 pub fn take_in(book: &NameBook, rows: &SideRows) {
-    book.take_in(|name| push(rows, name));
+    take_in_moved(book, rows, |last_seen_s| last_seen_s);
+}
+
+/// The same with times that `moved` moves: those of a capture that is stored as of now.
+pub fn take_in_moved(book: &NameBook, rows: &SideRows, moved: impl Fn(u32) -> u32) {
+    book.take_in(|name| {
+        let last_seen_s = moved(name.last_seen_s);
+        push(
+            rows,
+            SavedName {
+                last_seen_s,
+                ..name
+            },
+        );
+    });
 }
 
 fn push(rows: &SideRows, saved: SavedName) {

@@ -157,6 +157,16 @@ impl SideRows {
         }
     }
 
+    /// True while every table is less than half full.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let waiting = self.waiting();
+        let bytes = |table: &Waiting| table.lines.len() + table.bytes_under_way;
+        waiting
+            .iter()
+            .all(|table| table.is_closed || bytes(table) < TABLE_BYTES_MAX / 2)
+    }
+
     /// All that waits of `table`, to be sent; [`Self::done`] makes room for more.
     fn take(&self, table: SideTable, token: impl FnOnce() -> String) -> Option<SideBatch> {
         let mut waiting = self.waiting();

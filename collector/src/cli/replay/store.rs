@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use flowsluice::batch::{BATCH_ROWS, Batcher};
 use flowsluice::config::Config;
-use flowsluice::decode::sflow::Beside;
 use flowsluice::decode::{Decoder, ExtraRows, FlowSink, Shared};
 use flowsluice::flow::Flow;
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
+use flowsluice::names;
 use flowsluice::receive::replay::{Capture, CaptureCounts, CaptureError};
 use flowsluice::store::SideRows;
 use flowsluice::units::UnixNanos;
@@ -190,7 +190,7 @@ impl Rows {
             let one = Capture::new(vec![file]).for_each(&mut |datagram| {
                 decoder.decode(datagram, &mut counts, self);
                 decoder.turn();
-                self.push_beside(shared.sflow());
+                self.push_beside(&shared);
             });
             match one {
                 Ok(one) => read = read.plus(&one),
@@ -208,15 +208,28 @@ impl Rows {
     }
 
     /// Hands on what was decoded beside flows.
-    fn push_beside(&self, beside: &Beside) {
+    fn push_beside(&self, shared: &Shared) {
+        let beside = shared.sflow();
         beside.counters.drain(|mut row| {
             row.time_received = self.shift.moved_s(row.time_received);
+            self.wait_for_side_rows();
             self.side_rows.push(&row);
         });
         beside.discards.drain(|mut row| {
             row.time_received = self.shift.moved_s(row.time_received);
+            self.wait_for_side_rows();
             self.side_rows.push(&row);
         });
+        let moved = |last_seen_s| self.shift.moved_s(last_seen_s);
+        self.wait_for_side_rows();
+        names::rows::take_in_moved(&shared.names, &self.side_rows, moved);
+    }
+
+    /// A capture is read faster than rows are stored.
+    fn wait_for_side_rows(&self) {
+        while !self.side_rows.has_room() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The open batch and one more take as many rows as one holds.

@@ -282,7 +282,8 @@ impl Stream {
     fn begin_earlier(&mut self, start: u32, len: u32, seen: UnixNanos) {
         let end = start.wrapping_add(len);
         let between = self.first.map_or(0, |first| first.wrapping_sub(end));
-        if between > 0 && self.holes.len() < HOLES_MAX {
+        // Negative where the two overlap.
+        if between.cast_signed() > 0 && self.holes.len() < HOLES_MAX {
             let hole = Hole {
                 start: end,
                 len: between,

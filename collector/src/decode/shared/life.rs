@@ -183,15 +183,24 @@ impl Shared {
     /// Everything that is worth knowing after a restart.
     #[must_use]
     pub fn known(&self) -> Vec<Known> {
-        let registry = lock(&self.registry);
-        let known = registry.domains.iter().map(|(key, entry)| {
-            let (last_seen, has_flows) = entry.presence.facts();
+        let found: Vec<_> = {
+            let registry = lock(&self.registry);
+            let entries = registry.domains.iter().map(|(key, entry)| {
+                let learned = Arc::clone(&entry.learned);
+                let sequence = Arc::clone(&entry.sequence);
+                (*key, learned, entry.presence.facts(), sequence)
+            });
+            entries.collect()
+        };
+        // The lock is let go before those of the numbers are taken: workers may wait for it.
+        let known = found.into_iter().map(|(key, learned, facts, sequence)| {
+            let (last_seen, has_flows) = facts;
             Known {
-                key: *key,
-                learned: Arc::clone(&entry.learned),
+                key,
+                learned,
                 last_seen,
                 has_flows,
-                sequence: entry.sequence.state(),
+                sequence: sequence.state(),
             }
         });
         known.collect()

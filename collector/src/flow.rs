@@ -64,6 +64,12 @@ impl From<Ipv4Addr> for Address {
     }
 }
 
+impl From<Address> for Ipv6Addr {
+    fn from(address: Address) -> Self {
+        address.0.into()
+    }
+}
+
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.to_ip().fmt(f)

@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use crate::decode::sequence::SequenceCounts;
 use crate::decode::sflow::Beside;
 use crate::decode::{DomainKey, ExporterStatus, Shared};
-use crate::flow::{FlowType, SamplingSource};
+use crate::flow::{Address, FlowType, SamplingSource};
 use crate::store::{SideRow, SideRows, SideTable};
 use crate::units::UnixNanos;
 
@@ -154,7 +154,8 @@ impl Teller {
     fn gaps(&self, statuses: &[ExporterStatus], second: u32, now: UnixNanos) {
         let own = statuses.iter().map(|s| (s.key(), s.exporter_addr));
         let own: HashMap<DomainKey, IpAddr> = own.collect();
-        for (key, sequence) in self.shared.sequences() {
+        let gone = self.shared.take_gone();
+        for (key, sequence) in gone.into_iter().chain(self.shared.sequences()) {
             let (unit, counts) = sequence.drain(now);
             if counts == SequenceCounts::default() {
                 continue;
@@ -239,10 +240,7 @@ impl Teller {
 
 /// An address as a column of the type IPv6 has it.
 fn column(ip: IpAddr) -> Ipv6Addr {
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    }
+    Address::from(ip).into()
 }
 
 #[cfg(test)]

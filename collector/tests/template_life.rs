@@ -413,6 +413,74 @@ fn what_came_in_a_session_lives_and_ends_with_it() {
     assert_eq!(counts.sets_replayed, 1);
 }
 
+fn by_session(config: &config::Decode, shared: &Arc<Shared>) -> Bench {
+    let bench = Bench::with(config, Arc::clone(shared));
+    Bench {
+        decoder: bench.decoder.by_session(),
+        ..bench
+    }
+}
+
+#[test]
+fn an_open_session_keeps_its_templates_while_others_could_give_way() {
+    let config = config::Decode {
+        exporters_max: 2,
+        ..Default::default()
+    };
+    let shared = Arc::<Shared>::default();
+    let mut session = by_session(&config, &shared);
+    let mut bench = Bench::with(&config, Arc::clone(&shared));
+    let data = set(256, &[0; 4]);
+    session.decode(&ipfix(&[set(2, &template(256, &[(1, 4)])), data.clone()]));
+    let real = netflow9(&[twenty_field_template(), set(256, &twenty_field_records(1))]);
+    let host = |n| Ipv4Addr::new(198, 51, 100, n);
+    bench.decode_of(host(1), MINUTE_MS, &real);
+    // Both have been silent for ten minutes, the session for longer.
+    assert_eq!(bench.decode_of(host(2), 12 * MINUTE_MS, &real).len(), 1);
+    session.decoder.turn();
+    assert_eq!(
+        session
+            .decode_of(EXPORTER, 12 * MINUTE_MS, &ipfix(&[data]))
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn what_a_session_lost_is_shown_while_it_lasts_and_told_when_it_has_ended() {
+    let shared = Arc::<Shared>::default();
+    let mut bench = by_session(&config::Decode::default(), &shared);
+    let mut message = ipfix(&[set(2, &template(256, &[(1, 4)]))]);
+    message[8..12].fill(0);
+    bench.decode(&message);
+    let mut send = |sequence: u32, after_ms| {
+        let mut message = ipfix(&[set(256, &[0; 4])]);
+        message[8..12].copy_from_slice(&sequence.to_be_bytes());
+        bench.decode_of(EXPORTER, after_ms, &message);
+    };
+    // Seven of twenty are left out, and three seconds pass.
+    (0..10).for_each(|n| send(n, u64::from(n)));
+    (17..27).for_each(|n| send(n, u64::from(n) + 3000));
+    send(27, 6100);
+    bench.decoder.turn();
+    let [exporter] = *shared.exporters() else {
+        panic!("one exporter");
+    };
+    assert_eq!(exporter.sequence.counts.lost, 7);
+    bench.decoder.end_session(&Session {
+        source: EXPORTER.into(),
+        source_port: datagram(&[]).source_port,
+    });
+    let gone = shared.take_gone();
+    let [(key, sequence)] = &*gone else {
+        panic!("one session: {gone:?}");
+    };
+    assert_eq!(key.source, EXPORTER);
+    let (_, counts) = sequence.drain(RECEIVED);
+    assert_eq!((counts.received, counts.lost), (21, 7));
+    assert!(shared.take_gone().is_empty(), "once");
+}
+
 #[test]
 fn strangers_teach_nothing_where_exporters_are_listed() {
     let shared = Arc::<Shared>::default();

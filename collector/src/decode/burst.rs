@@ -129,14 +129,6 @@ impl<'a, S: FlowSink> Burst<'a, S> {
         (self.extra, start..self.filled)
     }
 
-    /// Takes the newest flow back, for a record that turned out broken after it was begun.
-    #[inline]
-    pub fn discard_newest(&mut self, counts: &mut WorkerCounts) {
-        assert!(self.filled > 0, "only a flow that was begun is taken back");
-        self.filled -= 1;
-        counts.flows_decoded -= 1;
-    }
-
     /// Hands on what there is.
     #[inline]
     pub fn flush(&mut self) {

@@ -23,7 +23,7 @@ mod netflow1;
 mod netflow5;
 mod netflow7;
 mod netflow9;
-mod nsel;
+pub mod nsel;
 mod options;
 mod outbox;
 mod overrides;

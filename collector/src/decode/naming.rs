@@ -1,8 +1,7 @@
 //! Options templates that name something: which of their fields are the number, the name and the
 //! description. They are rare, so their text has a path of its own beside the plan.
 
-use super::plan::{FieldSpec, Layout, Spans};
-use super::window::WINDOW_LEAD;
+use super::plan::{FieldSpec, Layout, Spans, bytes_at};
 use crate::names::{ApplicationId, Subject, Text};
 
 /// Where the fields lie.
@@ -113,12 +112,9 @@ impl Naming {
 
 impl Place {
     fn bytes<'w>(&self, window: &'w [u8], spans: Option<&Spans>) -> &'w [u8] {
-        let (end, len) = match spans {
-            None => (self.at, self.len),
-            Some(spans) => spans.place(self.at),
-        };
-        let end = usize::from(end) + WINDOW_LEAD;
-        let bytes = window.get(end - usize::from(len)..end);
-        bytes.unwrap_or_default()
+        match spans {
+            None => bytes_at(window, (self.at, self.len)),
+            Some(spans) => spans.bytes(self.at, window),
+        }
     }
 }

@@ -25,6 +25,9 @@ const CONNECTIONS_MAX: usize = 1 << 18;
 const WAYS: usize = 4;
 const SETS: usize = CONNECTIONS_MAX / WAYS;
 
+/// Bytes that they take, with the first update.
+pub const MEMORY_BYTES: usize = SETS * size_of::<Set>();
+
 /// Connections of which an update told volume. Shared by all workers; nobody waits for another,
 /// and 4 MiB are taken with the first update. When all places for a connection are taken, the one
 /// that was silent longest is forgotten, and its teardown counts once more.

@@ -58,7 +58,9 @@ enum Unusable {
 #[derive(Debug)]
 struct StateFile {
     folder: PathBuf,
-    _lock: File,
+    /// Held while the folder is used. It has a byte in it while the file is final and unread: that
+    /// can be taken away even where the disk is full and the file cannot be written.
+    lock: File,
 }
 
 /// Keeps the file, until it is stopped.
@@ -186,10 +188,7 @@ impl StateFile {
             .mode(0o640)
             .open(folder.join("lock"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                folder,
-                _lock: lock,
-            }),
+            Ok(()) => Ok(Self { folder, lock }),
             Err(TryLockError::WouldBlock) => Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 "another collector uses it",
@@ -219,14 +218,22 @@ impl StateFile {
             .map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
-        File::open(&self.folder)?.sync_all()
+        File::open(&self.folder)?.sync_all()?;
+        if is_final {
+            (&self.lock).write_all(b"f")?;
+            self.lock.sync_all()?;
+        }
+        Ok(())
     }
 
     /// Sets a file aside that is of no use, so that nobody loses what he might want to look at.
     /// True when there was one of use.
     fn read(&self, config: &config::Decode, shared: &Shared, now: UnixNanos) -> bool {
         let path = self.path(FILE);
-        let outcome = restore(&path, config, shared, now);
+        // From here on something is received that a final file does not know.
+        let is_final =
+            self.lock.metadata().is_ok_and(|lock| lock.len() > 0) && self.lock.set_len(0).is_ok();
+        let outcome = restore(&path, config, shared, now, is_final);
         let is_known = matches!(outcome, Ok(Some(_)));
         match outcome {
             Ok(None) => {}
@@ -266,6 +273,7 @@ fn restore(
     config: &config::Decode,
     shared: &Shared,
     now: UnixNanos,
+    is_final: bool,
 ) -> Result<Option<Taken>, Unusable> {
     let n = |count: usize| count as u64;
     let bytes_max = BYTES_AN_EXPORTER
@@ -295,7 +303,7 @@ fn restore(
         templates_of_one: config.templates_per_exporter_max,
         lifetime_s: u32::try_from(config.template_lifetime.as_secs()).unwrap_or(u32::MAX),
         wanted: Wanted::of(&config.extra),
-        is_exact: document.is_final,
+        is_exact: is_final && document.is_final,
     };
     let mut taken = Taken::default();
     for domain in document.domains {

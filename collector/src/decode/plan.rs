@@ -53,22 +53,24 @@ impl Spans {
         let span = self.0.get(usize::from(number)).copied().unwrap_or_default();
         (span.end, span.len)
     }
+
+    /// The bytes of field `number` of the record in `window`.
+    #[must_use]
+    pub fn bytes<'w>(&self, number: u16, window: &'w [u8]) -> &'w [u8] {
+        bytes_at(window, self.place(number))
+    }
+}
+
+/// The bytes of a field of the record in `window`, by one past its last byte and its length.
+pub(super) fn bytes_at(window: &[u8], (end, len): (u16, u16)) -> &[u8] {
+    let end = usize::from(end) + WINDOW_LEAD;
+    let bytes = window.get(end - usize::from(len)..end);
+    bytes.unwrap_or_default()
 }
 
 impl Default for Spans {
     fn default() -> Self {
         Self(Box::new([Span::default(); TEMPLATE_FIELDS_MAX]))
-    }
-}
-
-impl Spans {
-    /// The bytes of field `number` of the record in `window`.
-    #[must_use]
-    pub fn bytes<'w>(&self, number: u16, window: &'w [u8]) -> &'w [u8] {
-        let span = self.0.get(usize::from(number)).copied().unwrap_or_default();
-        let end = usize::from(span.end) + WINDOW_LEAD;
-        let bytes = window.get(end - usize::from(span.len)..end);
-        bytes.unwrap_or_default()
     }
 }
 

@@ -21,6 +21,9 @@ use crate::units::UnixNanos;
 /// A domain that produced flows keeps its place for so long after its last datagram.
 const SILENCE_NS: u64 = 10 * 60 * 1_000_000_000;
 
+/// Evicted domains whose last sequence numbers are kept to be told, at most; of more only the sums.
+const GONE_MAX: usize = 1024;
+
 /// What workers tell of a domain while they decode: how much it deserves its place.
 #[derive(Debug, Default)]
 pub struct Presence {
@@ -77,6 +80,8 @@ pub struct Registry {
     pub evicted_epoch: u64,
     /// What was found of the sequence numbers of those that were evicted.
     pub evicted_counts: SequenceTotals,
+    /// Their sequence numbers, until somebody tells what was found last.
+    pub gone: Vec<(DomainKey, Arc<Sequence>)>,
     /// Sets that came before their template.
     pub pending: Pending,
     /// When templates and those sets were last looked through for old ones.
@@ -272,6 +277,9 @@ impl Registry {
         entry.sequence.finish();
         self.evicted_counts
             .add(key.flow_type, &entry.sequence.status());
+        if self.gone.len() < GONE_MAX {
+            self.gone.push((*key, Arc::clone(&entry.sequence)));
+        }
         self.changed.remove(&entry.epoch);
         self.evicted_epoch = epoch;
         if let Some(source) = self.sources.get_mut(&key.source) {

@@ -422,6 +422,13 @@ impl Shared {
             .collect()
     }
 
+    /// The sequence numbers of domains that gave up their place since the last call, sessions that
+    /// ended among them; what was found of them since they were drained is still to be told.
+    #[must_use]
+    pub fn take_gone(&self) -> Vec<(DomainKey, Arc<Sequence>)> {
+        std::mem::take(&mut lock(&self.registry).gone)
+    }
+
     /// What the sequence numbers of all domains told since the start.
     #[must_use]
     pub fn sequence_totals(&self) -> SequenceTotals {

@@ -38,13 +38,19 @@ struct Kind {
 #[derive(Clone, Copy, Debug)]
 enum Cause {
     Kernel,
+    /// Connections that were refused.
+    Connections,
     Drop(DropReason),
+    /// Rows of the tables beside `flows` that found no room.
+    Side,
 }
 
 impl Cause {
     fn label(self) -> &'static str {
         match self {
             Self::Kernel => "socket_buffer",
+            Self::Connections => "tcp_connections",
+            Self::Side => "side_rows",
             Self::Drop(reason) => reason.label(),
         }
     }
@@ -52,18 +58,32 @@ impl Cause {
     fn total(self, snapshot: &LedgerSnapshot) -> u64 {
         match self {
             Self::Kernel => snapshot.total.datagrams_dropped_by_kernel,
+            Self::Connections => snapshot.total.tcp_connections_refused,
             Self::Drop(reason) => snapshot.dropped(reason),
+            Self::Side => {
+                let backlog = DropReason::StoreBacklog as usize;
+                let tables = snapshot.store.side.iter();
+                tables.map(|table| table.rows_dropped[backlog]).sum()
+            }
         }
     }
 }
 
 /// In the order of the data path.
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 10] = [
     Kind {
         cause: Cause::Kernel,
         what: "the kernel drops datagrams: a socket's buffer or an AF_XDP ring is full",
         remedy: "raise receive.socket_buffer and net.core.rmem_max, receive.xdp.frames, or \
                  receive.workers",
+        is_error: true,
+    },
+    Kind {
+        cause: Cause::Connections,
+        what: "TCP connections of exporters are refused: there are too many, in all or from one \
+               address",
+        remedy: "raise receive.tcp.connections_max (one address may have a sixteenth), or keep \
+                 strangers from the port",
         is_error: true,
     },
     Kind {
@@ -101,6 +121,19 @@ const KINDS: [Kind; 7] = [
         cause: Cause::Drop(DropReason::StoreBacklog),
         what: "flows are dropped: ClickHouse is slower than the exporters, or away",
         remedy: "see /status; give ClickHouse more, raise store.queue_max or batch.per_worker",
+        is_error: true,
+    },
+    Kind {
+        cause: Cause::Drop(DropReason::SideBacklog),
+        what: "sFlow counters or discarded packets are dropped: more come than are taken on",
+        remedy: "have the agents send counters less often; see whether the host is overloaded",
+        is_error: true,
+    },
+    Kind {
+        cause: Cause::Side,
+        what: "rows of tables beside flows are dropped: ClickHouse is slower than they come, or \
+               away",
+        remedy: "see ledger.side of /status; give ClickHouse more",
         is_error: true,
     },
 ];
@@ -201,6 +234,7 @@ pub async fn tell(ledger: Arc<Ledger>) {
 mod tests {
     use super::*;
     use crate::ledger::WorkerCounts;
+    use crate::store::SideTable;
 
     /// The ledger of a worker that dropped so many flows for want of an empty batch.
     fn backlog(flows: u64) -> LedgerSnapshot {
@@ -260,6 +294,7 @@ mod tests {
     fn each_loss_that_an_operator_can_mend_is_told_with_its_own_count() {
         let mut counts = WorkerCounts {
             datagrams_dropped_by_kernel: 1,
+            tcp_connections_refused: 7,
             ..WorkerCounts::default()
         };
         counts.drop_many(DropReason::FrameMalformed, 6);
@@ -267,16 +302,19 @@ mod tests {
         counts.drop_many(DropReason::ExporterLimit, 3);
         counts.drop_many(DropReason::TemplateLimit, 4);
         counts.drop_many(DropReason::StoreBacklog, 5);
+        counts.drop_many(DropReason::SideBacklog, 8);
         let due = Losses::default().due(&snapshot(&counts), Instant::now());
         assert_eq!(
             told(&due),
             [
                 ("socket_buffer", 1),
+                ("tcp_connections", 7),
                 ("frame_malformed", 6),
                 ("datagram_cut", 2),
                 ("exporter_limit", 3),
                 ("template_limit", 4),
-                ("store_backlog", 5)
+                ("store_backlog", 5),
+                ("side_backlog", 8)
             ]
         );
         let mild = due.iter().filter(|loss| !loss.is_error);
@@ -284,6 +322,19 @@ mod tests {
             mild.map(|loss| loss.reason).collect::<Vec<_>>(),
             ["template_limit"]
         );
+    }
+
+    #[test]
+    fn rows_beside_flows_that_found_no_room_are_told() {
+        let ledger = Ledger::new(1);
+        let counts = ledger.store.side(SideTable::Exporters);
+        for _ in 0..3 {
+            counts.offered();
+        }
+        counts.dropped(DropReason::StoreBacklog, 2);
+        counts.dropped(DropReason::StoreNull, 1);
+        let due = Losses::default().due(&ledger.read(), Instant::now());
+        assert_eq!(told(&due), [("side_rows", 2)]);
     }
 
     #[test]

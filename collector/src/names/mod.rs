@@ -32,6 +32,9 @@ pub const NAMES_MAX: usize = 131_072;
 /// Facts that wait for the task: a quarter of a second at 16,000 a second.
 const INBOX_MAX: usize = 4096;
 
+/// Bytes of the facts that wait.
+pub const INBOX_BYTES: usize = INBOX_MAX * size_of::<Fact>();
+
 /// A name that is told again and again makes a row so often, seconds.
 const ROW_EVERY_S: u32 = 3600;
 

@@ -1,12 +1,13 @@
 //! Names as rows of the tables `interfaces`, `applications` and `vrfs`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::{NameBook, SavedName, Subject};
+use crate::flow::Address;
 use crate::store::{SideRow, SideRows, SideTable};
 
 /// How often names are taken in: the inbox has to hold what arrives in between.
@@ -90,10 +91,7 @@ fn push(rows: &SideRows, saved: SavedName) {
         description,
         last_seen_s: last_seen,
     } = saved;
-    let exporter_addr = match exporter {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
+    let exporter_addr = Ipv6Addr::from(Address::from(exporter));
     match subject {
         Subject::Interface(if_index) => rows.push(&InterfaceRow {
             exporter_addr,

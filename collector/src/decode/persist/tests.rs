@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::decode::Wanted;
-use crate::decode::sequence::{SequenceState, SequenceUnit};
+use crate::decode::sequence::{Held, Observation, SequenceState, SequenceUnit};
 use crate::decode::shared::{Change, DomainKey, Known, Learned};
 use crate::decode::template::{Dialect, Entries, Entry, Kind, Template};
 use crate::flow::FlowType;
@@ -195,7 +195,7 @@ fn a_file_that_is_of_no_use_is_set_aside_and_told_why() {
     for (bytes, why) in bad {
         fs::write(&path, bytes).unwrap();
         let shared = Shared::default();
-        let error = restore(&path, &config, &shared, now()).unwrap_err();
+        let error = restore(&path, &config, &shared, now(), true).unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
         assert_eq!(read(&config).templates(), 0);
         assert!(!path.exists(), "{why}");
@@ -271,6 +271,37 @@ fn a_document_is_final_until_it_is_read() {
     read(&config);
     assert!(!is_final());
     assert_eq!(read(&config).templates(), 1);
+}
+
+/// Numbers that are missing when an exporter goes on three numbers behind what the file says.
+fn lost_before_the_start(config: &config::Decode) -> u64 {
+    let shared = read(config);
+    let (_, sequence) = shared.sequences().pop().unwrap();
+    let observation = Observation {
+        sequence: 80,
+        records: Some(1),
+        uptime_ms: None,
+        source_port: 50_000,
+        received: now(),
+    };
+    sequence.observe(&observation, &mut Held::default());
+    sequence.finish();
+    sequence.status().counts.lost
+}
+
+#[test]
+fn what_is_missing_behind_a_file_was_lost_only_when_nothing_was_received_since() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder);
+    write(&config, vec![with_templates(1, &[0])]);
+    assert_eq!(lost_before_the_start(&config), 3);
+    // The second start comes after a run that did not end in order.
+    assert_eq!(lost_before_the_start(&config), 0);
+    write(&config, vec![with_templates(1, &[0])]);
+    // Nor after one whose file could not be written, be it at the start.
+    fs::create_dir(config.state_dir.join("exporters.json.new")).unwrap();
+    assert_eq!(lost_before_the_start(&config), 3);
+    assert_eq!(lost_before_the_start(&config), 0);
 }
 
 #[test]

@@ -129,6 +129,25 @@ fn a_message_that_an_even_later_one_overtook_at_the_start_is_not_taken_for_a_rep
 }
 
 #[test]
+fn a_message_that_overlaps_the_first_one_from_before_makes_no_hole() {
+    let observation = |sequence, records| Observation {
+        sequence,
+        records: Some(records),
+        uptime_ms: None,
+        source_port: 50_000,
+        received: at(0),
+    };
+    let unit = SequenceUnit::Records;
+    let (mut stream, _) = stream::Stream::begin(unit, &observation(100, 30));
+    let mut counts = SequenceCounts::default();
+    stream.take(unit, &observation(90, 20), &mut counts);
+    assert_eq!((counts.reordered, stream.holes.len()), (1, 0));
+    // One that ends before it does.
+    stream.take(unit, &observation(60, 20), &mut counts);
+    assert_eq!((counts.reordered, stream.holes.len()), (2, 1));
+}
+
+#[test]
 fn numbers_wrap() {
     let mut follower = Follower::new(FlowType::Sflow5);
     follower.take_all([u32::MAX - 1, 1, u32::MAX, 2]);

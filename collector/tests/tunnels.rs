@@ -6,21 +6,8 @@ use std::sync::Arc;
 
 use flowsluice::config::{Decode, Tunnels};
 use flowsluice::flow::{Flow, TunnelType};
+use flowsluice_tests::packet::udp_in_gre;
 use messages::{Bench, ipfix, set, sflow5_of, template};
-
-/// A frame with UDP from 10.0.0.1 to 10.0.0.2, in GRE with key 9 from 203.0.113.1 to 203.0.113.2.
-fn frame() -> Vec<u8> {
-    let udp = [0x13, 0x88, 0x00, 0x35, 0, 8, 0, 0];
-    let inner = [
-        0x45, 0, 0, 28, 0, 1, 0, 0, 61, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
-    ];
-    let gre = [0x20, 0, 0x08, 0x00, 0, 0, 0, 9];
-    let outer = [
-        0x45, 0, 0, 56, 0, 2, 0, 0, 250, 47, 0, 0, 203, 0, 113, 1, 203, 0, 113, 2,
-    ];
-    let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
-    [&ethernet[..], &outer, &gre, &inner, &udp].concat()
-}
 
 fn bench(tunnels: Tunnels) -> Bench {
     let config = Decode {
@@ -32,7 +19,7 @@ fn bench(tunnels: Tunnels) -> Bench {
 
 /// The frame as sFlow samples it, and as the two layouts of an IPFIX record carry it (IE 315).
 fn messages() -> [Vec<u8>; 3] {
-    let frame = frame();
+    let frame = udp_in_gre();
     let length = frame.len() as u16;
     let fixed = [
         set(2, &template(256, &[(315, length), (10, 4)])),

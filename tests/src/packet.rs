@@ -12,6 +12,22 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily as Family, SockFlag, SockType};
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 
+/// A frame with UDP from 10.0.0.1 to port 53 of 10.0.0.2, in GRE with key 9 from 203.0.113.1 to
+/// 203.0.113.2.
+#[must_use]
+pub fn udp_in_gre() -> Vec<u8> {
+    let udp = [0x13, 0x88, 0x00, 0x35, 0, 8, 0, 0];
+    let inner = [
+        0x45, 0, 0, 28, 0, 1, 0, 0, 61, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+    ];
+    let gre = [0x20, 0, 0x08, 0x00, 0, 0, 0, 9];
+    let outer = [
+        0x45, 0, 0, 56, 0, 2, 0, 0, 250, 47, 0, 0, 203, 0, 113, 1, 203, 0, 113, 2,
+    ];
+    let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+    [&ethernet[..], &outer, &gre, &inner, &udp].concat()
+}
+
 /// What stands between the IP header and the UDP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Between {

@@ -119,3 +119,29 @@ fn unix_now() -> u32 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |now| now.as_secs() as u32)
 }
+
+/// The generic record of an sFlow counter sample, of interface 9: each field is its own number.
+pub const INTERFACE_COUNTERS: [u32; 22] = [
+    9,
+    6,
+    0,
+    1_000_000_000,
+    1,
+    3,
+    1,
+    2,
+    11,
+    12,
+    13,
+    14,
+    15,
+    16,
+    0,
+    21,
+    22,
+    23,
+    24,
+    25,
+    26,
+    2,
+];

@@ -2,7 +2,8 @@
 //! of a tunnel in columns of its own.
 
 use anyhow::Result;
-use flowsluice_tests::wire::{Sender, sflow5};
+use flowsluice_tests::packet::udp_in_gre;
+use flowsluice_tests::wire::{INTERFACE_COUNTERS, Sender, sflow5};
 use flowsluice_tests::{Collector, Settings};
 
 fn words(words: &[u32]) -> Vec<u8> {
@@ -14,19 +15,9 @@ fn framed(kind: u32, body: &[u8]) -> Vec<u8> {
     [&words(&[kind, body.len() as u32])[..], body].concat()
 }
 
-/// UDP from 10.0.0.1 to port 53 of 10.0.0.2, in GRE with key 9 from 203.0.113.1 to 203.0.113.2, as
-/// a raw header.
+/// Of [`udp_in_gre`].
 fn raw_header() -> Vec<u8> {
-    let udp = [0x13, 0x88, 0x00, 0x35, 0, 8, 0, 0];
-    let inner = [
-        0x45, 0, 0, 28, 0, 1, 0, 0, 61, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
-    ];
-    let gre = [0x20, 0, 0x08, 0x00, 0, 0, 0, 9];
-    let outer = [
-        0x45, 0, 0, 56, 0, 2, 0, 0, 250, 47, 0, 0, 203, 0, 113, 1, 203, 0, 113, 2,
-    ];
-    let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
-    let frame = [&ethernet[..], &outer, &gre, &inner, &udp].concat();
+    let frame = udp_in_gre();
     let mut body = words(&[1, 74, 4, frame.len() as u32]);
     body.extend(&frame);
     body.resize(body.len().next_multiple_of(4), 0);
@@ -35,30 +26,9 @@ fn raw_header() -> Vec<u8> {
 
 /// A datagram with the counters of interface 9, a flow and a discarded packet.
 fn datagram() -> Vec<u8> {
-    let generic = [
-        9,
-        6,
-        0,
-        1_000_000_000,
-        1,
-        1,
-        1,
-        2,
-        11,
-        12,
-        13,
-        14,
-        15,
-        16,
-        0,
-        21,
-        22,
-        23,
-        24,
-        25,
-        26,
-        2,
-    ];
+    let mut generic = INTERFACE_COUNTERS;
+    // Up by the administrator's will, and down all the same.
+    generic[5] = 1;
     let counters = [words(&[77, 9, 1]), framed(1, &words(&generic))].concat();
     let flow = [words(&[1, 9, 100, 100, 0, 9, 10, 1]), raw_header()].concat();
     let discard = [words(&[5, 0, 9, 2, 9, 10, 258, 1]), raw_header()].concat();

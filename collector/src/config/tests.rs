@@ -313,6 +313,26 @@ fn a_clash_of_ports_is_told_at_the_key_that_the_file_has() {
 }
 
 #[test]
+fn what_is_wrong_with_exporters_that_the_operator_knows_better_is_told() {
+    let text = "[decode]\n\
+                state_dir = \"state\"\n\
+                [[decode.exporters]]\n\
+                source = \"192.0.2.0/24\"\n\
+                sampling_force = true\n\
+                [[decode.exporters]]\n\
+                source = \"192.0.2.9/24\"\n";
+    assert_eq!(
+        errors(text),
+        "f.toml:2: decode.state_dir: found \"state\"; allowed: an absolute path, so that it means \
+         the same from everywhere\n\
+         f.toml:5: decode.exporters[0].sampling_force: true, but sampling_rate names none; set it \
+         beside, or remove this\n\
+         f.toml:7: decode.exporters[1].source: 192.0.2.0/24 is listed twice; remove one of the two"
+    );
+    assert!(parse("f.toml", "[decode]\nstate_dir = \"\"\n").is_ok());
+}
+
+#[test]
 fn types_and_meaning_are_told_together() {
     let told = errors("[receive]\nworkerz = 1\nburst = 9999\npin = 1\n");
     assert_eq!(told.lines().count(), 3, "{told}");

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -259,6 +260,16 @@ impl Problems {
         }
     }
 
+    fn absolute(&mut self, key: &str, path: &Path) {
+        if !path.is_absolute() {
+            let text = format!(
+                "found {path:?}; allowed: an absolute path, so that it means the same from \
+                 everywhere"
+            );
+            self.add(key, text);
+        }
+    }
+
     fn overrides(&mut self, overrides: &[ExporterOverride]) {
         let key = "decode.exporters";
         self.count(key, overrides.len(), 0..=EXPORTER_OVERRIDES_MAX);
@@ -280,6 +291,10 @@ impl Problems {
 
     fn decode(&mut self, decode: &Decode) {
         self.overrides(&decode.exporters);
+        // Empty is none.
+        if !decode.state_dir.as_os_str().is_empty() {
+            self.absolute("decode.state_dir", &decode.state_dir);
+        }
         if decode.protocols.is_empty() {
             let text = "empty, so every datagram would be dropped; name at least one protocol, \
                         or leave the key away for all of them";
@@ -393,13 +408,7 @@ impl Problems {
     }
 
     fn embedded(&mut self, embedded: &Embedded) {
-        if !embedded.data_dir.is_absolute() {
-            let text = format!(
-                "found {:?}; allowed: an absolute path, so that it means the same from everywhere",
-                embedded.data_dir
-            );
-            self.add("store.embedded.data_dir", text);
-        }
+        self.absolute("store.embedded.data_dir", &embedded.data_dir);
         // Idle, the engine holds about 220 MB.
         let memory = ByteSize::mib(512)..=ByteSize::gib(16 * 1024);
         self.bytes("store.embedded.memory_max", embedded.memory_max, memory);

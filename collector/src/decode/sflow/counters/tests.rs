@@ -1,3 +1,5 @@
+use flowsluice_tests::wire::INTERFACE_COUNTERS;
+
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -42,31 +44,6 @@ fn decoded(sample: &[u8], expanded: bool) -> Decoded {
     Decoded { rows, counts }
 }
 
-/// Each field of the generic record is its own number.
-const GENERIC: [u32; 22] = [
-    9,
-    6,
-    0,
-    1_000_000_000,
-    1,
-    3,
-    1,
-    2,
-    11,
-    12,
-    13,
-    14,
-    15,
-    16,
-    0,
-    21,
-    22,
-    23,
-    24,
-    25,
-    26,
-    2,
-];
 const ETHERNET: [u32; 13] = [31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43];
 
 /// What every row here begins with.
@@ -112,7 +89,7 @@ fn generic() -> InterfaceCounters {
 #[test]
 fn interface_and_ethernet_records_become_one_row() {
     for order in [[0, 1], [1, 0]] {
-        let records = [record(1, &GENERIC), record(2, &ETHERNET)];
+        let records = [record(1, &INTERFACE_COUNTERS), record(2, &ETHERNET)];
         let records = order.map(|at: usize| records[at].clone());
         let Decoded { rows, counts } = decoded(&sample(&records), false);
         let expected = InterfaceCounters {
@@ -175,7 +152,7 @@ fn vlan_and_processor_records_have_their_source() {
 fn records_of_other_kinds_are_skipped_by_length_and_counted() {
     let other = [record(2203, &[1; 10]), record(4300 << 12 | 1, &[2; 3])];
     let [a, b] = other.clone();
-    let Decoded { rows, counts } = decoded(&sample(&[a, record(1, &GENERIC), b]), false);
+    let Decoded { rows, counts } = decoded(&sample(&[a, record(1, &INTERFACE_COUNTERS), b]), false);
     assert_eq!(rows, [generic()]);
     assert_eq!(counts.counter_records_skipped, 2);
 
@@ -186,7 +163,7 @@ fn records_of_other_kinds_are_skipped_by_length_and_counted() {
 
 #[test]
 fn all_ones_is_unknown() {
-    let mut body = GENERIC;
+    let mut body = INTERFACE_COUNTERS;
     body[4] = u32::MAX;
     body[6..9].fill(u32::MAX);
     let expected = InterfaceCounters {
@@ -201,7 +178,7 @@ fn all_ones_is_unknown() {
 
 #[test]
 fn a_record_that_is_cut_leaves_its_counters_out_and_is_counted() {
-    let whole = sample(&[record(1, &GENERIC), record(2, &ETHERNET)]);
+    let whole = sample(&[record(1, &INTERFACE_COUNTERS), record(2, &ETHERNET)]);
     for length in 0..whole.len() {
         let Decoded { rows, counts } = decoded(&whole[..length], false);
         assert_eq!(counts.dropped(DropReason::SampleMalformed), 1, "{length}");
@@ -211,7 +188,7 @@ fn a_record_that_is_cut_leaves_its_counters_out_and_is_counted() {
         }
     }
     // A record that says to be shorter than its kind is.
-    let short = sample(&[record(1, &GENERIC[..21]), record(2, &ETHERNET)]);
+    let short = sample(&[record(1, &INTERFACE_COUNTERS[..21]), record(2, &ETHERNET)]);
     let Decoded { rows, counts } = decoded(&short, false);
     assert_eq!((rows[0].in_octets, rows[0].ethernet_fcs_errors), (0, 32));
     assert_eq!(counts.dropped(DropReason::SampleMalformed), 1);
@@ -221,7 +198,7 @@ fn a_record_that_is_cut_leaves_its_counters_out_and_is_counted() {
 fn samples_that_nobody_drains_are_bounded_and_counted() {
     let queue = CounterQueue::default();
     let mut counts = WorkerCounts::default();
-    let sample = sample(&[record(1, &GENERIC)]);
+    let sample = sample(&[record(1, &INTERFACE_COUNTERS)]);
     for _ in 0..COUNTER_SAMPLES_MAX + 3 {
         decode(&sample, false, &base(), &queue, &mut counts);
     }

@@ -12,6 +12,8 @@ pub mod decode;
 
 pub mod flow;
 
+pub mod enrich;
+
 pub mod batch;
 
 pub mod store;

@@ -80,6 +80,12 @@ const PROTOCOLS: &[&str] = &[
 const SCOPES: &[&str] = &["domain", "exporter"];
 const TIMES: &[&str] = &["exporter", "received"];
 const TUNNELS: &[&str] = &["outer", "inner"];
+const DNS_NAMES: &[&str] = &["none", "exporters", "endpoints", "both"];
+const SNMP_VERSIONS: &[&str] = &["2c", "3"];
+const SNMP_AUTHS: &[&str] = &["none", "md5", "sha1", "sha256", "sha512"];
+const SNMP_PRIVACIES: &[&str] = &["none", "des", "aes128", "aes256"];
+const APPLICATION_TYPES: &[&str] = &["cisco_nbar2", "fortinet", "velocloud"];
+const BOUNDARIES: &[&str] = &["undefined", "external", "internal"];
 const STORES: &[&str] = &["auto", "embedded", "server", "null"];
 const FORMATS: &[&str] = &["text", "json"];
 
@@ -133,6 +139,75 @@ pub(super) const KEYS: &[Key] = &[
     key("decode.exporters[].sampling_force", Kind::Flag),
     key("decode.exporters[].scope", Kind::Word(SCOPES)),
     key("decode.exporters[].time", Kind::Word(TIMES)),
+    key("enrich", Kind::Table),
+    key("enrich.services", Kind::Flag),
+    key("enrich.networks", Kind::Texts),
+    key("enrich.applications", Kind::Texts),
+    key("enrich.application_ids", Kind::Texts),
+    key("enrich.interfaces", Kind::Texts),
+    key("enrich.threats_whitelist", Kind::Texts),
+    key("enrich.mac_vendors", Kind::Path),
+    key("enrich.look_every", Kind::Duration),
+    key("enrich.geo", Kind::Table),
+    key("enrich.geo.databases", Kind::Texts),
+    key("enrich.geo.language", Kind::Text),
+    key("enrich.geo.memory_max", Kind::Bytes),
+    key("enrich.geo.updates", Kind::Tables),
+    key("enrich.geo.updates[].file", Kind::Path),
+    key("enrich.geo.updates[].from", Kind::Text),
+    key("enrich.geo.updates[].sha256_from", Kind::Text),
+    key("enrich.geo.updates[].user", Kind::Text),
+    key("enrich.geo.updates[].password_file", Kind::Path),
+    key("enrich.dns", Kind::Table),
+    key("enrich.dns.names", Kind::Word(DNS_NAMES)),
+    key("enrich.dns.servers", Kind::Texts),
+    key("enrich.dns.hits_max", Kind::Count),
+    key("enrich.dns.hit_lifetime", Kind::Duration),
+    key("enrich.dns.misses_max", Kind::Count),
+    key("enrich.dns.miss_lifetime", Kind::Duration),
+    key("enrich.dns.queries_max", Kind::Count),
+    key("enrich.dns.rate_max", Kind::Count),
+    key("enrich.dns.timeout", Kind::Duration),
+    key("enrich.snmp", Kind::Table),
+    key("enrich.snmp.every", Kind::Duration),
+    key("enrich.snmp.timeout", Kind::Duration),
+    key("enrich.snmp.retries", Kind::Count),
+    key("enrich.snmp.exporters_at_once", Kind::Count),
+    key("enrich.snmp.targets", Kind::Tables),
+    key("enrich.snmp.targets[].source", Kind::Prefix),
+    key("enrich.snmp.targets[].address", Kind::Address),
+    key("enrich.snmp.targets[].port", Kind::Port),
+    key("enrich.snmp.targets[].version", Kind::Word(SNMP_VERSIONS)),
+    key("enrich.snmp.targets[].community", Kind::Secret),
+    key("enrich.snmp.targets[].community_file", Kind::Path),
+    key("enrich.snmp.targets[].user", Kind::Text),
+    key("enrich.snmp.targets[].auth", Kind::Word(SNMP_AUTHS)),
+    key("enrich.snmp.targets[].auth_password_file", Kind::Path),
+    key("enrich.snmp.targets[].privacy", Kind::Word(SNMP_PRIVACIES)),
+    key("enrich.snmp.targets[].privacy_password_file", Kind::Path),
+    key("enrich.exporters", Kind::Tables),
+    key("enrich.exporters[].source", Kind::Prefix),
+    key("enrich.exporters[].name", Kind::Text),
+    key("enrich.exporters[].group", Kind::Text),
+    key("enrich.exporters[].site", Kind::Text),
+    key("enrich.exporters[].region", Kind::Text),
+    key("enrich.exporters[].role", Kind::Text),
+    key("enrich.exporters[].tenant", Kind::Text),
+    key(
+        "enrich.exporters[].applications",
+        Kind::Word(APPLICATION_TYPES),
+    ),
+    key("enrich.interface_rules", Kind::Tables),
+    key("enrich.interface_rules[].name", Kind::Text),
+    key("enrich.interface_rules[].alias", Kind::Text),
+    key("enrich.interface_rules[].speed_min", Kind::Count),
+    key("enrich.interface_rules[].speed_max", Kind::Count),
+    key("enrich.interface_rules[].boundary", Kind::Word(BOUNDARIES)),
+    key("enrich.interface_rules[].provider", Kind::Text),
+    key("enrich.interface_rules[].connectivity", Kind::Text),
+    key("enrich.threats", Kind::Tables),
+    key("enrich.threats[].file", Kind::Path),
+    key("enrich.threats[].tag", Kind::Text),
     key("batch", Kind::Table),
     key("batch.rows_max", Kind::Count),
     key("batch.age_max", Kind::Duration),
@@ -167,6 +242,12 @@ pub(super) const REQUIRED: &[&str] = &[
     "receive.listeners[].port",
     "receive.tcp.listeners[].port",
     "decode.exporters[].source",
+    "enrich.geo.updates[].file",
+    "enrich.geo.updates[].from",
+    "enrich.snmp.targets[].source",
+    "enrich.exporters[].source",
+    "enrich.threats[].file",
+    "enrich.threats[].tag",
 ];
 
 /// The key at `path`, indexes written as `[]`.
@@ -267,8 +348,10 @@ fn quoted(words: &[&str], between: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::{
-        Config, ExporterOverride, Listener, Protocol, ReceiveMode, Secret, TcpListener,
-        TemplateScope, TimeSource, XdpAttach, XdpCopy,
+        ApplicationType, Boundary, Config, DnsNames, Enrich, ExporterLabels, ExporterOverride,
+        GeoUpdate, InterfaceRule, Listener, Protocol, ReceiveMode, Secret, SnmpAuth, SnmpPrivacy,
+        SnmpTarget, SnmpVersion, TcpListener, TemplateScope, ThreatList, TimeSource, XdpAttach,
+        XdpCopy,
     };
 
     /// A configuration in which nothing is absent, so that every key of the structs is seen.
@@ -290,12 +373,53 @@ mod tests {
             scope: TemplateScope::Exporter,
             time: TimeSource::Received,
         }];
+        fill_enrich(&mut config.enrich);
         config.store.url = Some("http://localhost:8123".into());
         config.store.password = Some(Secret::new("x"));
         config.store.password_file = Some("/x".into());
         config.store.embedded.library = Some("/x".into());
         config.store.embedded.tcp = Some(SocketAddr::from(([127, 0, 0, 1], 9000)));
         config
+    }
+
+    fn fill_enrich(enrich: &mut Enrich) {
+        let source = "192.0.2.0/24".parse().unwrap();
+        enrich.geo.updates = vec![GeoUpdate {
+            file: "/x".into(),
+            from: "/y".into(),
+            sha256_from: String::new(),
+            user: String::new(),
+            password_file: "".into(),
+        }];
+        enrich.snmp.targets = vec![SnmpTarget {
+            source,
+            address: Some(source.addr()),
+            port: 161,
+            version: SnmpVersion::V3,
+            community: Some(Secret::new("x")),
+            community_file: "".into(),
+            user: "x".into(),
+            auth: SnmpAuth::Sha1,
+            auth_password_file: "/x".into(),
+            privacy: SnmpPrivacy::Des,
+            privacy_password_file: "/x".into(),
+        }];
+        let text = String::new;
+        enrich.exporters = vec![ExporterLabels {
+            source,
+            name: text(),
+            group: text(),
+            site: text(),
+            region: text(),
+            role: text(),
+            tenant: text(),
+            applications: ApplicationType::Fortinet,
+        }];
+        enrich.interface_rules = vec![InterfaceRule::default()];
+        enrich.threats = vec![ThreatList {
+            file: "/x".into(),
+            tag: text(),
+        }];
     }
 
     fn paths(table: &toml::Table, prefix: &str, paths: &mut Vec<String>) {
@@ -347,6 +471,24 @@ mod tests {
         }
         for name in TIMES {
             let _: TimeSource = word(name).try_into().unwrap();
+        }
+        for name in DNS_NAMES {
+            let _: DnsNames = word(name).try_into().unwrap();
+        }
+        for name in SNMP_VERSIONS {
+            let _: SnmpVersion = word(name).try_into().unwrap();
+        }
+        for name in SNMP_AUTHS {
+            let _: SnmpAuth = word(name).try_into().unwrap();
+        }
+        for name in SNMP_PRIVACIES {
+            let _: SnmpPrivacy = word(name).try_into().unwrap();
+        }
+        for name in APPLICATION_TYPES {
+            let _: ApplicationType = word(name).try_into().unwrap();
+        }
+        for name in BOUNDARIES {
+            let _: Boundary = word(name).try_into().unwrap();
         }
         for name in FORMATS {
             let _: crate::config::LogFormat = word(name).try_into().unwrap();

@@ -6,6 +6,7 @@
 
 mod decode;
 pub mod display;
+mod enrich;
 mod error;
 mod keys;
 mod load;
@@ -23,6 +24,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use decode::{Decode, ExporterOverride, Protocol, TemplateScope, TimeSource, Tunnels};
+pub use enrich::{
+    ApplicationType, Boundary, Dns, DnsNames, Enrich, ExporterLabels, Geo, GeoUpdate,
+    InterfaceRule, Snmp, SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion, ThreatList,
+};
 pub use error::{ConfigError, Problem};
 pub use load::{DEFAULT_PATH, load, load_or_default, parse};
 pub use secret::{PASSWORD_VARIABLE, SecretError};
@@ -37,6 +42,8 @@ pub struct Config {
     pub receive: Receive,
     /// Protocols and the bounds of decoder state.
     pub decode: Decode,
+    /// What is known of addresses and exporters beside their flows.
+    pub enrich: Enrich,
     /// How rows are gathered into blocks.
     pub batch: Batch,
     /// Where rows go.

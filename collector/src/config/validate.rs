@@ -3,6 +3,8 @@
 //! What the file cannot know (other processes, the kernel, the disk) is the matter of
 //! `flowsluice check` and of the stages themselves.
 
+mod enrich;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -55,6 +57,7 @@ impl Config {
         let mut problems = Problems(Vec::new());
         problems.receive(&self.receive, &self.decode);
         problems.decode(&self.decode);
+        problems.enrich(&self.enrich);
         problems.batch(&self.batch);
         problems.store(&self.store);
         problems.embedded(&self.store.embedded);

@@ -43,6 +43,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "extra",
         sql: include_str!("../../../sql/005_extra.sql"),
     },
+    Migration {
+        version: 6,
+        name: "enrich",
+        sql: include_str!("../../../sql/006_enrich.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.

@@ -6,4 +6,5 @@
 
 #![forbid(unsafe_code)]
 
+pub mod files;
 pub mod services;

@@ -7,4 +7,5 @@
 #![forbid(unsafe_code)]
 
 pub mod files;
+pub mod lpm;
 pub mod services;

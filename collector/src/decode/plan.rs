@@ -6,7 +6,7 @@
 mod compile;
 
 use super::extra::{ExtraPlan, Wanted};
-use super::fields::{Element, Else, Section, Target};
+use super::fields::{Element, Else, Section, Target, selector_bytes};
 use super::lists::ListKind;
 use super::record::{Clock, Extras, is_unknown, store};
 use super::window::{
@@ -174,7 +174,9 @@ impl Plan {
         let all = || ops.iter().chain(&fallbacks);
         let has = |target| all().any(|op| op.target == target);
         let packet = packet_at(fields, &layout);
-        let uses = |at| all().any(|op| op.at == at) || packet.is_some_and(|packet| packet.at == at);
+        let fills = |op: &Op, at| op.at == at && op.target.is_column();
+        let is_packet = |at| packet.is_some_and(|packet| packet.at == at);
+        let uses = |at| all().any(|op| fills(op, at)) || is_packet(at);
         Some(Self {
             extra: ExtraPlan::compile(fields, &layout.places(fields), wanted, uses),
             uses_extras: all().any(|op| op.target.is_extra()),
@@ -434,6 +436,11 @@ fn fill_one(
     extras: &mut Extras,
 ) {
     let (value, end) = read(op, window, spans);
+    let index = match spans {
+        // How long it is, the record may tell.
+        Some(spans) if op.target == Target::ApplicationId => selector_bytes(spans.place(op.at).1),
+        _ => op.index,
+    };
     let record = OneRecord {
         field: ReadField {
             window,
@@ -443,7 +450,7 @@ fn fill_one(
         flow,
         extras,
     };
-    store(op.target, op.index, clock, record);
+    store(op.target, index, clock, record);
 }
 
 /// RFC 7011 section 7: one byte, or 255 and two. Yields the bytes of the prefix and the length.

@@ -141,6 +141,11 @@ impl Field for FixedField<'_> {
     fn v6(&self) -> Address {
         sixteen(self.chunk, usize::from(self.at))
     }
+
+    #[inline(always)]
+    fn ninth(&self) -> u8 {
+        byte_before(self.chunk, usize::from(self.at))
+    }
 }
 
 /// A single record.
@@ -194,6 +199,11 @@ impl Field for ReadField<'_> {
     fn v6(&self) -> Address {
         sixteen(self.window, self.end)
     }
+
+    #[inline(always)]
+    fn ninth(&self) -> u8 {
+        byte_before(self.window, self.end)
+    }
 }
 
 /// Bits that stand before a number of `len` bytes in its eight.
@@ -218,6 +228,13 @@ pub fn number(window: &[u8], end: usize, mask: u64) -> u64 {
     // A plan's ends lie within the record, so zero only stands in for what cannot be.
     debug_assert!(bytes.is_some());
     bytes.map_or(0, |b| u64::from_be_bytes(*b)) & mask
+}
+
+/// The byte before the one at `at`; 0 when there is none.
+#[inline(always)]
+fn byte_before(bytes: &[u8], at: usize) -> u8 {
+    let before = at.checked_sub(1).and_then(|before| bytes.get(before));
+    before.copied().unwrap_or(0)
 }
 
 /// The address whose last eight bytes begin at `at`.

@@ -5,3 +5,6 @@
 //! of them. Nothing here waits, and nothing drops a flow: what is not known is 0, which is ''.
 
 #![forbid(unsafe_code)]
+
+pub mod interfaces;
+pub mod snmp;

@@ -12,9 +12,9 @@ use flowsluice_tests::place;
 use crate::debian::{self, Program};
 use crate::{build_ebpf, elements, engine, instructions, services, shell};
 
-/// Real exporters, other collectors and decoders to compare with, what makes namespaces, and
-/// what counts instructions.
-const PROGRAMS: [Program; 7] = [
+/// Real exporters and an SNMP agent, other collectors and decoders to compare with, what makes
+/// namespaces, and what counts instructions.
+const PROGRAMS: [Program; 8] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -34,6 +34,10 @@ const PROGRAMS: [Program; 7] = [
     Program {
         name: "tshark",
         package: "tshark",
+    },
+    Program {
+        name: "snmpd",
+        package: "snmpd",
     },
     Program {
         name: "ip",

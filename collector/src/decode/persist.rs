@@ -201,24 +201,11 @@ impl StateFile {
         self.folder.join(name)
     }
 
-    /// Whole or not at all: a file that was there stays until the new one is on the disk.
     fn write(&self, shared: &Shared, now: UnixNanos, is_final: bool) -> io::Result<()> {
-        let (new, path) = (self.path("exporters.json.new"), self.path(FILE));
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o640)
-            .open(&new)?;
-        let mut writer = BufWriter::new(file);
-        serde_json::to_writer(&mut writer, &Document::of(shared, now, is_final))?;
-        writer.write_all(b"\n")?;
-        let file = writer
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(&self.folder)?.sync_all()?;
+        let document = Document::of(shared, now, is_final);
+        write_whole(&self.folder, FILE, |to| {
+            Ok(serde_json::to_writer(to, &document)?)
+        })?;
         if is_final {
             (&self.lock).write_all(b"f")?;
             self.lock.sync_all()?;
@@ -260,6 +247,34 @@ impl StateFile {
         }
         is_known
     }
+}
+
+/// Writes the file `name` of `folder` with `write`, whole or not at all: a file that was there stays
+/// until the new one is on the disk.
+///
+/// # Errors
+/// When `write` fails or the disk does not take it.
+pub(crate) fn write_whole(
+    folder: &Path,
+    name: &str,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let new = folder.join(format!("{name}.new"));
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o640)
+        .open(&new)?;
+    let mut writer = BufWriter::new(file);
+    write(&mut writer)?;
+    writer.write_all(b"\n")?;
+    let file = writer
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    fs::rename(&new, folder.join(name))?;
+    File::open(folder)?.sync_all()
 }
 
 /// They move on when domains teach something, and when names do.

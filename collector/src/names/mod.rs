@@ -228,6 +228,20 @@ impl Names {
         })
     }
 
+    /// All interfaces that have a name: exporter, ifIndex, and what it is called there, in several
+    /// domains by their order.
+    pub fn interfaces(&self) -> impl Iterator<Item = (Address, u32, &Named)> {
+        let all = (Subject::Interface(0), 0)..=(Subject::Interface(u32::MAX), u32::MAX);
+        self.exporters.iter().flat_map(move |(exporter, of)| {
+            of.names
+                .range(all.clone())
+                .filter_map(|((subject, _), named)| match subject {
+                    Subject::Interface(if_index) => Some((*exporter, *if_index, &**named)),
+                    _ => None,
+                })
+        })
+    }
+
     fn counts(&self) -> Counts {
         let mut counts = Counts {
             exporters: self.exporters.len(),

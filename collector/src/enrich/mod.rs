@@ -7,3 +7,5 @@
 #![forbid(unsafe_code)]
 
 pub mod files;
+
+pub mod lpm;

@@ -309,3 +309,6 @@ impl Dictionary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 
 use super::{self as config, Config, StoreTarget, display};
 use crate::decode::nsel;
+use crate::enrich::{dns, snmp};
 use crate::decode::sflow::{CounterQueue, DiscardQueue};
 use crate::store::{SIDE_TABLES, side};
 use crate::worker::sharing;
@@ -79,6 +80,9 @@ pub fn sum(config: &Config, workers: usize, queues: u64) -> MemorySum {
     let mut lines = collector_lines(config, workers);
     if !config.decode.extra.is_empty() {
         lines.extend(extra_lines(config, workers));
+    }
+    if !config.enrich.is_off() {
+        lines.extend(enrich_lines(config, workers));
     }
     if queues > 0 {
         let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
@@ -214,6 +218,38 @@ fn extra_lines(config: &Config, workers: (u64, &str)) -> [Line; 2] {
         line("column extra of batches", &columns),
         line("names for the column extra", &names),
     ]
+}
+
+/// What enrichment adds. Tables of operators' files are as large as those: not in the sum.
+fn enrich_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
+    let Config { enrich, batch, .. } = config;
+    let rows = batch::BATCH_ROWS.min(batch.rows_max);
+    let lanes = batch::Batch::label_memory_bytes_for(rows) as u64;
+    // Connections have a worker of their own.
+    let has_tcp = !config.receive.tcp.listeners.is_empty();
+    let batching = (workers.0 + u64::from(has_tcp), workers.1);
+    let batches = [batching, (batch.per_worker as u64, "batches"), (lanes, "B")];
+    let line = |what, parts: &[_]| Line::product(Owner::CollectorAtMost, what, parts);
+    let mut lines = vec![Line::product(Owner::Collector, "labels of batches", &batches)];
+    if !enrich.geo.databases.is_empty() {
+        let tables = [(2, "tables"), (enrich.geo.memory_max.as_u64(), "B")];
+        lines.push(line("places, while they are made anew", &tables));
+    }
+    if enrich.dns.names != config::DnsNames::None {
+        let names = enrich.dns.hits_max + enrich.dns.misses_max;
+        lines.push(line(
+            "names of addresses",
+            &[(names as u64, "names"), (dns::NAME_BYTES, "B")],
+        ));
+    }
+    if !enrich.snmp.targets.is_empty() {
+        let interfaces = snmp::INTERFACES_MAX as u64;
+        lines.push(line(
+            "interfaces by SNMP",
+            &[(interfaces, "interfaces"), (NAME_BYTES, "B")],
+        ));
+    }
+    lines
 }
 
 impl Line {

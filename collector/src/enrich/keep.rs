@@ -238,7 +238,7 @@ impl Keeping {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         self.published.publish(self.parts.tables(&self.learned));
     }
 

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod applications;
-pub mod dns;
+//DNS
 pub mod exporters;
 pub mod files;
 pub mod geo;
@@ -23,6 +23,7 @@ pub mod services;
 pub mod sides;
 pub mod sites;
 mod stage;
+pub mod snmp;
 mod tables;
 pub mod threats;
 pub mod vendors;

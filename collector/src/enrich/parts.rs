@@ -69,6 +69,13 @@ impl Part {
         }
     }
 
+    /// True when `config` names a file of it.
+    #[must_use]
+    pub fn is_named(self, config: &Enrich) -> bool {
+        let mut files = self.files(config).into_iter();
+        files.any(|file| !file.as_os_str().is_empty())
+    }
+
     /// The files that it is loaded from.
     fn files(self, config: &Enrich) -> Vec<PathBuf> {
         let lists = [
@@ -162,6 +169,19 @@ pub struct Parts {
     told: Arc<Told>,
     interfaces: StaticInterfaces,
     rules: InterfaceRules,
+    /// Moves on when anything of the above is another.
+    generation: u64,
+    made: Option<Made>,
+}
+
+/// Tables that take work to make, and what they were made of.
+#[derive(Debug)]
+struct Made {
+    generation: u64,
+    names: Arc<Names>,
+    polled: Arc<Polled>,
+    interfaces: Arc<Interfaces>,
+    applications: Arc<Applications>,
 }
 
 impl Parts {
@@ -180,6 +200,8 @@ impl Parts {
             told: Arc::default(),
             interfaces: StaticInterfaces::default(),
             rules: rules(config),
+            generation: 0,
+            made: None,
             config: config.clone(),
         }
     }
@@ -211,6 +233,7 @@ impl Parts {
     /// were refused; true when anything is new.
     pub fn reconfigure(&mut self, config: &Enrich) -> bool {
         let before = std::mem::replace(&mut self.config, config.clone());
+        self.generation += 1;
         let mut has_news = before != *config;
         if before.interface_rules != config.interface_rules {
             self.rules = rules(config);
@@ -246,9 +269,10 @@ impl Parts {
         counts.is_faulty.store(outcome.is_err(), Ordering::Relaxed);
         match outcome {
             Ok(memory_bytes) => {
+                self.generation += 1;
                 counts.loaded.fetch_add(1, Ordering::Relaxed);
                 (counts.memory_bytes).store(memory_bytes as u64, Ordering::Relaxed);
-                if !part.files(&self.config).iter().all(|file| file.as_os_str().is_empty()) {
+                if part.is_named(&self.config) {
                     let ms = begun.elapsed().as_millis();
                     info!(part = part.name(), memory_bytes, ms, "loaded");
                 }
@@ -315,12 +339,13 @@ impl Parts {
 
     /// Tables of what is known now.
     #[must_use]
-    pub fn tables(&self, learned: &Learned) -> Tables {
+    pub fn tables(&mut self, learned: &Learned) -> Tables {
+        let (interfaces, applications) = self.make(learned);
         let Learned {
-            names,
             polled,
             hosts,
             exporters,
+            ..
         } = learned;
         let name = |exporter: Address| {
             let told = polled.get(exporter).map(|told| told.system_name());
@@ -335,6 +360,23 @@ impl Parts {
             hosts: Arc::clone(hosts),
             vendors: Arc::clone(&self.vendors),
             exporters: Arc::new(ExporterLabels::build(labels, exporters, name)),
+            interfaces,
+            applications,
+        }
+    }
+
+    /// Those made before, if they would be the same.
+    fn make(&mut self, learned: &Learned) -> (Arc<Interfaces>, Arc<Applications>) {
+        let Learned { names, polled, .. } = learned;
+        let made = self.made.take().filter(|made| {
+            made.generation == self.generation
+                && Arc::ptr_eq(&made.names, names)
+                && Arc::ptr_eq(&made.polled, polled)
+        });
+        let made = made.unwrap_or_else(|| Made {
+            generation: self.generation,
+            names: Arc::clone(names),
+            polled: Arc::clone(polled),
             interfaces: Arc::new(Interfaces::new(
                 &self.interfaces,
                 polled,
@@ -344,10 +386,12 @@ impl Parts {
             applications: Arc::new(Applications::new(
                 Arc::clone(&self.services),
                 Arc::clone(&self.told),
-                labels,
+                &self.config.exporters,
                 names,
             )),
-        }
+        });
+        let made = self.made.insert(made);
+        (Arc::clone(&made.interfaces), Arc::clone(&made.applications))
     }
 }
 

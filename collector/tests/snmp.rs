@@ -1,13 +1,12 @@
 //! Real agents are asked for their interfaces: Debian's snmpd, on a port of loopback.
 
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use flowsluice::config::{self, Secret, SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion};
 use flowsluice::enrich::interfaces::{InterfaceRules, Interfaces, StaticInterfaces};
 use flowsluice::enrich::snmp::{Snmp, SnmpCounts};
@@ -15,9 +14,8 @@ use flowsluice::flow::Address;
 use flowsluice::ledger::StoreCounts;
 use flowsluice::names::Names;
 use flowsluice::store::{SideTable, Store};
-use flowsluice_tests::place;
-use flowsluice_tests::process::{Process, Signal};
-use tempfile::TempDir;
+use flowsluice_tests::agent::{Agent, COMMUNITY, Row, SYSTEM_NAME};
+use flowsluice_tests::process::Signal;
 use tokio::runtime::Runtime;
 
 /// The agent's exporter, as flows name it.
@@ -27,105 +25,37 @@ const PRIVACY_PASSWORD: &str = "a privacy password";
 /// What a test waits for at most.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Debian's agent.
-struct Agent {
-    program: PathBuf,
-    folder: TempDir,
-    port: u16,
-    process: Option<Process>,
+/// How the agent is asked by version 2c.
+fn plain(agent: &Agent) -> SnmpTarget {
+    target(agent.port())
 }
 
-impl Agent {
-    /// Starts it with further lines of its configuration; `None` where it is not installed.
-    fn start_or_skip(lines: &str) -> Result<Option<Self>> {
-        let Some(program) = place::program_or_skip("snmpd", "snmpd") else {
-            return Ok(None);
-        };
-        let mut agent = Self {
-            program,
-            folder: tempfile::tempdir()?,
-            port: place::free_udp_port()?,
-            process: None,
-        };
-        agent.configure(lines)?;
-        agent.start()?;
-        Ok(Some(agent))
-    }
-
-    fn configure(&self, lines: &str) -> Result<()> {
-        let text = format!(
-            "agentaddress udp:127.0.0.1:{}\nsysName router.example\nrocommunity public\n{lines}\n",
-            self.port
-        );
-        fs::write(self.folder.path().join("agent.conf"), text).context("configure snmpd")
-    }
-
-    fn start(&mut self) -> Result<()> {
-        let folder = self.folder.path();
-        let mut command = Command::new(&self.program);
-        command
-            .args(["-f", "-Lo", "-C", "-c"])
-            .arg(folder.join("agent.conf"))
-            // Nothing of this host's own agent.
-            .env("SNMP_PERSISTENT_DIR", folder.join("state"))
-            .env("SNMPCONFPATH", folder)
-            .env("MIBS", "");
-        let process = Process::spawn("snmpd", &mut command, &folder.join("log"))?;
-        self.process = Some(process);
-        Ok(())
-    }
-
-    fn process(&mut self) -> &mut Process {
-        self.process.as_mut().expect("it was started")
-    }
-
-    /// A file in its folder.
-    fn file(&self, name: &str, text: &str) -> Result<PathBuf> {
-        let path = self.folder.path().join(name);
-        fs::write(&path, text)?;
-        Ok(path)
-    }
-
-    fn target(&self) -> SnmpTarget {
-        target(self.port)
-    }
-
-    fn user(&self, user: &str, auth: SnmpAuth, privacy: SnmpPrivacy) -> Result<SnmpTarget> {
-        Ok(SnmpTarget {
-            version: SnmpVersion::V3,
-            user: user.into(),
-            auth,
-            auth_password_file: self.file("auth", AUTH_PASSWORD)?,
-            privacy,
-            privacy_password_file: self.file("privacy", PRIVACY_PASSWORD)?,
-            ..self.target()
-        })
-    }
+/// How it is asked by version 3.
+fn user(agent: &Agent, user: &str, auth: SnmpAuth, privacy: SnmpPrivacy) -> Result<SnmpTarget> {
+    Ok(SnmpTarget {
+        version: SnmpVersion::V3,
+        user: user.into(),
+        auth,
+        auth_password_file: agent.file("auth", AUTH_PASSWORD)?,
+        privacy,
+        privacy_password_file: agent.file("privacy", PRIVACY_PASSWORD)?,
+        ..plain(agent)
+    })
 }
 
 fn target(port: u16) -> SnmpTarget {
     SnmpTarget {
-        source: Ipv4Addr::from(EXPORTER).into_net(),
+        source: IpAddr::V4(EXPORTER.into()).into(),
         address: Some(Ipv4Addr::LOCALHOST.into()),
         port,
         version: SnmpVersion::V2c,
-        community: Some(Secret::new("public")),
+        community: Some(Secret::new(COMMUNITY)),
         community_file: PathBuf::new(),
         user: String::new(),
         auth: SnmpAuth::None,
         auth_password_file: PathBuf::new(),
         privacy: SnmpPrivacy::None,
         privacy_password_file: PathBuf::new(),
-    }
-}
-
-trait IntoNet {
-    fn into_net(self) -> ipnet::IpNet;
-}
-
-impl IntoNet for Ipv4Addr {
-    fn into_net(self) -> ipnet::IpNet {
-        std::net::IpAddr::V4(self).into()
     }
 }
 
@@ -213,17 +143,18 @@ fn exporter() -> Address {
     Address::from_v4(EXPORTER)
 }
 
-/// Rows that no host has: what the agent shows instead of what the kernel says.
-fn rows(rows: &[(u32, &str, &str, u32)]) -> String {
-    let table = "1.3.6.1.2.1.31.1.1.1";
-    let row = |(index, name, alias, speed): &(u32, &str, &str, u32)| {
-        format!(
-            "override .{table}.1.{index} octet_str \"{name}\"\n\
-             override .{table}.18.{index} octet_str \"{alias}\"\n\
-             override .{table}.15.{index} uinteger {speed}\n"
-        )
+/// Lines of the agent's configuration for such rows.
+fn rows(rows: &[(u32, &'static str, &'static str, u32)]) -> String {
+    let lines = |(index, name, alias, high_speed): &(u32, &'static str, &'static str, u32)| {
+        let row = Row {
+            index: *index,
+            name,
+            alias,
+            high_speed: *high_speed,
+        };
+        row.lines()
     };
-    rows.iter().map(row).collect()
+    rows.iter().map(lines).collect()
 }
 
 #[test]
@@ -239,7 +170,7 @@ fn names_aliases_and_speeds_come_by_version_2c() -> Result<()> {
     let by_file = SnmpTarget {
         community: Some(Secret::new("not this")),
         community_file: community,
-        ..agent.target()
+        ..plain(&agent)
     };
     let rig = Rig::start(&[by_file], None);
     let counts = rig.wait("no interfaces", |counts| counts.interfaces > 0)?;
@@ -247,7 +178,7 @@ fn names_aliases_and_speeds_come_by_version_2c() -> Result<()> {
     assert_eq!((counts.rows_cut, counts.rows_put_off), (0, 0));
     assert_eq!(
         rig.snmp().system_name(exporter()).as_deref(),
-        Some("router.example")
+        Some(SYSTEM_NAME)
     );
     assert_eq!(
         rig.snmp().system_name(Address::from_v4([203, 0, 113, 9])),
@@ -294,21 +225,20 @@ fn every_authentication_and_encryption_of_version_3_is_spoken() -> Result<()> {
     let mut users = Vec::new();
     for (auth, auth_name) in auths {
         for (privacy, privacy_name, level) in privacies {
-            let user = format!("user{}", users.len());
-            let privacy_name = privacy_name.replace("256-C", "256C");
+            let name = format!("user{}", users.len());
             lines += &format!(
-                "createUser {user} {auth_name} \"{AUTH_PASSWORD}\" {privacy_name} \
-                 \"{PRIVACY_PASSWORD}\"\nrouser {user} {level}\n"
+                "createUser {name} {auth_name} \"{AUTH_PASSWORD}\" {privacy_name} \
+                 \"{PRIVACY_PASSWORD}\"\nrouser {name} {level}\n"
             );
-            users.push((user, auth, privacy));
+            users.push((name, auth, privacy));
         }
     }
     users.push(("nobody".into(), SnmpAuth::None, SnmpPrivacy::None));
     let Some(agent) = Agent::start_or_skip(&lines)? else {
         return Ok(());
     };
-    for (user, auth, privacy) in users {
-        let target = agent.user(&user, auth, privacy)?;
+    for (name, auth, privacy) in users {
+        let target = user(&agent, &name, auth, privacy)?;
         let rig = Rig::start(&[target], None);
         let counts = rig.wait("no answer", |counts| {
             counts.interfaces > 0 || counts.polls > 2
@@ -316,11 +246,11 @@ fn every_authentication_and_encryption_of_version_3_is_spoken() -> Result<()> {
         let counts = counts?;
         assert!(
             counts.interfaces > 0,
-            "{user} {auth:?} {privacy:?}: {counts:?}"
+            "{name} {auth:?} {privacy:?}: {counts:?}"
         );
         assert!(
             rig.label(1).starts_with("lo\t"),
-            "{user} {auth:?} {privacy:?}"
+            "{name} {auth:?} {privacy:?}"
         );
     }
     Ok(())
@@ -335,7 +265,7 @@ fn a_wrong_user_password_or_community_fails_and_a_changed_file_mends_it() -> Res
     let Some(agent) = Agent::start_or_skip(&lines)? else {
         return Ok(());
     };
-    let v3 = |user| agent.user(user, SnmpAuth::Sha256, SnmpPrivacy::Aes128);
+    let v3 = |user| user(&agent, user, SnmpAuth::Sha256, SnmpPrivacy::Aes128);
     // The agent is there before it is asked.
     let right = Rig::start(&[v3("someone")?], None);
     right.wait("it is there", |counts| counts.interfaces > 0)?;
@@ -366,7 +296,7 @@ fn a_wrong_user_password_or_community_fails_and_a_changed_file_mends_it() -> Res
     let community = agent.file("community", "wrong\n")?;
     let by_file = SnmpTarget {
         community_file: community.clone(),
-        ..agent.target()
+        ..plain(&agent)
     };
     let rig = Rig::start(&[by_file.clone()], None);
     let counts = rig.first()?;
@@ -385,13 +315,20 @@ fn a_wrong_user_password_or_community_fails_and_a_changed_file_mends_it() -> Res
 
 #[test]
 fn what_an_agent_said_is_kept_while_it_is_dead_and_new_when_it_is_back() -> Result<()> {
-    let user = format!("createUser someone SHA \"{AUTH_PASSWORD}\" AES \"{PRIVACY_PASSWORD}\"\n");
-    let user = format!("{user}rouser someone priv\n");
-    let before = format!("{user}{}", rows(&[(700, "xe-0", "before", 1000)]));
+    let lines = format!(
+        "createUser someone SHA \"{AUTH_PASSWORD}\" AES \"{PRIVACY_PASSWORD}\"\n\
+         rouser someone priv\n"
+    );
+    let before = format!("{lines}{}", rows(&[(700, "xe-0", "before", 1000)]));
     let Some(mut agent) = Agent::start_or_skip(&before)? else {
         return Ok(());
     };
-    let targets = [agent.user("someone", SnmpAuth::Sha1, SnmpPrivacy::Aes128)?];
+    let targets = [user(
+        &agent,
+        "someone",
+        SnmpAuth::Sha1,
+        SnmpPrivacy::Aes128,
+    )?];
     let rig = Rig::start(&targets, None);
     rig.wait("no interfaces", |counts| counts.interfaces > 0)?;
     let label = "xe-0\tbefore\t1000000000\t\t\t";
@@ -412,7 +349,7 @@ fn what_an_agent_said_is_kept_while_it_is_dead_and_new_when_it_is_back() -> Resu
     rig.wait("it is dead", |counts| counts.exporters_failing == 1)?;
     assert_eq!(rig.label(700), label);
     // Another boot of the engine, with another clock.
-    let after = format!("{user}{}", rows(&[(700, "xe-0", "after", 1000)]));
+    let after = format!("{lines}{}", rows(&[(700, "xe-0", "after", 1000)]));
     agent.configure(&after)?;
     agent.start()?;
     rig.wait("it is back", |counts| counts.exporters_failing == 0)?;
@@ -428,7 +365,7 @@ fn what_agents_said_outlasts_a_restart() -> Result<()> {
         return Ok(());
     };
     let state = tempfile::tempdir()?;
-    let targets = [agent.target()];
+    let targets = [plain(&agent)];
     let rig = Rig::start(&targets, Some(state.path()));
     rig.wait("no interfaces", |counts| counts.interfaces > 0)?;
     rig.stop();
@@ -437,7 +374,7 @@ fn what_agents_said_outlasts_a_restart() -> Result<()> {
     assert_eq!(rig.label(700), "xe-0\tkept\t1000000000\t\t\t");
     assert_eq!(
         rig.snmp().system_name(exporter()).as_deref(),
-        Some("router.example")
+        Some(SYSTEM_NAME)
     );
     let counts = rig.first()?;
     assert_eq!((counts.failures, counts.exporters_failing), (1, 1));
@@ -456,7 +393,7 @@ fn static_interfaces_count_before_what_agents_say() -> Result<()> {
         "exporter,if_index,alias\n192.0.2.1,700,of the file\n192.0.2.1,7,seven\n",
     )?;
     let files = StaticInterfaces::load(&[csv])?;
-    let rig = Rig::start(&[agent.target()], None);
+    let rig = Rig::start(&[plain(&agent)], None);
     rig.wait("no interfaces", |counts| counts.interfaces > 0)?;
     assert_eq!(
         rig.label_with(&files, 700),
@@ -476,7 +413,7 @@ fn the_longest_prefix_says_how_an_exporter_is_asked() -> Result<()> {
         source: "192.0.2.0/24".parse()?,
         ..target(nobody.local_addr()?.port())
     };
-    let rig = Rig::start(&[wide.clone(), agent.target()], None);
+    let rig = Rig::start(&[wide.clone(), plain(&agent)], None);
     let counts = rig.first()?;
     assert_eq!((counts.failures, counts.exporters), (0, 1));
     let rig = Rig::start(&[wide], None);

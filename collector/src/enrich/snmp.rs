@@ -15,6 +15,8 @@ mod login;
 mod poller;
 mod saved;
 mod session;
+#[cfg(test)]
+mod tests;
 mod told;
 mod walk;
 
@@ -105,8 +107,9 @@ impl Counters {
         counter.fetch_add(more, Ordering::Relaxed);
     }
 
-    fn set(counter: &AtomicU64, value: usize) {
-        counter.store(value as u64, Ordering::Relaxed);
+    /// Yields the value before.
+    fn set(counter: &AtomicU64, value: usize) -> u64 {
+        counter.swap(value as u64, Ordering::Relaxed)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Static interfaces, out of CSV files: exporter, `if_index`, name, alias, speed.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -84,43 +84,36 @@ struct Loading {
     places: HashMap<(Address, u32), (PathBuf, u64)>,
 }
 
+/// Bytes of a file.
+const BYTES_MAX: u64 = 1024 * INTERFACES_MAX as u64;
+
 const COLUMNS: [&str; 5] = ["exporter", "if_index", "name", "alias", "speed"];
 
 impl Loading {
     fn load(&mut self, file: &Path) -> Result<(), InterfaceFileError> {
-        let unreadable = |error| InterfaceFileError::Unreadable {
+        let bytes = read(file).map_err(|error| InterfaceFileError::Unreadable {
             file: file.to_path_buf(),
             error,
-        };
-        let opened = File::open(file).map_err(unreadable)?;
-        let mut reader = ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .comment(Some(b'#'))
-            .trim(Trim::All)
-            .from_reader(opened);
+        })?;
         let mut columns = None;
         let mut record = StringRecord::new();
-        loop {
-            let line_before = reader.position().line();
-            match reader.read_record(&mut record) {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(error) => {
-                    let line = error.position().map_or(line_before, csv::Position::line);
-                    return Err(match error.into_kind() {
-                        csv::ErrorKind::Io(error) => unreadable(error),
-                        kind => at(file, line, format!("this is no CSV ({kind:?})")),
-                    });
-                }
-            }
-            let line = record.position().map_or(line_before, csv::Position::line);
-            let outcome = match &columns {
-                None => Columns::of(&record).map(|found| columns = Some(found)),
-                Some(columns) => self.row(columns, &record, file, line),
+        // Line by line, since a reader of the whole file does not count those that it passes over.
+        for (line, bytes) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
+            let outcome = match fields(bytes, &mut record) {
+                Ok(false) => Ok(()),
+                Ok(true) => match &columns {
+                    None => Columns::of(&record).map(|found| columns = Some(found)),
+                    Some(columns) => self.row(columns, &record, file, line),
+                },
+                Err(text) => Err(text),
             };
-            outcome.map_err(|text| at(file, line, text))?;
+            outcome.map_err(|text| InterfaceFileError::Line {
+                file: file.to_path_buf(),
+                line,
+                text,
+            })?;
         }
+        Ok(())
     }
 
     fn row(
@@ -223,11 +216,31 @@ fn text(key: &str, found: &str) -> Result<Box<str>, String> {
     Ok(kept)
 }
 
-#[cold]
-fn at(file: &Path, line: u64, text: String) -> InterfaceFileError {
-    InterfaceFileError::Line {
-        file: file.to_path_buf(),
-        line,
-        text,
+/// The whole file, which is not longer than a file with so many interfaces may be.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?
+        .take(BYTES_MAX + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > BYTES_MAX {
+        let text = format!("it is longer than {BYTES_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
+    Ok(bytes)
+}
+
+/// Cuts a line into `record`; false when there is nothing in it, or a remark.
+fn fields(line: &[u8], record: &mut StringRecord) -> Result<bool, String> {
+    let line = line.trim_ascii();
+    if line.is_empty() || line.starts_with(b"#") {
+        return Ok(false);
+    }
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .trim(Trim::All)
+        .buffer_capacity(line.len())
+        .from_reader(line);
+    let is_there = reader.read_record(record);
+    is_there.map_err(|_| "this line is not UTF-8".into())
 }

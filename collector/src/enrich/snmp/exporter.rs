@@ -28,6 +28,8 @@ pub struct Exporter {
     pub rows_s: u32,
     /// How long keys were made that it took.
     pub extension: Option<KeyExtension>,
+    /// It had more interfaces than there was room for.
+    pub is_cut: bool,
     /// Polls that failed since the last one that did not.
     failures: u32,
     /// It is being asked.

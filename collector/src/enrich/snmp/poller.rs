@@ -196,7 +196,15 @@ impl Poller {
                 self.due.insert((due, address));
             }
         }
-        Counters::set(&self.shared.counters.exporters_left_out, left_out);
+        let before = Counters::set(&self.shared.counters.exporters_left_out, left_out);
+        if left_out > 0 && before == 0 {
+            warn!(
+                left_out,
+                max = EXPORTERS_MAX,
+                remedy = "have enrich.snmp.targets fit fewer exporters",
+                "exporters are not asked by SNMP: there are too many"
+            );
+        }
         self.count();
     }
 
@@ -328,6 +336,20 @@ impl Poller {
         let is_cut = said.interfaces.len() > room.min(ROWS_MAX);
         let cut = said.columns_cut + u64::from(is_cut);
         Counters::add(&self.shared.counters.rows_cut, cut);
+        if cut > 0
+            && !exporter.is_cut
+            && let Some(lines_left_out) = self.lines.may_tell(std::time::Instant::now())
+        {
+            warn!(
+                exporter = %address,
+                max = ROWS_MAX,
+                max_in_all = INTERFACES_MAX,
+                remedy = "have its agent show those interfaces only that export flows",
+                lines_left_out,
+                "interfaces of an exporter are left out: it has too many, or all together"
+            );
+        }
+        exporter.is_cut = cut > 0;
         let interfaces = said.interfaces.into_iter().take(room.min(ROWS_MAX));
         let told = Arc::new(Told {
             system_name: (*said.system_name).into(),

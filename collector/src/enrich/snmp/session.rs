@@ -176,3 +176,64 @@ impl Failed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flowsluice_tests::agent::Agent;
+
+    use super::super::walk::poll;
+    use super::*;
+    use crate::config::{SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion};
+
+    const PATIENCE: Patience = Patience {
+        timeout: Duration::from_secs(2),
+        retries: 3,
+    };
+
+    #[tokio::test]
+    async fn an_agent_whose_clock_is_another_is_asked_again_by_its_clock() {
+        let lines = "createUser someone SHA-256 \"a password\" AES \"a password\"\n\
+                     rouser someone auth\n";
+        let Some(agent) = Agent::start_or_skip(lines).unwrap() else {
+            return;
+        };
+        let file = agent.file("password", "a password\n").unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], agent.port()));
+        for privacy in [SnmpPrivacy::None, SnmpPrivacy::Aes128] {
+            let target = SnmpTarget {
+                source: address.ip().into(),
+                address: None,
+                port: agent.port(),
+                version: SnmpVersion::V3,
+                community: None,
+                community_file: "".into(),
+                user: "someone".into(),
+                auth: SnmpAuth::Sha256,
+                auth_password_file: file.clone(),
+                privacy,
+                privacy_password_file: file.clone(),
+            };
+            let Login::User(user) = Login::read(&target).unwrap() else {
+                panic!("version 3 has users");
+            };
+            let right = discover(address, PATIENCE.timeout, PATIENCE.retries).await;
+            let right = right.unwrap();
+            for (boots, time) in [(0, 1000), (1, 0), (1, 1000)] {
+                let mut engine = right.clone();
+                engine.boots -= boots;
+                engine.time += time;
+                let user = user.clone();
+                let security = user.security(&engine, KeyExtension::Blumenthal);
+                let mut session = Session {
+                    agent: address,
+                    credentials: Credentials::User(Box::new(security.unwrap())),
+                    patience: PATIENCE,
+                    open: None,
+                };
+                let said = poll(&mut session, 100).await;
+                let said = said.map_err(|error| format!("{privacy:?} {boots} {time}: {error}"));
+                assert_eq!(&*said.unwrap().interfaces[&1].name, "lo");
+            }
+        }
+    }
+}

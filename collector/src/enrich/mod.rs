@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod applications;
 pub mod files;
 pub mod lpm;
 pub mod services;
+pub mod sides;

@@ -294,6 +294,11 @@ fn application_id(octets: &[u8]) -> u64 {
     u64::from(id.engine) << 56 | id.selector
 }
 
+/// An application whose selector has so many bytes.
+fn application_of(number: u64, selector_bytes: usize) -> Vec<u8> {
+    [&[13], &number.to_be_bytes()[..selector_bytes]].concat()
+}
+
 /// Bytes of the longest field of a type whose length may be less.
 fn len_max(data_type: DataType) -> Option<u16> {
     use DataType as D;
@@ -346,9 +351,7 @@ fn value_of(enterprise: u32, id: u16, draw: &Draw) -> (Value, u16) {
     let (seconds, parts) = ((number >> 33) as u32 % 2_080_000_000 + 1, number as u32);
     let value = match (data_type, filling) {
         (D::OctetArray, Some(element)) if element.target == Target::ApplicationId => {
-            let selector = number >> (8 + 8 * (draw.len % 7));
-            let bytes = 8 - selector.leading_zeros() as usize / 8;
-            let octets = [&[13], &selector.to_be_bytes()[8 - bytes.max(1)..]].concat();
+            let octets = application_of(number, 1 + draw.len % 7);
             let len = octets.len() as u16;
             return (Value::Octets(octets), len);
         }

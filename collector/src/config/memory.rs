@@ -8,6 +8,7 @@ use std::fmt;
 use bytesize::ByteSize;
 
 use super::{self as config, Config, StoreTarget, display};
+use crate::decode::ExtraBuffer;
 use crate::decode::nsel;
 use crate::enrich::{dns, snmp};
 use crate::decode::sflow::{CounterQueue, DiscardQueue};
@@ -196,8 +197,9 @@ fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 7] {
     ]
 }
 
-/// What `decode.extra` adds: a column of each batch, and the names that templates have for it.
-fn extra_lines(config: &Config, workers: (u64, &str)) -> [Line; 2] {
+/// What `decode.extra` adds: what a burst of flows says, a column of each batch, and the names that
+/// templates have for it.
+fn extra_lines(config: &Config, workers: (u64, &str)) -> [Line; 3] {
     let Config { decode, batch, .. } = config;
     let rows = batch::BATCH_ROWS.min(batch.rows_max);
     let column = batch::Batch::extra_memory_bytes_for(rows) as u64;
@@ -209,12 +211,14 @@ fn extra_lines(config: &Config, workers: (u64, &str)) -> [Line; 2] {
         (batch.per_worker as u64, "batches"),
         (column, "B"),
     ];
+    let bursts = [batching, (ExtraBuffer::MEMORY_BYTES as u64, "B")];
     let names = [
         (decode.templates_max as u64, "templates"),
         (EXTRA_NAMES_BYTES, "B"),
     ];
     let line = |what, parts: &[_]| Line::product(Owner::CollectorAtMost, what, parts);
     [
+        line("bursts for the column extra", &bursts),
         line("column extra of batches", &columns),
         line("names for the column extra", &names),
     ]
@@ -347,7 +351,9 @@ mod tests {
         let a_batch = batch::Batch::extra_memory_bytes_for(4096) as u64;
         let of_templates = config.decode.templates_max as u64 * EXTRA_NAMES_BYTES;
         let of_batches = 2 * config.batch.per_worker as u64 * a_batch;
-        assert_eq!(grown, of_batches + of_templates);
+        // Names and values of 64 flows a worker, 1 KiB each.
+        let of_bursts = 2 * 2 * 64 * 1024;
+        assert_eq!(grown, of_bursts + of_batches + of_templates);
         let queues = |queues| sum(&config, 2, queues).of(Owner::Collector);
         let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
         assert_eq!(queues(3) - queues(0), 3 * a_queue);

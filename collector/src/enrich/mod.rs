@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod applications;
-//DNS
+pub mod dns;
 pub mod exporters;
 pub mod files;
 pub mod geo;

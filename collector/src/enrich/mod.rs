@@ -6,6 +6,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod exporters;
+
 pub mod files;
 
+pub mod labels;
+
 pub mod lpm;
+
+pub mod networks;
+
+pub mod sites;
+
+pub mod threats;
+
+pub mod vendors;
+
+pub mod watch_files;

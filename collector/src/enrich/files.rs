@@ -10,7 +10,7 @@ mod table;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -22,6 +22,24 @@ pub const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// Most characters of a field.
 pub const FIELD_CHARS_MAX: usize = 100;
+
+/// A file that was read, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRead {
+    /// The file.
+    pub file: PathBuf,
+    /// What it tells: rows, addresses, prefixes.
+    pub entries: u64,
+}
+
+impl FileRead {
+    /// `file` had `entries`.
+    #[must_use]
+    pub fn new(file: &Path, entries: u64) -> Self {
+        let file = file.to_owned();
+        Self { file, entries }
+    }
+}
 
 /// The bytes of the file at `path`, without a byte order mark.
 ///

@@ -12,9 +12,9 @@ use flowsluice_tests::place;
 use crate::debian::{self, Program};
 use crate::{build_ebpf, elements, engine, instructions, shell};
 
-/// Real exporters, other collectors and decoders to compare with, what makes namespaces, and
-/// what counts instructions.
-const PROGRAMS: [Program; 7] = [
+/// Real exporters, other collectors and decoders to compare with, what makes namespaces, a name
+/// server, and what counts instructions.
+const PROGRAMS: [Program; 8] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -38,6 +38,11 @@ const PROGRAMS: [Program; 7] = [
     Program {
         name: "ip",
         package: "iproute2",
+    },
+    // The server alone, without the service of the package dnsmasq.
+    Program {
+        name: "dnsmasq",
+        package: "dnsmasq-base",
     },
     instructions::VALGRIND,
 ];

@@ -5,3 +5,5 @@
 //! of them. Nothing here waits, and nothing drops a flow: what is not known is 0, which is ''.
 
 #![forbid(unsafe_code)]
+
+pub mod dns;

@@ -43,6 +43,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "extra",
         sql: include_str!("../../../sql/005_extra.sql"),
     },
+    Migration {
+        version: 7,
+        name: "hosts",
+        sql: include_str!("../../../sql/007_hosts.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.

@@ -12,9 +12,9 @@ use flowsluice_tests::place;
 use crate::debian::{self, Program};
 use crate::{build_ebpf, elements, engine, instructions, services, shell};
 
-/// Real exporters and an SNMP agent, other collectors and decoders to compare with, what makes
-/// namespaces, and what counts instructions.
-const PROGRAMS: [Program; 8] = [
+/// Real exporters, an SNMP agent and a name server, other collectors and decoders to compare with,
+/// what makes namespaces, and what counts instructions.
+const PROGRAMS: [Program; 9] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -42,6 +42,11 @@ const PROGRAMS: [Program; 8] = [
     Program {
         name: "ip",
         package: "iproute2",
+    },
+    // The server alone, without the service of the package dnsmasq.
+    Program {
+        name: "dnsmasq",
+        package: "dnsmasq-base",
     },
     instructions::VALGRIND,
 ];

@@ -48,6 +48,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "enrich",
         sql: include_str!("../../../sql/006_enrich.sql"),
     },
+    Migration {
+        version: 7,
+        name: "hosts",
+        sql: include_str!("../../../sql/007_hosts.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.

@@ -1,4 +1,5 @@
-//! `cargo xtask services`: the names of services and protocols, from IANA's files to the collector's.
+//! `cargo xtask services`: the names of services and protocols, from IANA's files to those of the
+//! collector.
 //!
 //! `collector/src/enrich/services/` has what the collector reads; see the README there. `--check`
 //! holds against each other what is committed and what its form would be.

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: the tables of information elements and of services, every test, with what the
-//! tests need, then the XDP program's object and instructions a flow.
+//! `cargo xtask test`: the tables of information elements and of services, every test, with what
+//! the tests need, then the XDP program's object and instructions a flow.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -127,16 +127,13 @@ impl Lists<'_> {
                 window,
                 value: number(window, usize::from(len), mask(shift_for(len))),
                 end: usize::from(len),
+                len,
             };
             let (flow, extras) = (&mut found.0, &mut found.1);
             let record = OneRecord {
                 field,
                 flow,
                 extras,
-            };
-            let index = match is_stack {
-                true => index,
-                false => element.index_for(len),
             };
             store(element.target, index, self.clock, record);
             if !is_stack {

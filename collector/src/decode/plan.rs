@@ -6,7 +6,7 @@
 mod compile;
 
 use super::extra::{ExtraPlan, Wanted};
-use super::fields::{Element, Else, Section, Target, selector_bytes};
+use super::fields::{Element, Else, Section, Target};
 use super::lists::ListKind;
 use super::record::{Clock, Extras, is_unknown, store};
 use super::window::{
@@ -414,16 +414,17 @@ impl Layout {
     }
 }
 
-/// The value of `op` and where its field ends; an empty field reads as 0.
-fn read(op: Op, window: &[u8], spans: Option<&Spans>) -> (u64, u16) {
-    let (end, shift) = match spans {
-        None => (op.at, op.shift),
+/// The value of `op`, where its field ends, and its length as a record tells it, else 0; an empty
+/// field reads as 0.
+fn read(op: Op, window: &[u8], spans: Option<&Spans>) -> (u64, u16, u16) {
+    let (end, shift, len) = match spans {
+        None => (op.at, op.shift, 0),
         Some(spans) => match spans.0.get(usize::from(op.at)) {
-            Some(span) if span.len > 0 => (span.end, shift_for(span.len)),
-            _ => return (0, 0),
+            Some(span) if span.len > 0 => (span.end, shift_for(span.len), span.len),
+            _ => return (0, 0, 0),
         },
     };
-    (number(window, usize::from(end), mask(shift)), end)
+    (number(window, usize::from(end), mask(shift)), end, len)
 }
 
 #[inline(never)]
@@ -435,22 +436,18 @@ fn fill_one(
     flow: &mut Flow,
     extras: &mut Extras,
 ) {
-    let (value, end) = read(op, window, spans);
-    let index = match spans {
-        // How long it is, the record may tell.
-        Some(spans) if op.target == Target::ApplicationId => selector_bytes(spans.place(op.at).1),
-        _ => op.index,
-    };
+    let (value, end, len) = read(op, window, spans);
     let record = OneRecord {
         field: ReadField {
             window,
             value,
             end: usize::from(end),
+            len,
         },
         flow,
         extras,
     };
-    store(op.target, index, clock, record);
+    store(op.target, op.index, clock, record);
 }
 
 /// RFC 7011 section 7: one byte, or 255 and two. Yields the bytes of the prefix and the length.

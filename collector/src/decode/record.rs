@@ -114,6 +114,9 @@ pub trait Field {
     fn v6(&self) -> Address;
     /// The byte before the eight that a number can have.
     fn ninth(&self) -> u8;
+    /// Bytes behind the first, if it is an application id; `of_template` where the template alone
+    /// says how long it is.
+    fn selector_bytes(&self, of_template: u8) -> u8;
 }
 
 /// The records that one operation works on.
@@ -394,12 +397,14 @@ fn exporter_addr(flow: &mut Flow, addr: Address) {
     }
 }
 
-/// RFC 6759 section 4: one byte of engine, then the selector, `selector_bytes` of it. 0 when the
-/// selector needs more than 56 bits: there is no room for it, and nobody has such numbers.
+/// RFC 6759 section 4: one byte of engine, then the selector, of `of_template` bytes if the
+/// template says that. 0 when the selector needs more than 56 bits: there is no room for it, and
+/// nobody has such numbers.
 #[inline(always)]
-fn application_id(field: &impl Field, selector_bytes: u8) -> u64 {
+fn application_id(field: &impl Field, of_template: u8) -> u64 {
     const ENGINE_SHIFT: u32 = 56;
     let number = field.number();
+    let selector_bytes = field.selector_bytes(of_template);
     let (engine, selector) = match selector_bytes {
         1..=7 => {
             let bits = 8 * u32::from(selector_bytes);

@@ -5,6 +5,7 @@
 //! that begins eight bytes before it. They are always there, because a message header and a set
 //! header come first.
 
+use super::fields::selector_bytes;
 use super::record::{Extras, Field, Records};
 use crate::flow::{Address, Flow};
 
@@ -146,6 +147,11 @@ impl Field for FixedField<'_> {
     fn ninth(&self) -> u8 {
         byte_before(self.chunk, usize::from(self.at))
     }
+
+    #[inline(always)]
+    fn selector_bytes(&self, of_template: u8) -> u8 {
+        of_template
+    }
 }
 
 /// A single record.
@@ -182,6 +188,8 @@ pub struct ReadField<'a> {
     pub value: u64,
     /// One past its last byte.
     pub end: usize,
+    /// Its bytes, where they are not the same for all records; else 0.
+    pub len: u16,
 }
 
 impl Field for ReadField<'_> {
@@ -203,6 +211,14 @@ impl Field for ReadField<'_> {
     #[inline(always)]
     fn ninth(&self) -> u8 {
         byte_before(self.window, self.end)
+    }
+
+    #[inline(always)]
+    fn selector_bytes(&self, of_template: u8) -> u8 {
+        match self.len {
+            0 => of_template,
+            len => selector_bytes(len),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Applications: what operators tell of addresses and ports, and what exporters tell of flows.
 //!
 //! In: the operator's files, the names in exporters' options, and IANA's registries for the engines
-//! that RFC 6759 gives to them. Out: an id a flow, which [`Applications::label`] turns into the name;
-//! 0 is unknown. Owner: made by a control task, then shared; nobody changes it any more.
+//! that RFC 6759 gives to them. Out: an id a flow, which [`Applications::label`] turns into the
+//! name; 0 is unknown. Owner: made by a control task, then shared; nobody changes it any more.
 //! What the operator says of an address and port counts before what the exporter says.
 
 mod map;

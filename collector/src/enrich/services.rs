@@ -1,7 +1,7 @@
 //! The names of services and protocols, as IANA registers them.
 //!
-//! In: an IP protocol and a port. Out: a number that [`Services::label`] turns into the name, 0 where
-//! there is none. Owner: made once from the data in `services/`, then shared.
+//! In: an IP protocol and a port. Out: a number that [`Services::label`] turns into the name; 0 is
+//! no name. Owner: made once from the data in `services/`, then shared.
 //! Sources: IANA's registries "Service Name and Transport Protocol Port Number" (RFC 6335) and
 //! "Protocol Numbers".
 
@@ -29,7 +29,8 @@ pub const WITH_PORTS: [u8; 5] = [TCP, UDP, DCCP, SCTP, UDP_LITE];
 /// Ports of a protocol.
 const PORTS: usize = 1 << 16;
 
-/// The part of the table that is for each protocol; the first is for those without ports, and empty.
+/// The part of the table that is for each protocol; the first is for those without ports, and
+/// empty.
 static PLANES: [u8; 256] = planes();
 
 const PLANE_COUNT: usize = 5;

@@ -40,10 +40,10 @@ pub struct Signs {
 
 /// True when the source is the client.
 ///
-/// Who began it tells most: the exporter says so; a group only receives; a SYN without an answer is
-/// the client's. Else the port tells: an application or a service that is known on one side alone is
-/// the server's, and where that does not tell either, the lower port is. When nothing tells, the
-/// destination is the server.
+/// Who began it tells most: the exporter says so; a group only receives; a SYN without an answer
+/// is the client's. Else the port tells: an application that is known on one side alone is the
+/// server's, then a service, and where that does not tell either, the lower port is. When nothing
+/// tells, the destination is the server.
 #[must_use]
 #[inline(always)]
 pub const fn client_is_src(signs: &Signs) -> bool {

@@ -265,7 +265,7 @@ fn a_wrong_user_password_or_community_fails_and_a_changed_file_mends_it() -> Res
     let Some(agent) = Agent::start_or_skip(&lines)? else {
         return Ok(());
     };
-    let v3 = |user| user(&agent, user, SnmpAuth::Sha256, SnmpPrivacy::Aes128);
+    let v3 = |name| user(&agent, name, SnmpAuth::Sha256, SnmpPrivacy::Aes128);
     // The agent is there before it is asked.
     let right = Rig::start(&[v3("someone")?], None);
     right.wait("it is there", |counts| counts.interfaces > 0)?;
@@ -298,7 +298,7 @@ fn a_wrong_user_password_or_community_fails_and_a_changed_file_mends_it() -> Res
         community_file: community.clone(),
         ..plain(&agent)
     };
-    let rig = Rig::start(&[by_file.clone()], None);
+    let rig = Rig::start(&[by_file], None);
     let counts = rig.first()?;
     assert_eq!((counts.failures, counts.timeouts), (1, 1), "it is silent");
     fs::write(&community, "public\n")?;

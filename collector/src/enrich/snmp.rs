@@ -7,6 +7,7 @@
 //! Bounds: [`ROWS_MAX`] interfaces an exporter, [`INTERFACES_MAX`] in all, [`EXPORTERS_MAX`]
 //! exporters, a text as of names, [`POLL_TIME_MAX`]. Specs: RFC 2863, RFC 3414 to 3418, RFC 3826.
 
+mod ask;
 mod discovery;
 mod error;
 mod exporter;

@@ -34,15 +34,18 @@ fn polled(exporter: Address, interfaces: Vec<(u32, Interface)>) -> Polled {
 fn options(told: &[(Address, u32, u32, &str, &str)]) -> Arc<Names> {
     let book = NameBook::default();
     for (exporter, observation_domain, if_index, name, description) in told {
-        let fact = Fact {
-            exporter: *exporter,
-            observation_domain: *observation_domain,
-            seen_s: 1_800_000_000,
-            subject: Subject::Interface(*if_index),
-            name: Text::of(name.as_bytes()),
-            description: Text::of(description.as_bytes()),
-        };
-        assert!(book.offer(fact));
+        // Other things have numbers as well.
+        for subject in [Subject::Vrf(*if_index + 100), Subject::Interface(*if_index)] {
+            let fact = Fact {
+                exporter: *exporter,
+                observation_domain: *observation_domain,
+                seen_s: 1_800_000_000,
+                subject,
+                name: Text::of(name.as_bytes()),
+                description: Text::of(description.as_bytes()),
+            };
+            assert!(book.offer(fact));
+        }
         book.take_in(|_| {});
     }
     book.snapshot()

@@ -1,25 +1,24 @@
 //! The task that asks: whom, when, and what becomes of the answers.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use snmp2::v3::KeyExtension;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use super::ask::{Outcome, agent_of, ask};
 use super::error::PollError;
 use super::exporter::Exporter;
 use super::lines::Lines;
-use super::login::Login;
 use super::saved::{SavedExporter, SavedFile, SavedInterface};
-use super::session::{Patience, Session};
+use super::session::Patience;
 use super::told::{Polled, Told};
-use super::walk::{ROWS_MAX, Said, poll};
-use super::{Counters, EXPORTERS_MAX, INTERFACES_MAX, POLL_TIME_MAX, Shared};
+use super::walk::{ROWS_MAX, Said};
+use super::{Counters, EXPORTERS_MAX, INTERFACES_MAX, Shared};
 use crate::config::{self, SnmpTarget};
 use crate::enrich::interfaces::rows;
 use crate::flow::Address;
@@ -30,9 +29,6 @@ use crate::units::UnixNanos;
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Interfaces of which nothing is new make rows so often, seconds.
 const ROWS_EVERY_S: u32 = 3600;
-
-/// What a poll brought, and how keys were made long.
-type Outcome = (Result<Said, PollError>, KeyExtension);
 
 pub struct Poller {
     every: Duration,
@@ -460,51 +456,6 @@ fn tell(
         exporter.rows_s = now_s;
     }
     put_off
-}
-
-fn agent_of(exporter: Address, target: &SnmpTarget) -> SocketAddr {
-    let address = target.address.unwrap_or_else(|| exporter.to_ip());
-    SocketAddr::new(address, target.port)
-}
-
-/// One poll, with keys made long as in `first` and, where that may be the trouble, otherwise.
-async fn ask(
-    exporter: Address,
-    target: Arc<SnmpTarget>,
-    patience: Patience,
-    first: KeyExtension,
-) -> Outcome {
-    let agent = agent_of(exporter, &target);
-    let read = tokio::task::spawn_blocking(move || Login::read(&target)).await;
-    let login = match read {
-        Ok(Ok(login)) => login,
-        Ok(Err(error)) => return (Err(error), first),
-        Err(_) => return (Err(PollError::Broken), first),
-    };
-    let has_two = login.key_extensions().len() > 1;
-    let once = async |login, extension| {
-        let asked = async {
-            let mut session = Session::open(agent, login, extension, patience).await?;
-            poll(&mut session, ROWS_MAX).await
-        };
-        timeout(POLL_TIME_MAX, asked)
-            .await
-            .unwrap_or(Err(PollError::TooSlow))
-    };
-    let outcome = once(login.clone(), first).await;
-    let may_be_key = matches!(
-        outcome,
-        Err(PollError::Timeout | PollError::User(_) | PollError::Odd(_))
-    );
-    if !has_two || !may_be_key {
-        return (outcome, first);
-    }
-    let other = first.other();
-    match once(login, other).await {
-        Ok(said) => (Ok(said), other),
-        // What the first way met with is what counts.
-        Err(_) => (outcome, first),
-    }
 }
 
 async fn wait_for_change(wanted: &mut watch::Receiver<Arc<[Address]>>) {

@@ -103,13 +103,12 @@ impl Session {
                 Err(_) => Failed::Silent(PollError::Timeout),
             };
             match failed {
-                Failed::Anew { is_stale } if repeats < REPEATS_MAX => {
+                Failed::Anew { is_stale, .. } if repeats < REPEATS_MAX => {
                     repeats += 1;
                     if is_stale {
                         self.open = None;
                     }
                 }
-                Failed::Anew { .. } => return Err(PollError::Timeout),
                 Failed::Silent(error) => {
                     self.open = None;
                     if tries >= self.patience.retries {
@@ -121,7 +120,7 @@ impl Session {
                         sleep(self.patience.timeout).await;
                     }
                 }
-                Failed::For(error) => return Err(error),
+                Failed::For(error) | Failed::Anew { error, .. } => return Err(error),
             }
         }
     }
@@ -145,6 +144,8 @@ enum Failed {
     Anew {
         /// The answer was that to an earlier question; others may wait behind it.
         is_stale: bool,
+        /// When that has been tried often enough.
+        error: PollError,
     },
     /// To be asked again while there are tries left.
     Silent(PollError),
@@ -156,13 +157,22 @@ impl Failed {
     fn of(error: Error, credentials: &Credentials) -> Self {
         let is_user = matches!(credentials, Credentials::User(_));
         match error {
-            Error::RequestIdMismatch => Self::Anew { is_stale: true },
+            Error::RequestIdMismatch => Self::Anew {
+                is_stale: true,
+                error: PollError::Timeout,
+            },
             // The agent told its clock (RFC 3414 section 3.2, step 7), of which the session has
             // taken note; such a report is signed, but never encrypted.
-            Error::AuthUpdated
-            | Error::AuthFailure(
-                AuthErrorKind::EngineTimeMismatch | AuthErrorKind::ReplyNotEncrypted,
-            ) => Self::Anew { is_stale: false },
+            Error::AuthUpdated => Self::Anew {
+                is_stale: false,
+                error: PollError::User(AuthErrorKind::EngineTimeMismatch),
+            },
+            Error::AuthFailure(
+                kind @ (AuthErrorKind::EngineTimeMismatch | AuthErrorKind::ReplyNotEncrypted),
+            ) => Self::Anew {
+                is_stale: false,
+                error: PollError::User(kind),
+            },
             Error::Send | Error::Receive => {
                 let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
                 Self::Silent(PollError::Unreachable(refused))

@@ -1,21 +1,27 @@
 //! Agents that say odd things, and clocks that jump.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use snmp2::v3::KeyExtension;
 use snmp2::{MessageType, Oid, Pdu};
+use tokio::runtime::Handle;
 
+use super::Snmp;
 use super::discovery::{Engine, discover};
 use super::error::PollError;
 use super::login::Login;
 use super::session::{Patience, Session};
 use super::walk::{Said, poll};
+use crate::config::{self, SnmpTarget};
 use crate::enrich::interfaces::Interface;
+use crate::flow::Address;
+use crate::store::Store;
 
 const PATIENCE: Patience = Patience {
     timeout: Duration::from_millis(200),
@@ -324,6 +330,88 @@ async fn whatever_comes_back_a_poll_ends_with_an_error() {
     for _ in 0..200 {
         let _ = answering.poll().await;
     }
+}
+
+/// Where log lines of a test go.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Lines of this level.
+    fn lines(&self, level: &str) -> Vec<String> {
+        let bytes = self.0.lock().unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = text.lines().filter(|line| line.contains(level));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_falls_silent_makes_one_line_and_one_when_it_is_back() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false);
+    let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let agent = many(20);
+    let is_silent = Arc::new(AtomicBool::new(true));
+    let silent = Arc::clone(&is_silent);
+    let answering = Answering::start(move |question| match silent.load(Ordering::Relaxed) {
+        true => Vec::new(),
+        false => vec![agent.answer(question)],
+    });
+    let target = "source = \"192.0.2.0/24\"\naddress = \"127.0.0.1\"\ncommunity = \"public\"";
+    let mut target: SnmpTarget = toml::from_str(target).unwrap();
+    target.port = answering.address.port();
+    let config = config::Snmp {
+        every: Duration::from_millis(50),
+        timeout: Duration::from_millis(50),
+        retries: 0,
+        targets: vec![target],
+        ..config::Snmp::default()
+    };
+    let (store, batch) = (config::Store::default(), config::Batch::default());
+    let (store, _) = Store::start(&store, None, Arc::default(), 1, &batch);
+    let snmp = Snmp::start(&config, None, store.side_rows(), &Handle::current());
+    snmp.wants(&[Address::from_v4([192, 0, 2, 1])]);
+    let failures = async |more: u64| {
+        let before = snmp.counts();
+        while snmp.counts().failures < before.failures + more {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    failures(3).await;
+    let lines = log.lines("WARN");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in [
+        "exporter=192.0.2.1",
+        "agent=\"127.0.0.1:",
+        "it does not answer",
+        "remedy",
+    ] {
+        assert!(lines[0].contains(part), "{part}: {lines:?}");
+    }
+    is_silent.store(false, Ordering::Relaxed);
+    while snmp.counts().polls < snmp.counts().failures + 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let lines = log.lines("answers SNMP again");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    is_silent.store(true, Ordering::Relaxed);
+    failures(2).await;
+    assert_eq!(log.lines("WARN").len(), 2);
+    assert_eq!(snmp.counts().interfaces, 20);
+    snmp.stop().await;
 }
 
 /// A report of version 3, with the number of the question.

@@ -32,6 +32,10 @@ pub mod names;
 
 pub mod generate;
 
+pub mod geoip;
+
+pub mod import;
+
 pub mod host;
 
 pub mod units;

@@ -28,6 +28,10 @@ enum Command {
     Query(cli::query::Args),
     /// Simulate exporters: send realistic flows to a collector.
     Generate(cli::generate::Args),
+    /// Update the databases of places and autonomous systems, or tell what they are.
+    Geoip(cli::geoip::Args),
+    /// Make a configuration of another collector's settings.
+    Import(cli::import::Args),
     /// The embedded ClickHouse itself; started by `run`.
     #[command(hide = true)]
     Engine(cli::engine::Args),
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
         Command::Replay(args) => cli::replay::main(args),
         Command::Query(args) => cli::query::main(args),
         Command::Generate(args) => cli::generate::main(args),
+        Command::Geoip(args) => cli::geoip::main(args),
+        Command::Import(args) => cli::import::main(args),
         Command::Engine(args) => cli::engine::main(args),
     };
     match outcome {

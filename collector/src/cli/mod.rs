@@ -4,6 +4,8 @@ pub mod check;
 pub mod doctor;
 pub mod engine;
 pub mod generate;
+pub mod geoip;
+pub mod import;
 pub mod query;
 pub mod replay;
 pub mod run;

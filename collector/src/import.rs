@@ -1,0 +1,3 @@
+//! Configurations made of other collectors' settings.
+
+pub mod elastiflow;

@@ -283,8 +283,9 @@ struct Dictionary {
 impl Dictionary {
     /// Of the texts of `ids`; `places` then has the place of each.
     fn of(tables: &Tables, label: Label, ids: &[u32], places: &mut Vec<u32>) -> Self {
-        let mut by_text = HashMap::from([("", 0_u32)]);
-        let mut by_id = HashMap::from([(0_u32, 0_u32)]);
+        let mut by_text: HashMap<&str, u32> = HashMap::new();
+        let mut by_id: HashMap<u32, u32> = HashMap::new();
+        by_text.insert("", 0);
         let mut texts = vec![0];
         places.clear();
         let mut before = (0, 0);

@@ -17,7 +17,6 @@ pub mod value;
 
 use std::ops::Range;
 
-use crate::decode::ExtraRows;
 use crate::flow::Flow;
 use extra::ExtraColumn;
 use labels::LabelLanes;

@@ -43,6 +43,14 @@ const TYPES: [ApplicationType; 3] = [
     ApplicationType::Velocloud,
 ];
 
+impl Default for Applications {
+    /// Knows IANA's names of ports and protocols only.
+    fn default() -> Self {
+        let services = Arc::new(Services::new());
+        Self::new(services, Arc::default(), &[], &Names::default())
+    }
+}
+
 impl Applications {
     /// Of what operators and exporters tell. `exporters` say what the ids of each mean.
     #[must_use]

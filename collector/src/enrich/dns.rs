@@ -27,6 +27,10 @@ use asker::Questions;
 pub use hosts::Hosts;
 use task::Task;
 
+/// Bytes of a name as it is remembered and as it stands in two tables: the one in use, and the one
+/// before it while batches hold that.
+pub const NAME_BYTES: u64 = 256;
+
 /// The names of addresses, while the collector runs; dropped, nobody is asked any more.
 #[derive(Debug)]
 pub struct Dns {
@@ -117,7 +121,7 @@ impl Dns {
     pub fn start(config: &config::Dns, rows: SideRows, runtime: &Handle) -> Self {
         let questions = Arc::new(Questions::new());
         let shared = Arc::new(Shared {
-            hosts: Mutex::new(Arc::new(Hosts::new(questions.hash, 0, std::iter::empty()))),
+            hosts: Mutex::default(),
             epoch: AtomicU64::new(0),
             counters: Counters::default(),
         });

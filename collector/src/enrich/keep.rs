@@ -17,7 +17,7 @@ use super::interfaces::rows::tell_static;
 use super::parts::{Learned, Part, Parts, PartsCounts};
 use super::snmp::Snmp;
 use super::tables::Published;
-use crate::config::{self, Config, DnsNames};
+use crate::config::{self, Config};
 use crate::decode;
 use crate::flow::Address;
 use crate::store::SideRows;
@@ -36,8 +36,8 @@ const LOAD_MAX: Duration = Duration::from_secs(5);
 pub struct Sources {
     /// What exporters tell of themselves.
     pub shared: Arc<decode::Shared>,
-    /// `None` where nobody's name is asked for.
-    pub dns: Option<Dns>,
+    /// Name servers.
+    pub dns: Arc<Dns>,
     /// SNMP agents.
     pub snmp: Snmp,
     /// Where rows of interfaces go.
@@ -80,6 +80,7 @@ impl Keeper {
             config: config.clone(),
             file,
             parts,
+            asker: sources.dns.asker(),
             sources,
             published: Arc::clone(&published),
             learned: Learned::default(),
@@ -146,6 +147,8 @@ struct Keeping {
     parts: Parts,
     sources: Sources,
     published: Arc<Published>,
+    /// Asks for names of exporters.
+    asker: Asker,
     learned: Learned,
     epochs: Epochs,
     /// When files were looked at last.
@@ -210,14 +213,14 @@ impl Keeping {
         let epochs = Epochs {
             names: shared.names.epoch(),
             snmp: snmp.epoch(),
-            dns: dns.as_ref().map_or(0, Dns::epoch),
+            dns: dns.epoch(),
             exporters: exporters.len(),
         };
         let is_news = !is_same || epochs != self.epochs;
         self.learned = Learned {
             names: shared.names.snapshot(),
             polled: snmp.snapshot(),
-            hosts: dns.as_ref().map(Dns::snapshot).unwrap_or_default(),
+            hosts: dns.snapshot(),
             exporters,
         };
         self.epochs = epochs;
@@ -227,14 +230,10 @@ impl Keeping {
 
     /// Their names are asked for here, those of sources and destinations by workers.
     fn ask_for_exporters(&mut self) {
-        let names = self.config.enrich.dns.names;
-        if let Some(dns) = &self.sources.dns
-            && matches!(names, DnsNames::Exporters | DnsNames::Both)
-        {
-            let mut asker: Asker = dns.asker();
-            let exporters = self.learned.exporters.iter();
-            let unknown = exporters.filter(|exporter| self.learned.hosts.name(**exporter).is_none());
-            unknown.for_each(|exporter| asker.ask(*exporter));
+        if self.sources.dns.has_exporters() {
+            for exporter in &self.learned.exporters {
+                self.asker.ask_exporter(*exporter);
+            }
         }
     }
 

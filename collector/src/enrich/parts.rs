@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::applications::{Applications, Told};
 use super::dns::Hosts;
@@ -300,9 +300,21 @@ impl Parts {
                 Ok(self.combine())
             }
             Part::Threats => {
-                let threats = Threats::load(&config.threats, &config.threats_whitelist);
-                self.threats = threats.map_err(|error| error.to_string())?;
-                Ok(self.combine())
+                let loaded = Threats::load(config, &self.threats);
+                for left_out in &loaded.left_out {
+                    warn!(part = part.name(), "{left_out}");
+                }
+                if loaded.sets_refused > 0 {
+                    warn!(
+                        part = part.name(),
+                        "{} combinations of tags found no room; use fewer lists",
+                        loaded.sets_refused
+                    );
+                }
+                self.threats = loaded.threats;
+                let memory_bytes = self.combine();
+                let refused = loaded.refused.or(memory_bytes);
+                refused.map_err(|error| error.to_string())
             }
             Part::MacVendors => {
                 let path = &config.mac_vendors;
@@ -348,10 +360,9 @@ impl Parts {
             ..
         } = learned;
         let name = |exporter: Address| {
-            let told = polled.get(exporter).map(|told| told.system_name());
+            let told = polled.get(exporter).map(|told| Arc::clone(&told.system_name));
             told.filter(|name| !name.is_empty())
-                .or_else(|| hosts.name(exporter))
-                .map(Arc::from)
+                .or_else(|| hosts.name(exporter).map(Arc::from))
         };
         let labels = &self.config.exporters;
         Tables {

@@ -106,15 +106,14 @@ impl Enricher {
         ] {
             tables.places.find(addresses, &mut marks.lane_mut(place)[..n]);
             tables.sites.find(addresses, &mut marks.lane_mut(site)[..n]);
-            tables.hosts.find(addresses, &mut marks.lane_mut(host)[..n]);
-            if let Some(asker) = asker {
-                let hosts = &marks.lane(host)[..n];
-                let unknown = addresses.iter().zip(hosts).filter(|(_, id)| **id == 0);
-                unknown.for_each(|(address, _)| asker.ask(*address));
+            let ids = &mut marks.lane_mut(host)[..n];
+            match asker {
+                Some(asker) => tables.hosts.find_or_ask(addresses, ids, asker),
+                None => tables.hosts.find(addresses, ids),
             }
         }
         Self::systems(&tables.places, marks, flows);
-        if !tables.vendors.is_empty() {
+        if tables.vendors.count() > 0 {
             Self::vendors(tables, marks, flows);
         }
     }

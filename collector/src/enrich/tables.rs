@@ -9,7 +9,6 @@ use super::exporters::ExporterLabels;
 use super::geo::Places;
 use super::interfaces::Interfaces;
 use super::marks::Lane;
-use super::services;
 use super::sites::Sites;
 use super::vendors::Vendors;
 
@@ -149,7 +148,7 @@ impl Tables {
             Label::ExporterLabels => self.exporters.label(id),
             Label::InIfLabels | Label::OutIfLabels => self.interfaces.label(id),
             Label::Application => self.applications.label(id),
-            Label::Service => services::label(id),
+            Label::Service => self.applications.services().label(id),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use flowsluice::config::{Config, DnsNames};
+use flowsluice::config::Config;
 use flowsluice::decode;
 use flowsluice::enrich::Enricher;
 use flowsluice::enrich::dns::Dns;
@@ -29,8 +29,7 @@ pub(super) struct Enriching {
     /// `None` where nothing is to be known.
     keeper: Option<Keeper>,
     has_services: bool,
-    /// Asks for names of sources and destinations.
-    asks: Option<Dns>,
+    dns: Option<Arc<Dns>>,
 }
 
 impl Enriching {
@@ -47,7 +46,7 @@ impl Enriching {
             return Ok(Self {
                 keeper: None,
                 has_services: false,
-                asks: None,
+                dns: None,
             });
         }
         let Names {
@@ -56,16 +55,10 @@ impl Enriching {
             rows,
         } = names;
         let handle = runtime.handle();
-        let dns = (enrich.dns.names != DnsNames::None)
-            .then(|| Dns::start(&enrich.dns, rows.clone(), handle))
-            .transpose()
-            .context("enrich.dns")?;
-        let asks = dns
-            .clone()
-            .filter(|_| matches!(enrich.dns.names, DnsNames::Endpoints | DnsNames::Both));
+        let dns = Arc::new(Dns::start(&enrich.dns, rows.clone(), handle));
         let sources = Sources {
             shared: Arc::clone(shared),
-            dns,
+            dns: Arc::clone(&dns),
             snmp: Snmp::start(&enrich.snmp, state_dir, rows.clone(), handle),
             rows,
         };
@@ -81,14 +74,15 @@ impl Enriching {
         Ok(Self {
             keeper: Some(keeper.context("no thread can be started for the tables of enrich")?),
             has_services: enrich.services,
-            asks,
+            dns: Some(dns),
         })
     }
 
     /// One for a worker.
     pub(super) fn enricher(&self) -> Option<Enricher> {
         let keeper = self.keeper.as_ref()?;
-        let asker = self.asks.as_ref().map(Dns::asker);
+        let asks = self.dns.as_ref().filter(|dns| dns.has_endpoints());
+        let asker = asks.map(|dns| dns.asker());
         Some(Enricher::new(keeper.published(), asker, self.has_services))
     }
 

@@ -64,6 +64,13 @@ const NAMELESS: u32 = 1;
 /// Addresses whose slots are loaded together.
 const AT_ONCE: usize = 64;
 
+impl Default for Hosts {
+    /// Knows nothing.
+    fn default() -> Self {
+        Self::new(Hash::random(), 0, std::iter::empty())
+    }
+}
+
 impl Hosts {
     /// A table of `count` addresses at most, each with its name or with none.
     pub(super) fn new<'a>(
@@ -134,6 +141,14 @@ impl Hosts {
             .and_then(|before| Some((end(before)?, end(id)?)));
         of.and_then(|(start, end)| self.text.get(start..end))
             .unwrap_or("")
+    }
+
+    /// The name of an address.
+    #[must_use]
+    pub fn name(&self, address: Address) -> Option<&str> {
+        let mut id = [0];
+        self.find(&[address], &mut id);
+        Some(self.label(id[0])).filter(|name| !name.is_empty())
     }
 
     /// Ids are below this.

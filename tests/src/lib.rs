@@ -9,6 +9,7 @@ pub mod collector;
 pub mod duplicator;
 pub mod generator;
 pub mod load;
+pub mod mmdb;
 pub mod namespace;
 pub mod packet;
 pub mod pcap;

@@ -254,8 +254,8 @@ impl StateFile {
     }
 }
 
-/// Writes the file `name` of `folder` with `write`, whole or not at all: a file that was there stays
-/// until the new one is on the disk.
+/// Writes the file `name` of `folder` with `write`, whole or not at all: a file that was there
+/// stays until the new one is on the disk.
 ///
 /// # Errors
 /// When `write` fails or the disk does not take it.

@@ -114,8 +114,9 @@ impl<'a> Enriched<'a> {
     /// Whether both sides are private.
     #[must_use]
     pub fn locality(&self) -> Locality {
-        self.0
-            .map_or(Locality::Unknown, |(marked, number)| marked.locality(number))
+        self.0.map_or(Locality::Unknown, |(marked, number)| {
+            marked.locality(number)
+        })
     }
 }
 
@@ -199,9 +200,15 @@ impl LabelEncoder {
                 self.text(tables, label, ids);
             }
         }
-        self.flags((schema::CLIENT_IS_SRC, "Bool"), &lanes.client_is_src[..rows]);
+        self.flags(
+            (schema::CLIENT_IS_SRC, "Bool"),
+            &lanes.client_is_src[..rows],
+        );
         if lanes.locality[..rows].iter().any(|locality| *locality != 0) {
-            self.flags((schema::LOCALITY, Locality::SQL_TYPE), &lanes.locality[..rows]);
+            self.flags(
+                (schema::LOCALITY, Locality::SQL_TYPE),
+                &lanes.locality[..rows],
+            );
         }
     }
 
@@ -251,7 +258,11 @@ impl LabelEncoder {
         match width {
             Width::One => column.extend(places.iter().map(|place| *place as u8)),
             Width::Two => {
-                column.extend(places.iter().flat_map(|place| (*place as u16).to_le_bytes()));
+                column.extend(
+                    places
+                        .iter()
+                        .flat_map(|place| (*place as u16).to_le_bytes()),
+                );
             }
             Width::Four => column.extend(places.iter().flat_map(|place| place.to_le_bytes())),
         }

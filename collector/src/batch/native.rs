@@ -20,7 +20,9 @@ pub fn encode(batch: &mut Batch, out: &mut Vec<u8>) {
             .iter()
             .for_each(|list| out.extend_from_slice(list));
     }
-    labels.columns().for_each(|column| out.extend_from_slice(column));
+    labels
+        .columns()
+        .for_each(|column| out.extend_from_slice(column));
 }
 
 /// Appends what stands before the columns of a block.

@@ -236,7 +236,11 @@ fn enrich_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     let batching = (workers.0 + u64::from(has_tcp), workers.1);
     let batches = [batching, (batch.per_worker as u64, "batches"), (lanes, "B")];
     let line = |what, parts: &[_]| Line::product(Owner::CollectorAtMost, what, parts);
-    let mut lines = vec![Line::product(Owner::Collector, "labels of batches", &batches)];
+    let mut lines = vec![Line::product(
+        Owner::Collector,
+        "labels of batches",
+        &batches,
+    )];
     if !enrich.geo.databases.is_empty() {
         let tables = [(2, "tables"), (enrich.geo.memory_max.as_u64(), "B")];
         lines.push(line("places, while they are made anew", &tables));

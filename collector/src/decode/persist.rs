@@ -88,6 +88,12 @@ pub struct Keeping {
 }
 
 impl Keeper {
+    /// The folder, which is this process's alone as long as the keeper lives.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.file.folder
+    }
+
     /// Tells `shared` what the file of `decode.state_dir` knows. `None` when there is to be none,
     /// or there can be none, which is told.
     #[must_use]
@@ -297,7 +303,10 @@ pub fn write_document(
     now: UnixNanos,
     is_final: bool,
 ) -> io::Result<()> {
-    Ok(serde_json::to_writer(writer, &Document::of(shared, now, is_final))?)
+    Ok(serde_json::to_writer(
+        writer,
+        &Document::of(shared, now, is_final),
+    )?)
 }
 
 /// Tells `shared` what a document knows that was written before: all of it as far as the limits of

@@ -88,10 +88,12 @@ impl Keeper {
             looked: Instant::now(),
             told: None,
         };
-        let thread = thread::Builder::new().name("enrich".into()).spawn(move || {
-            on_start();
-            keeping.run(&inbox, &loaded)
-        })?;
+        let thread = thread::Builder::new()
+            .name("enrich".into())
+            .spawn(move || {
+                on_start();
+                keeping.run(&inbox, &loaded)
+            })?;
         if let Err(RecvTimeoutError::Timeout) = is_loaded.recv_timeout(LOAD_MAX) {
             warn!(
                 seconds = LOAD_MAX.as_secs(),
@@ -257,10 +259,17 @@ impl Keeping {
     }
 
     fn reconfigure(&mut self, config: Config, file: Option<&Path>) {
-        let file = file.map_or("built-in defaults".into(), |file| file.display().to_string());
+        let file = file.map_or("built-in defaults".into(), |file| {
+            file.display().to_string()
+        });
         let at_start = |config: &Config| {
             let mut config = config.clone();
-            let config::Enrich { dns, snmp, services, .. } = config.enrich;
+            let config::Enrich {
+                dns,
+                snmp,
+                services,
+                ..
+            } = config.enrich;
             config.enrich = config::Enrich {
                 dns,
                 snmp,

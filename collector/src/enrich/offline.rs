@@ -33,7 +33,9 @@ impl Offline {
         let mut parts = Parts::new(config);
         let faults = parts.load();
         if !faults.is_empty() {
-            let faults = faults.iter().map(|(part, fault)| format!("{}: {fault}", part.name()));
+            let faults = faults
+                .iter()
+                .map(|(part, fault)| format!("{}: {fault}", part.name()));
             return Err(faults.collect::<Vec<_>>().join("\n"));
         }
         let published = Arc::new(Published::default());
@@ -56,7 +58,9 @@ impl Offline {
         }
         self.names_epoch = epoch;
         let exporters = shared.exporters();
-        let exporters = exporters.iter().map(|exporter| exporter.exporter_addr.into());
+        let exporters = exporters
+            .iter()
+            .map(|exporter| exporter.exporter_addr.into());
         let learned = Learned {
             names: shared.names.snapshot(),
             exporters: exporters.collect(),

@@ -360,7 +360,9 @@ impl Parts {
             ..
         } = learned;
         let name = |exporter: Address| {
-            let told = polled.get(exporter).map(|told| Arc::clone(&told.system_name));
+            let told = polled
+                .get(exporter)
+                .map(|told| Arc::clone(&told.system_name));
             told.filter(|name| !name.is_empty())
                 .or_else(|| hosts.name(exporter).map(Arc::from))
         };

@@ -97,14 +97,11 @@ impl Enricher {
         let (sources, destinations) = (&sources[..n], &destinations[..n]);
         for (addresses, place, site, host) in [
             (sources, Lane::SrcPlace, Lane::SrcSite, Lane::SrcHost),
-            (
-                destinations,
-                Lane::DstPlace,
-                Lane::DstSite,
-                Lane::DstHost,
-            ),
+            (destinations, Lane::DstPlace, Lane::DstSite, Lane::DstHost),
         ] {
-            tables.places.find(addresses, &mut marks.lane_mut(place)[..n]);
+            tables
+                .places
+                .find(addresses, &mut marks.lane_mut(place)[..n]);
             tables.sites.find(addresses, &mut marks.lane_mut(site)[..n]);
             let ids = &mut marks.lane_mut(host)[..n];
             match asker {

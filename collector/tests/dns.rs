@@ -29,7 +29,7 @@ const ZONES: [&str; 8] = [
     "listen-address=127.0.0.1",
     "local=/10.in-addr.arpa/",
     "local=/d.f.ip6.arpa/",
-    "ptr-record=1.0.0.10.in-addr.arpa,Router1.example",
+    "ptr-record=1.0.0.10.in-addr.arpa,router1.example",
     "ptr-record=1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa,\
      six.example",
 ];
@@ -72,7 +72,7 @@ impl Server {
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(&self.program);
         command.arg("--keep-in-foreground").arg("--pid-file");
-        command.arg("--conf-file").arg(&file);
+        command.arg(format!("--conf-file={}", file.display()));
         if std::fs::metadata(&file).unwrap().uid() == 0 {
             // There may be no user dnsmasq.
             command.arg("--user=root");
@@ -195,7 +195,7 @@ impl Rig {
         let store = self.store.take().unwrap();
         self.runtime.block_on(store.stop());
         let rows = self.kept.0.lock().unwrap().clone();
-        (rows, self.ledger.read())
+        (rows, self.ledger.snapshot())
     }
 }
 
@@ -227,7 +227,7 @@ fn names_of_both_kinds_of_addresses_are_found_and_stored() {
     let (four, six) = (address("10.0.0.1"), address("fd00::1"));
     let nameless = address("10.0.0.2");
     assert_eq!(rig.names(&[four, six, nameless]), ["", "", ""]);
-    rig.wait_for(four, "Router1.example");
+    rig.wait_for(four, "router1.example");
     rig.wait_for(six, "six.example");
     rig.wait_until(|counts| counts.misses == 1);
     for number in 0..300 {
@@ -250,7 +250,7 @@ fn names_of_both_kinds_of_addresses_are_found_and_stored() {
         row.contains("\"name\":\"six.example\",\"last_seen\":"),
         "{row}"
     );
-    assert!(rows.contains("\"addr\":\"::ffff:10.0.0.1\",\"name\":\"Router1.example\""));
+    assert!(rows.contains("\"addr\":\"::ffff:10.0.0.1\",\"name\":\"router1.example\""));
     let side = &ledger.store.side[SideTable::Hosts as usize];
     assert_eq!((side.rows_offered, side.rows_stored), (302, 302));
 }
@@ -264,7 +264,7 @@ fn what_is_known_is_not_asked_again_and_what_is_refused_only_later() {
     let all = ["10.0.0.1", "10.0.0.2", "11.0.0.1"].map(address);
     rig.names(&all);
     rig.wait_until(|counts| counts.hits == 1 && counts.misses == 1 && counts.failures == 1);
-    rig.wait_for(all[0], "Router1.example");
+    rig.wait_for(all[0], "router1.example");
     // Another worker, who has not asked yet.
     let mut other = rig.dns.asker();
     for _ in 0..10 {
@@ -354,7 +354,7 @@ fn another_server_is_asked_when_the_first_does_not_know_or_is_not_there() {
         before.queries
     );
     // The dead one holds up nobody any more.
-    rig.wait_for(address("10.0.0.1"), "Router1.example");
+    rig.wait_for(address("10.0.0.1"), "router1.example");
     assert_eq!(rig.counts().queries, before.queries + 1);
 }
 
@@ -429,7 +429,7 @@ fn exporters_do_not_stand_behind_addresses_of_flows() {
             .ask(Address::from_v4((0x0a02_0000 + number).to_be_bytes()));
     }
     rig.asker.ask_exporter(address("10.0.0.1"));
-    rig.wait_for(address("10.0.0.1"), "Router1.example");
+    rig.wait_for(address("10.0.0.1"), "router1.example");
     // 16 minutes of others wait.
     assert!(rig.counts().queries < 500, "{:?}", rig.counts());
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -311,6 +312,69 @@ fn a_name_in_use_stays_while_the_server_is_silent_and_changes_when_it_is_back() 
     rig.wait_for(host(15), "host15.example");
     server.serve(20, "renamed");
     rig.wait_for(host(15), "host15.renamed");
+}
+
+/// A server with faults that a sane one cannot be made to have: a name full of control characters,
+/// and, once told so, SERVFAIL for everything. Yields where it is.
+fn faulty(is_failing: &Arc<AtomicBool>) -> std::net::SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = socket.local_addr().unwrap();
+    let is_failing = Arc::clone(is_failing);
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+            let question = &buffer[12..len];
+            // The name, its end, type and class; not what EDNS adds.
+            let end = question.iter().position(|byte| *byte == 0).unwrap() + 5;
+            let failing = is_failing.load(Ordering::Relaxed);
+            let (code, answers) = if failing { (0x82, 0) } else { (0x80, 1) };
+            let mut answer = buffer[..2].to_vec();
+            answer.extend([0x81, code, 0, 1, 0, answers, 0, 0, 0, 0]);
+            answer.extend(&question[..end]);
+            if !failing {
+                let name = b"\x07a\t\n\x1b[2J\x05\xff\xc3\x28.\0\x07example\0";
+                answer.extend([0xc0, 12, 0, 12, 0, 1, 0, 0, 0, 60, 0, name.len() as u8]);
+                answer.extend(name);
+            }
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    at
+}
+
+#[test]
+fn a_hostile_name_is_harmless_and_outlives_servfail() {
+    let is_failing = Arc::new(AtomicBool::new(false));
+    let at = faulty(&is_failing);
+    let mut rig = Rig::new(&config::Dns {
+        names: DnsNames::Endpoints,
+        servers: vec![at.to_string()],
+        hit_lifetime: Duration::from_secs(1),
+        timeout: Duration::from_millis(300),
+        ..config::Dns::default()
+    });
+    let address = address("10.0.0.1");
+    assert!(
+        within(LONG, || !rig.name(address).is_empty()),
+        "{:?}",
+        rig.counts()
+    );
+    let name = rig.name(address);
+    assert!(
+        name.starts_with('a') && name.ends_with(".example"),
+        "{name:?}"
+    );
+    assert!(!name.contains(char::is_control), "{name:?}");
+    is_failing.store(true, Ordering::Relaxed);
+    while rig.counts().failures < 3 {
+        assert_eq!(rig.name(address), name);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SERVFAIL is an answer: the server lives.
+    assert_eq!(rig.counts().servers_dead, 0);
+    let (rows, _) = rig.stop();
+    assert!(rows.lines().count() >= 1 && !rows.contains("\\t"), "{rows}");
 }
 
 #[test]

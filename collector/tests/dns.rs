@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ const ZONES: [&str; 8] = [
     "listen-address=127.0.0.1",
     "local=/10.in-addr.arpa/",
     "local=/d.f.ip6.arpa/",
-    "ptr-record=1.0.0.10.in-addr.arpa,Router1.example",
+    "ptr-record=1.0.0.10.in-addr.arpa,router1.example",
     "ptr-record=1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa,\
      six.example",
 ];
@@ -72,7 +73,7 @@ impl Server {
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(&self.program);
         command.arg("--keep-in-foreground").arg("--pid-file");
-        command.arg("--conf-file").arg(&file);
+        command.arg(format!("--conf-file={}", file.display()));
         if std::fs::metadata(&file).unwrap().uid() == 0 {
             // There may be no user dnsmasq.
             command.arg("--user=root");
@@ -195,7 +196,7 @@ impl Rig {
         let store = self.store.take().unwrap();
         self.runtime.block_on(store.stop());
         let rows = self.kept.0.lock().unwrap().clone();
-        (rows, self.ledger.read())
+        (rows, self.ledger.snapshot())
     }
 }
 
@@ -227,7 +228,7 @@ fn names_of_both_kinds_of_addresses_are_found_and_stored() {
     let (four, six) = (address("10.0.0.1"), address("fd00::1"));
     let nameless = address("10.0.0.2");
     assert_eq!(rig.names(&[four, six, nameless]), ["", "", ""]);
-    rig.wait_for(four, "Router1.example");
+    rig.wait_for(four, "router1.example");
     rig.wait_for(six, "six.example");
     rig.wait_until(|counts| counts.misses == 1);
     for number in 0..300 {
@@ -250,7 +251,7 @@ fn names_of_both_kinds_of_addresses_are_found_and_stored() {
         row.contains("\"name\":\"six.example\",\"last_seen\":"),
         "{row}"
     );
-    assert!(rows.contains("\"addr\":\"::ffff:10.0.0.1\",\"name\":\"Router1.example\""));
+    assert!(rows.contains("\"addr\":\"::ffff:10.0.0.1\",\"name\":\"router1.example\""));
     let side = &ledger.store.side[SideTable::Hosts as usize];
     assert_eq!((side.rows_offered, side.rows_stored), (302, 302));
 }
@@ -264,7 +265,7 @@ fn what_is_known_is_not_asked_again_and_what_is_refused_only_later() {
     let all = ["10.0.0.1", "10.0.0.2", "11.0.0.1"].map(address);
     rig.names(&all);
     rig.wait_until(|counts| counts.hits == 1 && counts.misses == 1 && counts.failures == 1);
-    rig.wait_for(all[0], "Router1.example");
+    rig.wait_for(all[0], "router1.example");
     // Another worker, who has not asked yet.
     let mut other = rig.dns.asker();
     for _ in 0..10 {
@@ -313,6 +314,69 @@ fn a_name_in_use_stays_while_the_server_is_silent_and_changes_when_it_is_back() 
     rig.wait_for(host(15), "host15.renamed");
 }
 
+/// A server with faults that a sane one cannot be made to have: a name full of control characters,
+/// and, once told so, SERVFAIL for everything. Yields where it is.
+fn faulty(is_failing: &Arc<AtomicBool>) -> std::net::SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = socket.local_addr().unwrap();
+    let is_failing = Arc::clone(is_failing);
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+            let question = &buffer[12..len];
+            // The name, its end, type and class; not what EDNS adds.
+            let end = question.iter().position(|byte| *byte == 0).unwrap() + 5;
+            let failing = is_failing.load(Ordering::Relaxed);
+            let (code, answers) = if failing { (0x82, 0) } else { (0x80, 1) };
+            let mut answer = buffer[..2].to_vec();
+            answer.extend([0x81, code, 0, 1, 0, answers, 0, 0, 0, 0]);
+            answer.extend(&question[..end]);
+            if !failing {
+                let name = b"\x07a\t\n\x1b[2J\x05\xff\xc3\x28.\0\x07example\0";
+                answer.extend([0xc0, 12, 0, 12, 0, 1, 0, 0, 0, 60, 0, name.len() as u8]);
+                answer.extend(name);
+            }
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    at
+}
+
+#[test]
+fn a_hostile_name_is_harmless_and_outlives_servfail() {
+    let is_failing = Arc::new(AtomicBool::new(false));
+    let at = faulty(&is_failing);
+    let mut rig = Rig::new(&config::Dns {
+        names: DnsNames::Endpoints,
+        servers: vec![at.to_string()],
+        hit_lifetime: Duration::from_secs(1),
+        timeout: Duration::from_millis(300),
+        ..config::Dns::default()
+    });
+    let address = address("10.0.0.1");
+    assert!(
+        within(LONG, || !rig.name(address).is_empty()),
+        "{:?}",
+        rig.counts()
+    );
+    let name = rig.name(address);
+    assert!(
+        name.starts_with('a') && name.ends_with(".example"),
+        "{name:?}"
+    );
+    assert!(!name.contains(char::is_control), "{name:?}");
+    is_failing.store(true, Ordering::Relaxed);
+    while rig.counts().failures < 3 {
+        assert_eq!(rig.name(address), name);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SERVFAIL is an answer: the server lives.
+    assert_eq!(rig.counts().servers_dead, 0);
+    let (rows, _) = rig.stop();
+    assert!(rows.lines().count() >= 1 && !rows.contains("\\t"), "{rows}");
+}
+
 #[test]
 fn a_name_that_nobody_uses_is_forgotten() {
     let Some(server) = Server::start(2) else {
@@ -354,7 +418,7 @@ fn another_server_is_asked_when_the_first_does_not_know_or_is_not_there() {
         before.queries
     );
     // The dead one holds up nobody any more.
-    rig.wait_for(address("10.0.0.1"), "Router1.example");
+    rig.wait_for(address("10.0.0.1"), "router1.example");
     assert_eq!(rig.counts().queries, before.queries + 1);
 }
 
@@ -429,7 +493,7 @@ fn exporters_do_not_stand_behind_addresses_of_flows() {
             .ask(Address::from_v4((0x0a02_0000 + number).to_be_bytes()));
     }
     rig.asker.ask_exporter(address("10.0.0.1"));
-    rig.wait_for(address("10.0.0.1"), "Router1.example");
+    rig.wait_for(address("10.0.0.1"), "router1.example");
     // 16 minutes of others wait.
     assert!(rig.counts().queries < 500, "{:?}", rig.counts());
 }

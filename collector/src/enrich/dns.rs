@@ -114,6 +114,21 @@ impl Shared {
     }
 }
 
+/// Bytes of an address with a name of the longest kind: what is known of it, and its place in two
+/// tables, of which one is being made.
+const NAMED_BYTES: usize = 1300;
+/// Bytes of an address that is known to have no name.
+const NAMELESS_BYTES: usize = 500;
+
+/// Bytes that names take at most with `config`, without the 64 KiB of an [`Asker`].
+#[must_use]
+pub const fn memory_bytes_max(config: &config::Dns) -> usize {
+    if matches!(config.names, DnsNames::None) {
+        return 0;
+    }
+    config.hits_max * NAMED_BYTES + config.misses_max * NAMELESS_BYTES + asker::QUEUES_BYTES
+}
+
 impl Dns {
     /// Starts to ask as `config` says; with `names = "none"` nobody is ever asked. Names that are
     /// learned go to `rows`.

@@ -64,9 +64,9 @@ impl Dictionary {
         if let Err(error) = made {
             warn!(
                 %error,
-                remedy = "grant the collector's user CREATE DICTIONARY, dictGet and SELECT on the \
-                          database, and let it log in from the server itself; until then join hosts",
-                "dictionary host_names is not there: queries see no names that were learned late"
+                remedy = "grant the collector's user CREATE DICTIONARY, dictGet and SELECT on its \
+                          database and let it log in from the server itself, or join hosts",
+                "dictionary host_names cannot be had: queries see no names that came late"
             );
         }
     }

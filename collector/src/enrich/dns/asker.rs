@@ -17,6 +17,9 @@ const EXPORTERS_MAX: usize = 1024;
 /// Addresses of which an asker remembers that it asked: a power of two, 64 KiB.
 const SEEN: usize = 8192;
 
+/// Bytes of what waits.
+pub(super) const QUEUES_BYTES: usize = (ENDPOINTS_MAX + EXPORTERS_MAX) * 24;
+
 /// The queues between the askers and the task.
 #[derive(Debug)]
 pub(super) struct Questions {

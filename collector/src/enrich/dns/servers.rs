@@ -65,6 +65,8 @@ pub(super) struct Servers {
     /// They are the host's own and may change.
     is_of_host: bool,
     timeout: Duration,
+    /// When the host may be asked for them again.
+    reload_due: Duration,
     /// Why there is none was told.
     is_told: bool,
 }
@@ -75,6 +77,7 @@ impl Servers {
             all: Vec::new(),
             is_of_host: config.servers.is_empty(),
             timeout: config.timeout,
+            reload_due: Duration::ZERO,
             is_told: false,
         };
         let named = config.servers.iter().filter_map(|server| {
@@ -84,17 +87,21 @@ impl Servers {
         });
         let named: Vec<_> = named.collect();
         servers.replace(&named);
-        servers.reload();
+        servers.reload(Duration::ZERO);
         servers
     }
 
     /// Reads the host's servers anew, when they are those asked and none of them answers.
-    pub fn reload(&mut self) {
-        if !self.is_of_host || self.has_any() {
+    pub fn reload(&mut self, now: Duration) {
+        if !self.is_of_host || self.has_any() || now < self.reload_due {
             return;
         }
+        self.reload_due = now + PAUSE_MAX;
         match of_host() {
-            Ok(found) => self.replace(&found),
+            Ok(found) => {
+                self.is_told = false;
+                self.replace(&found);
+            }
             Err(error) => {
                 if !std::mem::replace(&mut self.is_told, true) {
                     warn!(

@@ -85,8 +85,14 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn has_room(&self) -> bool {
-        self.all.len() < WAITING_MAX
+    /// Exporters have room where addresses of flows have none any more.
+    fn has_room(&self, is_first: bool) -> bool {
+        let most = if is_first {
+            2 * WAITING_MAX
+        } else {
+            WAITING_MAX
+        };
+        self.all.len() < most
     }
 
     fn push(&mut self, address: Address, is_first: bool) {
@@ -226,7 +232,7 @@ impl Task {
         for (queue, is_first) in [(exporters, true), (endpoints, false)] {
             // No more than there were: workers go on asking.
             for _ in 0..queue.len() {
-                if !is_first && !self.waiting.has_room() {
+                if !self.waiting.has_room(is_first) {
                     break;
                 }
                 let Some(address) = queue.pop() else { break };
@@ -271,8 +277,8 @@ impl Task {
         if probes.is_empty() && self.servers.len() > 0 {
             return;
         }
-        // Whoever takes new servers in by then asks those.
-        self.servers.reload();
+        // The host may have others by now.
+        self.servers.reload(now);
         for (at, resolver) in probes {
             let timeout = self.config.timeout;
             self.under_way
@@ -371,9 +377,11 @@ impl Task {
             return;
         }
         let (refused, evicted) = (self.questions.refused(), self.cache.evicted);
-        let is_dead = !self.servers.has_any();
+        if !self.servers.has_any() {
+            told.refused = refused;
+        }
         let mut is_told = false;
-        if refused > told.refused && !is_dead {
+        if refused > told.refused {
             is_told = true;
             warn!(
                 count = refused - told.refused,

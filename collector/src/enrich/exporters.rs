@@ -96,11 +96,14 @@ impl ExporterLabels {
 /// What prefixes say, by their length, longest first: as many steps as there are lengths.
 #[derive(Debug, Default)]
 struct Prefixes {
-    lengths: Vec<(u8, HashMap<u128, (usize, Known)>)>,
+    lengths: Vec<(u8, HashMap<u128, Said>)>,
 }
 
+/// Which of the configuration's tables it is, and what it says.
+type Said = (usize, Known);
+
 impl Prefixes {
-    fn insert(&mut self, prefix: IpNet, said: (usize, Known)) {
+    fn insert(&mut self, prefix: IpNet, said: Said) {
         // IPv4 in IPv6: 96 bits more.
         let length = match prefix {
             IpNet::V4(v4) => v4.prefix_len() + 96,
@@ -116,7 +119,7 @@ impl Prefixes {
         }
     }
 
-    fn find(&self, address: Address) -> Option<(usize, Known)> {
+    fn find(&self, address: Address) -> Option<Said> {
         let mut lengths = self.lengths.iter();
         lengths.find_map(|(length, prefixes)| prefixes.get(&upper(address, *length)).copied())
     }

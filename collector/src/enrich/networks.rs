@@ -5,6 +5,7 @@
 
 mod json;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -141,7 +142,7 @@ impl Building {
 
 /// By its name, else by how it begins.
 fn is_json(file: &Path, bytes: &[u8]) -> bool {
-    let extension = file.extension().map(|text| text.to_ascii_lowercase());
+    let extension = file.extension().map(OsStr::to_ascii_lowercase);
     match extension.as_deref().and_then(|text| text.to_str()) {
         Some("json") => true,
         Some("csv") => false,

@@ -27,10 +27,7 @@ pub(super) fn parse(
     let mut errors = FileErrors::default();
     let mut entries = 0;
     let mut read = || -> Result<(), (u64, Fault)> {
-        let is_array = match rest.next_of(&['[', '{'])? {
-            '[' => true,
-            _ => false,
-        };
+        let is_array = rest.next_of(&['[', '{'])? == '[';
         let end = if is_array { ']' } else { '}' };
         if rest.skip_if(end) {
             return rest.is_end();

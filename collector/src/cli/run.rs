@@ -156,6 +156,7 @@ impl Running {
             rows: storage.side_rows(),
         };
         let enriching = Enriching::start(config, file, names, cpus, runtime)?;
+        enriching.show(&state);
         let stop = Arc::new(AtomicBool::new(false));
         let (failed, failures) = mpsc::unbounded_channel();
         let crew = Crew {

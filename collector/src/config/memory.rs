@@ -349,7 +349,8 @@ mod tests {
         assert_eq!(grown, batch(524_288) - batch(262_144));
         config.batch.per_worker += 1;
         let more = sum(&config, 2, 0).of(Owner::Collector) - after.of(Owner::Collector);
-        assert_eq!(more, 2 * batch(4096));
+        let labels = batch::Batch::label_memory_bytes_for(4096) as u64;
+        assert_eq!(more, 2 * (batch(4096) + labels));
         assert_eq!(after.of(Owner::Kernel), before.of(Owner::Kernel));
         let before = sum(&config, 2, 0).of(Owner::CollectorAtMost);
         config.decode.extra = vec!["*".parse().expect("all elements")];

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{error, info, warn};
 
 use super::dns::{Asker, Dns};
+use super::facts::EnrichFacts;
 use super::interfaces::rows::tell_static;
 use super::parts::{Learned, Part, Parts, PartsCounts};
 use super::snmp::Snmp;
@@ -39,7 +40,7 @@ pub struct Sources {
     /// Name servers.
     pub dns: Arc<Dns>,
     /// SNMP agents.
-    pub snmp: Snmp,
+    pub snmp: Arc<Snmp>,
     /// Where rows of interfaces go.
     pub rows: SideRows,
 }
@@ -48,9 +49,11 @@ pub struct Sources {
 #[derive(Debug)]
 pub struct Keeper {
     commands: Sender<Command>,
-    thread: JoinHandle<Sources>,
+    thread: JoinHandle<()>,
     published: Arc<Published>,
     counts: Arc<PartsCounts>,
+    dns: Arc<Dns>,
+    snmp: Arc<Snmp>,
 }
 
 #[derive(Debug)]
@@ -76,6 +79,7 @@ impl Keeper {
         let counts = parts.counts();
         let (commands, inbox) = mpsc::channel();
         let (loaded, is_loaded) = mpsc::channel();
+        let (dns, snmp) = (Arc::clone(&sources.dns), Arc::clone(&sources.snmp));
         let keeping = Keeping {
             config: config.clone(),
             file,
@@ -105,6 +109,8 @@ impl Keeper {
             thread,
             published,
             counts,
+            dns,
+            snmp,
         })
     }
 
@@ -114,10 +120,17 @@ impl Keeper {
         Arc::clone(&self.published)
     }
 
-    /// What became of each part.
+    /// Whom to ask what is known.
     #[must_use]
-    pub fn counts(&self) -> Arc<PartsCounts> {
-        Arc::clone(&self.counts)
+    pub fn facts(&self) -> impl Fn() -> EnrichFacts + Send + Sync + use<> {
+        let (parts, published) = (Arc::clone(&self.counts), Arc::clone(&self.published));
+        let (dns, snmp) = (Arc::clone(&self.dns), Arc::clone(&self.snmp));
+        move || EnrichFacts {
+            parts: Arc::clone(&parts),
+            dns: dns.counts(),
+            snmp: snmp.counts(),
+            interfaces_left_out: published.tables().interfaces.left_out() as u64,
+        }
     }
 
     /// Has it read the configuration again, and what was refused before.
@@ -126,11 +139,12 @@ impl Keeper {
         let _ = self.commands.send(Command::Reload);
     }
 
-    /// Ends it; whoever it asked ends with what is returned. `None` when it has ended badly.
-    #[must_use]
-    pub fn stop(self) -> Option<Sources> {
+    /// Ends it, and asking agents.
+    pub async fn stop(self) {
         let _ = self.commands.send(Command::Stop);
-        self.thread.join().ok()
+        // One that panicked has ended the process (panic = "abort").
+        let _ = self.thread.join();
+        self.snmp.stop().await;
     }
 }
 
@@ -160,7 +174,7 @@ struct Keeping {
 }
 
 impl Keeping {
-    fn run(mut self, inbox: &Receiver<Command>, loaded: &Sender<()>) -> Sources {
+    fn run(mut self, inbox: &Receiver<Command>, loaded: &Sender<()>) {
         for (part, fault) in self.parts.load() {
             error!(part = part.name(), "flows go without it: {fault}");
         }
@@ -171,7 +185,7 @@ impl Keeping {
             match inbox.recv_timeout(LOOK_EVERY) {
                 Ok(Command::Reload) => self.reload(),
                 Err(RecvTimeoutError::Timeout) => self.look(),
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return self.sources,
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }

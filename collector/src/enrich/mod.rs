@@ -9,6 +9,7 @@
 pub mod applications;
 pub mod dns;
 pub mod exporters;
+mod facts;
 pub mod files;
 pub mod geo;
 pub mod interfaces;
@@ -29,6 +30,7 @@ pub mod threats;
 pub mod vendors;
 pub mod watch_files;
 
+pub use facts::{EnrichFacts, Figure};
 pub use marks::{LANES, Lane, Locality, Marks};
 pub use stage::Enricher;
 pub use tables::{Label, Published, Tables};

@@ -51,7 +51,8 @@ pub const POLL_TIME_MAX: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Snmp {
     shared: Arc<Shared>,
-    task: Option<JoinHandle<()>>,
+    /// None once it is stopped, or without targets.
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the task and others share.
@@ -148,7 +149,10 @@ impl Snmp {
             let poller = Poller::new(config, file, rows, Arc::clone(&shared));
             runtime.spawn(poller.run())
         });
-        Self { shared, task }
+        Self {
+            shared,
+            task: Mutex::new(task),
+        }
     }
 
     /// Says which exporters are there: all of them, whenever others came or went. Those without a
@@ -202,18 +206,25 @@ impl Snmp {
     }
 
     /// Ends: what is being asked is dropped, the file is written once more.
-    pub async fn stop(mut self) {
+    pub async fn stop(&self) {
         self.shared.stop.send_replace(true);
-        if let Some(task) = self.task.take() {
+        let task = self.task().take();
+        if let Some(task) = task {
             // One that panicked has ended the process (panic = "abort").
             let _ = task.await;
         }
     }
 }
 
+impl Snmp {
+    fn task(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Snmp {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
+        if let Some(task) = self.task().take() {
             task.abort();
         }
     }

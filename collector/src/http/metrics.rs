@@ -3,6 +3,7 @@
 //! Names are `flowsluice_<stage>_<noun>_<unit>_total{worker,reason}`. Values are read when somebody
 //! scrapes, all from one reading of the ledger, so the equations hold within one scrape.
 
+mod enrich;
 mod exporters;
 
 use std::fmt;
@@ -56,6 +57,9 @@ impl Collector for Scrape {
         out.ledger(&ledger)?;
         out.sequences(&state.shared.sequence_totals())?;
         out.exporters(&state.shared.exporters())?;
+        if let Some(facts) = state.enrich() {
+            out.enrich(&facts)?;
+        }
         out.process(state)
     }
 }

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -25,6 +25,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::decode;
+use crate::enrich::EnrichFacts;
 use crate::ledger::Ledger;
 use crate::receive::xdp::steering::InterfaceMode;
 use crate::units::UnixNanos;
@@ -113,12 +114,17 @@ pub enum Phase {
 /// Asks the store. Must not block.
 pub type AskStore = Box<dyn Fn() -> StoreFacts + Send + Sync>;
 
+/// Asks what is known beside flows. Must not block.
+pub type AskEnrich = Box<dyn Fn() -> EnrichFacts + Send + Sync>;
+
 /// Everything that an answer is made of.
 pub struct State {
     ledger: Arc<Ledger>,
     shared: Arc<decode::Shared>,
     facts: Facts,
     store: AskStore,
+    /// Not set where nothing is known beside flows.
+    enrich: OnceLock<AskEnrich>,
     phase: AtomicU8,
     readings: Mutex<Readings>,
 }
@@ -138,9 +144,20 @@ impl State {
             shared,
             facts,
             store,
+            enrich: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             readings: Mutex::new(readings),
         }
+    }
+
+    /// Says whom to ask what is known beside flows; once.
+    pub fn enriched_by(&self, ask: AskEnrich) {
+        let _ = self.enrich.set(ask);
+    }
+
+    /// What is known beside flows.
+    fn enrich(&self) -> Option<EnrichFacts> {
+        self.enrich.get().map(|ask| ask())
     }
 
     /// Tells how far the collector is; `/readyz` answers by it.

@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 use super::State;
 use crate::decode::ExporterStatus;
 use crate::decode::sequence::SequenceStatus;
+use crate::enrich::parts::{Part, PartStatus};
+use crate::enrich::{EnrichFacts, Figure};
 use crate::ledger::{
     DropReason, LedgerSnapshot, SideSnapshot, StoreSnapshot, WORKER_COUNTERS, WorkerCounts,
 };
@@ -49,6 +51,7 @@ pub(super) fn json(state: &State) -> Value {
         "workers": workers(state, &ledger),
         "exporters": exporters(state, now),
         "names": names(state),
+        "enrich": state.enrich().as_ref().map(enrich),
         "ledger": {
             "frames": frames(&ledger),
             "counters": counters(&ledger.total),
@@ -109,6 +112,37 @@ fn exporters(state: &State, now: Instant) -> Vec<Value> {
         })
     };
     exporters.iter().map(exporter).collect()
+}
+
+/// What is known beside flows; null where nothing is.
+fn enrich(facts: &EnrichFacts) -> Value {
+    let parts = Part::ALL.iter().map(|part| {
+        let PartStatus {
+            loaded,
+            refused,
+            is_faulty,
+            memory_bytes,
+        } = facts.parts.of(*part);
+        let status = json!({
+            "loaded": loaded,
+            "refused": refused,
+            "faulty": is_faulty,
+            "memory_bytes": memory_bytes,
+        });
+        (part.name().to_owned(), status)
+    });
+    let named = |figures: &[Figure]| -> Map<String, Value> {
+        let figures = figures.iter();
+        figures
+            .map(|figure| (figure.name.to_owned(), figure.value.into()))
+            .collect()
+    };
+    json!({
+        "parts": parts.collect::<Map<_, _>>(),
+        "dns": named(&facts.dns.figures()),
+        "snmp": named(&facts.snmp.figures()),
+        "interfaces_left_out": facts.interfaces_left_out,
+    })
 }
 
 /// What exporters call things by.

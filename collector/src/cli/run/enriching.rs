@@ -10,6 +10,7 @@ use flowsluice::enrich::Enricher;
 use flowsluice::enrich::dns::Dns;
 use flowsluice::enrich::keep::{Keeper, Sources};
 use flowsluice::enrich::snmp::Snmp;
+use flowsluice::http;
 use flowsluice::receive;
 use flowsluice::store::SideRows;
 use tokio::runtime::Runtime;
@@ -59,7 +60,7 @@ impl Enriching {
         let sources = Sources {
             shared: Arc::clone(shared),
             dns: Arc::clone(&dns),
-            snmp: Snmp::start(&enrich.snmp, state_dir, rows.clone(), handle),
+            snmp: Arc::new(Snmp::start(&enrich.snmp, state_dir, rows.clone(), handle)),
             rows,
         };
         let free = receive::affinity::housekeeping(cpus, &receive::affinity::available());
@@ -86,6 +87,13 @@ impl Enriching {
         Some(Enricher::new(keeper.published(), asker, self.has_services))
     }
 
+    /// Tells `state` whom to ask what is known.
+    pub(super) fn show(&self, state: &http::State) {
+        if let Some(keeper) = &self.keeper {
+            state.enriched_by(Box::new(keeper.facts()));
+        }
+    }
+
     /// Has the configuration read again.
     pub(super) fn reload(&self) {
         if let Some(keeper) = &self.keeper {
@@ -95,8 +103,8 @@ impl Enriching {
 
     /// Ends everything; the workers have ended before.
     pub(super) fn stop(self, runtime: &Runtime) {
-        if let Some(sources) = self.keeper.and_then(Keeper::stop) {
-            runtime.block_on(sources.snmp.stop());
+        if let Some(keeper) = self.keeper {
+            runtime.block_on(keeper.stop());
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::flow::Address;
 const FAILURE_PAUSE: Duration = Duration::from_secs(30);
 /// How long an answer to a name asked for again may be under way.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A name is kept so long whatever its lifetime: it has to be in a table before anybody can use it.
+const SHOWN_MIN: Duration = Duration::from_secs(2);
 /// A full cache looks at so many of the oldest entries for one that nobody uses.
 const CANDIDATES: usize = 8;
 
@@ -155,8 +157,8 @@ impl Cache {
                 let known = Known {
                     name: Some(name),
                     // Early enough for a slow answer.
-                    due: now + self.hit_lifetime / 8 * 7,
-                    expires: now + self.hit_lifetime,
+                    due: now + (self.hit_lifetime / 8 * 7).max(SHOWN_MIN),
+                    expires: now + self.hit_lifetime.max(SHOWN_MIN),
                     is_used: false,
                     failures: 0,
                 };
@@ -328,6 +330,19 @@ mod tests {
         // And goes when there is none any more.
         assert!(cache.learn(address(1), Learned::NoName, s(4000)));
         assert_eq!(cache.counts(), (0, 1));
+    }
+
+    #[test]
+    fn the_shortest_lifetime_is_long_enough_for_a_name_to_be_seen() {
+        let mut cache = Cache::new(&config::Dns {
+            hit_lifetime: s(1),
+            ..config::Dns::default()
+        });
+        cache.learn(address(1), named("a"), s(0));
+        turn(&mut cache, Duration::from_millis(1900));
+        assert_eq!(name(&cache, 1), Some("a"));
+        turn(&mut cache, s(2));
+        assert_eq!(name(&cache, 1), None);
     }
 
     #[test]

@@ -241,7 +241,12 @@ mod tests {
     #[test]
     fn every_address_finds_its_own_name_and_no_other_finds_any() {
         let names: Vec<_> = (0..5000).map(|n| format!("host{n}.example")).collect();
-        let of = |n: u32| (address(n * 3), (n % 4 != 0).then(|| &*names[n as usize]));
+        let of = |n: u32| {
+            (
+                address(n * 3),
+                (!n.is_multiple_of(4)).then(|| &*names[n as usize]),
+            )
+        };
         let known: Vec<_> = (0..5000).map(of).collect();
         let hosts = table(&known);
         let asked: Vec<_> = (0..20_000).map(address).collect();

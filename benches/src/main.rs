@@ -26,7 +26,7 @@ enum Subject {
     Receive,
     /// The receive paths beside each other, over a veth pair.
     Veth,
-    /// The enrichment stage, of which there is none yet.
+    /// Places and autonomous systems of both sides of a flow.
     Enrich,
     /// From datagrams in memory to compressed blocks, and inserts into ClickHouse.
     Store,

@@ -60,6 +60,23 @@ pub fn engine_or_skip() -> Option<PathBuf> {
     library
 }
 
+/// A database of places or autonomous systems that `cargo xtask test` keeps.
+#[must_use]
+pub fn geo_database(name: &str) -> Option<PathBuf> {
+    let path = target().join("geo").join(name);
+    path.is_file().then_some(path)
+}
+
+/// A database of places, or a skipped test that says so.
+#[must_use]
+pub fn geo_database_or_skip(name: &str) -> Option<PathBuf> {
+    let found = geo_database(name);
+    if found.is_none() {
+        skip(&format!("{name} is not here; run 'cargo xtask test'"));
+    }
+    found
+}
+
 /// A program of the system, or a skipped test that says so.
 #[must_use]
 pub fn program_or_skip(name: &str, package: &str) -> Option<PathBuf> {

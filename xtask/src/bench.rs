@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use flowsluice_tests::place;
 
 use crate::debian::{self, Program};
-use crate::{engine, shell};
+use crate::{engine, geo, shell};
 
 /// Collectors to stand beside, and what sets up a veth pair.
 const PROGRAMS: [Program; 4] = [
@@ -103,6 +103,9 @@ pub fn main(args: &Args) -> Result<()> {
     if args.needs_engine() {
         let library = engine::obtain(args.library.as_deref())?;
         bench.arg("--library").arg(library);
+    }
+    if matches!(args.subject, None | Some(Subject::Enrich)) {
+        geo::obtain_all()?;
     }
     shell::run(&mut bench)
 }

@@ -25,7 +25,8 @@ const ARCHIVE_BYTES: u64 = 177_817_999;
 const ARCHIVE_SHA256: &str = "c0d32b129e988f2b9a9a31c9141aecf5e1e2453f9a079efc4d36ab8e3f92b2ad";
 const LIBRARY_BYTES: u64 = 566_330_096;
 const LIBRARY_SHA256: &str = "36ad4e999882821ef13cf2d0f52c93f48e6ee1b4498b35a201c23ce4b8d15bf5";
-const NPM: Program = Program {
+/// What fetches packages of JavaScript's registry.
+pub const NPM: Program = Program {
     name: "npm",
     package: "npm",
 };
@@ -165,7 +166,7 @@ fn fetch(work: &Path) -> Result<()> {
 }
 
 /// Runs `command`, showing how many bytes `done` finds.
-fn watch(
+pub fn watch(
     label: &'static str,
     total: u64,
     command: &mut Command,
@@ -191,7 +192,8 @@ fn watch(
     Ok(())
 }
 
-fn sha256(label: &'static str, path: &Path) -> Result<String> {
+/// The SHA-256 of a file, in hex.
+pub fn sha256(label: &'static str, path: &Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let mut progress = Progress::new(label, file.metadata()?.len());
     let mut hasher = Sha256::new();
@@ -243,11 +245,13 @@ fn place_file(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn size(path: &Path) -> u64 {
+/// Bytes of a file; 0 where there is none.
+pub fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-fn folder_size(folder: &Path) -> u64 {
+/// Bytes of all files in a folder.
+pub fn folder_size(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(|entry| match entry.file_type() {

@@ -12,6 +12,7 @@ mod demo;
 mod elements;
 mod engine;
 mod fuzz;
+mod geo;
 mod instructions;
 mod load;
 mod progress;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use flowsluice_tests::place;
 
 use crate::debian::{self, Program};
-use crate::{build_ebpf, elements, engine, instructions, services, shell};
+use crate::{build_ebpf, elements, engine, geo, instructions, services, shell};
 
 /// Real exporters, an SNMP agent and a name server, other collectors and decoders to compare with,
 /// what makes namespaces, and what counts instructions.
@@ -157,6 +157,9 @@ fn provide(library: Option<&Path>, is_everything: bool) -> Provided {
             None
         }
     };
+    if let Err(error) = geo::obtain_city() {
+        cannot_run.push(format!("a real City database: {error:#}"));
+    }
     let mut has_bpf_toolchain = false;
     if is_everything {
         match build_ebpf::unavailable() {

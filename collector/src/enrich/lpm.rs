@@ -29,9 +29,22 @@ impl Lpm {
     /// The table that answers as the ranges do.
     #[must_use]
     pub fn new(ranges: &Ranges) -> Self {
+        let Ranges { v4, v6 } = ranges;
         Self {
-            v4: v4::Table::new(&ranges.v4),
-            v6: v6::Table::new(&ranges.v6),
+            v4: v4::Table::new(v4.steps(), v4.len()),
+            v6: v6::Table::new(v6.steps(), v6.len()),
+        }
+    }
+
+    /// The table of [`Ranges::overlay`], without making its ranges first: they may be as large as
+    /// the table.
+    #[must_use]
+    pub fn of_overlay(a: &Ranges, b: &Ranges, mut f: impl FnMut(u32, u32) -> u32) -> Self {
+        let v4_max = a.v4.len() + b.v4.len();
+        let v6_max = a.v6.len() + b.v6.len();
+        Self {
+            v4: v4::Table::new(a.v4.overlaid(&b.v4, &mut f), v4_max),
+            v6: v6::Table::new(a.v6.overlaid(&b.v6, &mut f), v6_max),
         }
     }
 

@@ -187,6 +187,7 @@ async fn the_status_is_one_json_object_with_the_ledger_in_it() {
             "workers",
             "exporters",
             "names",
+            "enrich",
             "ledger"
         ]
     );

@@ -57,18 +57,23 @@ impl Builder<'_> {
     fn add(&mut self, file: &Path) -> Result<(), GeoError> {
         let database = Database::read(file, self.memory_max.saturating_mul(FILE_TIMES))?;
         let (mut places, mut systems) = (Ranges::default(), Ranges::default());
-        let mut known: HashMap<usize, Pair> = HashMap::new();
+        let mut known: HashMap<u32, Pair> = HashMap::new();
         let mut networks = 0_usize;
+        let mut last = (None, (0, 0));
         database.networks(|network, said| {
             let Network { start, end, offset } = network;
-            let (place, system) = match known.get(&offset) {
-                Some(&pair) => pair,
-                None => {
-                    let pair = self.pair(&said()?)?;
-                    known.insert(offset, pair);
-                    pair
-                }
-            };
+            if last.0 != Some(offset) {
+                let pair = match known.get(&offset) {
+                    Some(&pair) => pair,
+                    None => {
+                        let pair = self.pair(&said()?)?;
+                        known.insert(offset, pair);
+                        pair
+                    }
+                };
+                last = (Some(offset), pair);
+            }
+            let (place, system) = last.1;
             // The tree is in order, so nothing is refused.
             if place != 0 {
                 places.push(start, end, place);
@@ -157,7 +162,7 @@ impl Builder<'_> {
             rest.number(Record { place, as_number })
         });
         let mut records = Numbers::new();
-        let both = places.overlay(&systems, |place, number| {
+        let table = Lpm::of_overlay(&places, &systems, |place, number| {
             let mut record = rest.record(number);
             record.place |= place;
             records.number(record)
@@ -166,7 +171,7 @@ impl Builder<'_> {
         let mut as_names: Vec<(u32, u32)> = as_names.into_iter().collect();
         as_names.sort_unstable();
         let places = Places {
-            table: Lpm::new(&both),
+            table,
             records: records.records.into_boxed_slice(),
             places: labels.finish(),
             as_numbers: as_names.iter().map(|&(number, _)| number).collect(),

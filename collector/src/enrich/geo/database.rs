@@ -22,7 +22,7 @@ pub(super) struct Network {
     pub(super) start: Address,
     pub(super) end: Address,
     /// The same number means that the same is said.
-    pub(super) offset: usize,
+    pub(super) offset: u32,
 }
 
 impl<'a> Database<'a> {
@@ -80,7 +80,11 @@ impl<'a> Database<'a> {
             left = left
                 .checked_sub(1)
                 .ok_or_else(|| self.damaged("its tree leads in circles".to_owned()))?;
-            let Some(offset) = network.offset() else {
+            // Records of 32 bits at most lead there.
+            let Some(offset) = network
+                .offset()
+                .and_then(|offset| u32::try_from(offset).ok())
+            else {
                 continue;
             };
             let said = || match network.decode::<Said<'_>>() {

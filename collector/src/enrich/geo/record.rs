@@ -64,16 +64,21 @@ fn push_name(label: &mut String, name: &str) {
     label.extend(name.chars().filter(|c| !c.is_control()).take(NAME_MAX));
 }
 
-/// Four digits after the point at most, which is eleven metres.
+/// Four digits after the point at most, which is eleven metres. Made of whole numbers: there are
+/// hundreds of thousands in a database, and exact printing takes a microsecond.
 fn push_degrees(label: &mut String, degrees: f64) {
-    let from = label.len();
-    let _ = write!(label, "{degrees:.4}");
-    let shown = label.trim_end_matches('0').trim_end_matches('.').len();
-    label.truncate(shown);
-    if label.get(from..) == Some("-0") {
-        label.truncate(from);
-        label.push('0');
+    let units = (degrees * 10_000.0).round_ties_even() as i32;
+    let sign = if units < 0 { "-" } else { "" };
+    let (whole, mut rest) = (units.unsigned_abs() / 10_000, units.unsigned_abs() % 10_000);
+    let _ = write!(label, "{sign}{whole}");
+    if rest == 0 {
+        return;
     }
+    let mut digits = 4;
+    while rest.is_multiple_of(10) {
+        (rest, digits) = (rest / 10, digits - 1);
+    }
+    let _ = write!(label, ".{rest:0digits$}");
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Said<'a> {

@@ -217,15 +217,29 @@ impl<K: Key> Steps<K> {
         }
     }
 
-    fn overlay(&self, other: &Self, f: &mut impl FnMut(u32, u32) -> u32) -> Self {
+    fn overlay(&self, other: &Self, f: impl FnMut(u32, u32) -> u32) -> Self {
+        let mut steps = Self::default();
+        for (start, value) in self.overlaid(other, f) {
+            steps.set(start, value);
+        }
+        steps.starts.shrink_to_fit();
+        steps.values.shrink_to_fit();
+        steps
+    }
+
+    /// The steps of an overlay, made one by one; neighbours may be equal.
+    pub(super) fn overlaid(
+        &self,
+        other: &Self,
+        mut f: impl FnMut(u32, u32) -> u32,
+    ) -> impl Iterator<Item = (K, u32)> {
         let (mut mine, mut others) = (self.steps().peekable(), other.steps().peekable());
         let (mut value, mut others_value) = (0, 0);
-        let mut steps = Self::default();
-        loop {
+        std::iter::from_fn(move || {
             let start = match (mine.peek(), others.peek()) {
                 (Some(&(a, _)), Some(&(b, _))) => a.min(b),
                 (Some(&(start, _)), None) | (None, Some(&(start, _))) => start,
-                (None, None) => break,
+                (None, None) => return None,
             };
             if let Some((_, new)) = mine.next_if(|&(at, _)| at == start) {
                 value = new;
@@ -237,11 +251,8 @@ impl<K: Key> Steps<K> {
                 (0, 0) => 0,
                 (value, others_value) => f(value, others_value),
             };
-            steps.set(start, both);
-        }
-        steps.starts.shrink_to_fit();
-        steps.values.shrink_to_fit();
-        steps
+            Some((start, both))
+        })
     }
 
     /// Start and value of each step, holes too.

@@ -280,15 +280,18 @@ proptest! {
             Ranges::of_prefixes(mine.iter().copied()),
             Ranges::of_prefixes(others.iter().copied()),
         );
-        let overlaid = Lpm::new(&left.overlay(&right, |a, b| {
+        let checked = |a: u32, b: u32| {
             assert!((a, b) != (0, 0), "nobody says anything");
             both(a, b)
-        }));
+        };
+        let overlaid = Lpm::new(&left.overlay(&right, checked));
+        let at_once = Lpm::of_overlay(&left, &right, checked);
         let mut addresses = edges(&mine);
         addresses.extend(edges(&others));
         for address in addresses {
             let expected = both(naive(&mine, address), naive(&others, address));
             prop_assert_eq!(overlaid.get(address), expected, "{}", address);
+            prop_assert_eq!(at_once.get(address), expected, "{} at once", address);
         }
     }
 

@@ -5,7 +5,6 @@
 //! as two halves. All numbers have 16 bits.
 
 use super::BURST;
-use super::ranges::Steps;
 
 /// The table of IPv4.
 #[derive(Clone, Debug, Default)]
@@ -57,15 +56,16 @@ impl Burst {
 }
 
 impl Table {
-    pub(super) fn new(steps: &Steps<u32>) -> Self {
-        if steps.len() == 0 {
+    /// Of steps in order, of which there are `steps_max` at most.
+    pub(super) fn new(steps: impl Iterator<Item = (u32, u32)>, steps_max: usize) -> Self {
+        if steps_max == 0 {
             return Self::default();
         }
         // A part has two to four changes in a large table; a small one's index is 256 KiB.
-        let index_bits = (steps.len().ilog2().saturating_sub(1)).clamp(16, 20);
+        let index_bits = (steps_max.ilog2().saturating_sub(1)).clamp(16, 20);
         let low_bits = u32::BITS - index_bits;
-        let mut builder = Builder::new(1 << index_bits, steps.len());
-        let mut steps = steps.steps().peekable();
+        let mut builder = Builder::new(1 << index_bits, steps_max);
+        let mut steps = steps.peekable();
         let mut value = 0;
         for part in 0..1_u32 << index_bits {
             let start = part << low_bits;
@@ -74,8 +74,10 @@ impl Table {
             }
             builder.begin(value);
             while let Some((at, new)) = steps.next_if(|&(at, _)| at >> low_bits == part) {
-                value = new;
-                builder.change((at - start) as u16, new);
+                if new != value {
+                    value = new;
+                    builder.change((at - start) as u16, new);
+                }
             }
             builder.end();
         }

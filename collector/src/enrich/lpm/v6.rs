@@ -5,7 +5,6 @@
 //! leads to a list over the lower halves instead of a value.
 
 use super::BURST;
-use super::ranges::Steps;
 
 /// The table of IPv6.
 #[derive(Clone, Debug, Default)]
@@ -69,9 +68,10 @@ impl Burst {
 }
 
 impl Table {
-    pub(super) fn new(steps: &Steps<u128>) -> Self {
-        let mut builder = Builder::new(steps.len());
-        let mut steps = steps.steps().peekable();
+    /// Of steps in order, of which there are `steps_max` at most.
+    pub(super) fn new(steps: impl Iterator<Item = (u128, u32)>, steps_max: usize) -> Self {
+        let mut builder = Builder::new(steps_max);
+        let mut steps = steps.peekable();
         let mut value = 0;
         // The first key is 0, so that each address has an entry.
         if steps.peek().is_some_and(|&(at, _)| halves(at).0 > 0) {

@@ -1,0 +1,6 @@
+//! What enrichment puts into rows, seen from outside: files, exporters and servers in, SQL out.
+
+mod helpers;
+mod kit;
+mod late;
+mod swap;

@@ -4,4 +4,5 @@ mod columns;
 mod helpers;
 mod kit;
 mod late;
+mod reload;
 mod swap;

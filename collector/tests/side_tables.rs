@@ -125,7 +125,7 @@ fn what_agents_dropped_is_added_up_apart_from_lost_messages() {
         );
         let batch = SideBatch {
             table: SideTable::ExporterGaps,
-            token: number.to_string().into(),
+            token: number.to_string(),
             rows: 1,
             lines: line.into_bytes().into(),
         };

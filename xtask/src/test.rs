@@ -12,9 +12,9 @@ use flowsluice_tests::place;
 use crate::debian::{self, Program};
 use crate::{build_ebpf, elements, engine, instructions, shell};
 
-/// Real exporters, other collectors and decoders to compare with, what makes namespaces, and
-/// what counts instructions.
-const PROGRAMS: [Program; 7] = [
+/// Real exporters, other collectors and decoders to compare with, what makes namespaces,
+/// what counts instructions, and what reads the units in deploy/.
+const PROGRAMS: [Program; 8] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -40,6 +40,10 @@ const PROGRAMS: [Program; 7] = [
         package: "iproute2",
     },
     instructions::VALGRIND,
+    Program {
+        name: "systemd-analyze",
+        package: "systemd",
+    },
 ];
 
 /// Arguments of `cargo xtask test`.

@@ -41,6 +41,14 @@ impl Address {
         self.0 == [0; 16]
     }
 
+    /// True for a group of receivers (RFC 5771, RFC 4291 section 2.7).
+    #[must_use]
+    #[inline]
+    pub fn is_multicast(self) -> bool {
+        let bits = u128::from_be_bytes(self.0);
+        bits >> 120 == 0xff || bits >> 28 == 0xf_fffe
+    }
+
     /// The address as people write it: IPv4 as IPv4.
     #[must_use]
     pub fn to_ip(self) -> IpAddr {
@@ -158,6 +166,9 @@ pub struct Flow {
     pub flow_start_ms: u64,
     /// Last packet, milliseconds since the epoch; 0 is unknown.
     pub flow_end_ms: u64,
+    /// What the exporter takes for the application, IE 95 (RFC 6759): the engine in the upper 8
+    /// bits, the selector below; 0 is unknown. Not in the detail: who sends it sends it always.
+    pub application_id: u64,
     /// When the datagram arrived, seconds since the epoch (the collector's clock).
     pub time_received_s: u32,
     /// Source id (v9), domain id (IPFIX), sub-agent (sFlow) or engine type and id (v5).
@@ -206,6 +217,8 @@ pub struct Flow {
     pub sampling_source: SamplingSource,
     /// Direction at the observation point.
     pub direction: Direction,
+    /// Who began the conversation, IE 239: 1 the source, 2 the destination; 0 and 3 do not say.
+    pub biflow_direction: u8,
     /// What only some records tell.
     pub detail: Detail,
 }
@@ -222,6 +235,7 @@ impl Flow {
         raw_packets: 0,
         flow_start_ms: 0,
         flow_end_ms: 0,
+        application_id: 0,
         time_received_s: 0,
         observation_domain: 0,
         sampling_rate: 0,
@@ -246,6 +260,7 @@ impl Flow {
         flow_type: FlowType::Unknown,
         sampling_source: SamplingSource::Unknown,
         direction: Direction::Undefined,
+        biflow_direction: 0,
         detail: Detail::EMPTY,
     };
 
@@ -269,6 +284,7 @@ impl Flow {
             raw_packets,
             flow_start_ms,
             flow_end_ms,
+            application_id,
             time_received_s,
             observation_domain,
             sampling_rate,
@@ -292,7 +308,8 @@ impl Flow {
             end_reason,
             flow_type,
             sampling_source,
-            direction
+            direction,
+            biflow_direction
         );
         if base.detail.is_written() {
             self.detail = base.detail;

@@ -29,6 +29,8 @@ const GAPS_EVERY_S: u32 = 10;
 /// The state of exporters is told so often.
 const STATE_EVERY_S: u32 = 60;
 const MINUTE_S: u32 = 60;
+/// The unit of what sFlow agents dropped; the column `agent_drops` reads these rows.
+const SAMPLES: &str = "samples";
 
 /// A row of `exporter_gaps`.
 #[derive(Debug, Serialize)]
@@ -156,30 +158,31 @@ impl Teller {
         let own: HashMap<DomainKey, IpAddr> = own.collect();
         let gone = self.shared.take_gone();
         for (key, sequence) in gone.into_iter().chain(self.shared.sequences()) {
-            let (unit, counts) = sequence.drain(now);
-            if counts == SequenceCounts::default() {
-                continue;
-            }
-            let SequenceCounts {
-                received,
-                lost,
-                reordered,
-                duplicated,
-                restarts,
-            } = counts;
-            self.rows.push(&GapsRow {
+            let (unit, mut counts) = sequence.drain(now);
+            let dropped = std::mem::take(&mut counts.agent_drops);
+            let row = |unit, counts: SequenceCounts| GapsRow {
                 minute: second / MINUTE_S * MINUTE_S,
                 exporter_addr: column(*own.get(&of_all_sessions(&key)).unwrap_or(&key.source)),
                 exporter_source: column(key.source),
                 flow_type: key.flow_type,
                 observation_domain: key.observation_domain,
-                unit: unit.name(key.flow_type),
-                received,
-                lost,
-                reordered,
-                duplicated,
-                restarts,
-            });
+                unit,
+                received: counts.received,
+                lost: counts.lost,
+                reordered: counts.reordered,
+                duplicated: counts.duplicated,
+                restarts: counts.restarts,
+            };
+            if counts != SequenceCounts::default() {
+                self.rows.push(&row(unit.name(key.flow_type), counts));
+            }
+            if dropped > 0 {
+                let counts = SequenceCounts {
+                    lost: dropped,
+                    ..SequenceCounts::default()
+                };
+                self.rows.push(&row(SAMPLES, counts));
+            }
         }
     }
 
@@ -247,7 +250,7 @@ fn column(ip: IpAddr) -> Ipv6Addr {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::decode::sequence::{Held, Observation, SequenceStatus};
+    use crate::decode::sequence::{AgentSample, Held, Observation, SequenceStatus};
     use crate::ledger::StoreCounts;
     use crate::store::Store;
 
@@ -343,6 +346,29 @@ mod tests {
         assert_eq!(rig.rows(), [2, 2]);
         rig.look(120);
         assert_eq!(rig.rows(), [2, 2], "it was not heard of");
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_dropped_is_a_row_of_its_own() {
+        let mut rig = Rig::new();
+        rig.hear(1, 1);
+        rig.look(10);
+        assert_eq!(rig.rows(), [1, 1]);
+        let now = UnixNanos(START + 11 * SECOND);
+        let known = rig.shared.register(KEY, now, 8).unwrap();
+        for drops in [5, 7] {
+            assert!(known.sequence.sampled(&AgentSample {
+                source: 3,
+                drops,
+                boot_s: 0,
+                received_s: now.seconds(),
+            }));
+        }
+        rig.look(20);
+        assert_eq!(rig.rows(), [2, 1], "no message came");
+        rig.look(30);
+        assert_eq!(rig.rows(), [2, 1]);
+        assert_eq!(rig.shared.sequence_totals().agent_drops, 2);
     }
 
     #[tokio::test]

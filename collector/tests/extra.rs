@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counting::allocations;
-use flowsluice::batch::Batcher;
+use flowsluice::batch::{Batcher, Beside};
 use flowsluice::config;
 use flowsluice::decode::{Decoder, ElementPattern, ExtraRows, FlowSink};
 use flowsluice::flow::Flow;
@@ -168,9 +168,11 @@ impl FlowSink for Stored {
         while self.batcher.batches_free() == 0 {
             std::thread::sleep(Duration::from_micros(100));
         }
-        let counts = &mut self.counts;
-        self.batcher
-            .add_with_extra(flows, extra, UnixNanos(1), counts);
+        let beside = Beside {
+            extra: Some(extra),
+            marked: None,
+        };
+        (self.batcher).add_with(flows, beside, UnixNanos(1), &mut self.counts);
     }
 }
 

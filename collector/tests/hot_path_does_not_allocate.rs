@@ -11,8 +11,11 @@ use counting::allocations;
 use flowsluice::batch::Batcher;
 use flowsluice::config;
 use flowsluice::decode::{Decoder, FlowSink, Teaching};
-use flowsluice::flow::{Detail, DetailFields, Flow};
+use flowsluice::enrich::applications::{Applications, Told};
+use flowsluice::enrich::sides::{self, Sides};
+use flowsluice::flow::{Address, Detail, DetailFields, Flow};
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
+use flowsluice::names::Names;
 use flowsluice::store::{Null, Store};
 use flowsluice::units::UnixNanos;
 use flowsluice::worker::sharing::among;
@@ -105,6 +108,40 @@ fn a_datagram_of_a_known_exporter_is_decoded_without_an_allocation() {
     let known = datagrams.len() as u64 - 1;
     assert_eq!(counts.datagrams_decoded, known * 101 + times_held + 1);
     assert!(total.0 > 0, "flows came out");
+}
+
+#[test]
+fn the_sides_of_flows_are_found_without_an_allocation() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("applications.csv");
+    let lines = "address,ports,protocol,application\n192.0.2.0/24,1-1000,tcp,web\n";
+    std::fs::write(&file, lines).unwrap();
+    let config = config::Enrich {
+        applications: vec![file],
+        ..config::Enrich::default()
+    };
+    let told = Arc::new(Told::load(&config).unwrap());
+    let applications = Applications::new(Arc::default(), told, &[], &Names::default());
+    let mut flows = [Flow::EMPTY; 100];
+    for (number, flow) in (0..).zip(&mut flows) {
+        flow.dst_addr = Address::from_v4([192, 0, 2, number]);
+        flow.dst_port = 443;
+        flow.protocol = [6, 17, 1][usize::from(number) % 3];
+        flow.application_id = 3 << 56 | 53;
+    }
+    let mut found = [Sides::default(); 100];
+    let before = allocations();
+    for _ in 0..100 {
+        sides::find(&applications, &flows, &mut found);
+    }
+    assert_eq!(allocations() - before, 0);
+    let names = |range: std::ops::Range<usize>| {
+        let found = found[range].iter();
+        let names = found.map(|sides| applications.label(sides.application));
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(0..3), ["web", "domain", "domain"]);
+    assert_eq!(names(99..100), ["web"]);
 }
 
 #[test]

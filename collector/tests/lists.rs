@@ -66,6 +66,17 @@ fn of_a_basic_list_the_first_element_counts_and_only_where_the_record_is_silent(
 }
 
 #[test]
+fn a_basic_list_may_hold_the_application() {
+    let fixed = [3, 0, 95, 0, 4, 13, 0, 1, 0xf0];
+    let variable = [3, 0, 95, 0xff, 0xff, 2, 3, 53];
+    for (body, expected) in [(&fixed[..], 13 << 56 | 496), (&variable, 3 << 56 | 53)] {
+        let record = [&[6][..], &list(body)].concat();
+        let (_, rows) = decode(&[(4, 1), (291, VARIABLE)], &[], &record);
+        assert_eq!(rows[0].application_id, expected);
+    }
+}
+
+#[test]
 fn a_sub_template_list_fills_what_is_empty_but_no_counters() {
     let nested = template(300, &[(8, 4), (12, 4), (4, 1), (1, 4), (56, 6)]);
     let mut inner = vec![10, 0, 0, 1, 10, 0, 0, 2, 17, 0, 0, 9, 9, 2, 0, 0, 0, 0, 1];

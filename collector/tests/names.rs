@@ -7,9 +7,13 @@ use std::sync::Arc;
 
 use flowsluice::config;
 use flowsluice::decode::Shared;
+use flowsluice::enrich::applications::Applications;
+use flowsluice::enrich::sides::{self, Sides};
 use flowsluice::flow::Address;
 use flowsluice::names::{ApplicationId, Names, Subject};
-use messages::{Bench, ipfix, netflow9, options_template_ipfix, options_template_v9, set};
+use messages::{
+    Bench, ipfix, netflow9, options_template_ipfix, options_template_v9, set, template,
+};
 
 const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
@@ -130,6 +134,32 @@ fn an_application_table() {
     };
     let found = named(&names, ROUTER, Subject::Application(id));
     assert_eq!(found, Some(("bittorrent", "BitTorrent, file sharing")));
+}
+
+#[test]
+fn a_flow_has_the_application_that_its_exporter_names() {
+    let mut exporter = Exporter::new();
+    let options = options_template_v9(260, &[(1, 4)], &[(95, 9), (96, 24)]);
+    // Engine 20, the number of an enterprise and its selector, as FortiOS has them.
+    let id = [20, 0, 0, 0x30, 0x44, 0, 0, 0x3e, 0x81];
+    let name = [&[192, 0, 2, 1][..], &id, &padded("Facebook", 24)].concat();
+    let flows = template(256, &[(8, 4), (12, 4), (7, 2), (11, 2), (4, 1), (95, 9)]);
+    let flow = [&[10, 0, 0, 1, 10, 0, 0, 2, 0xc3, 0x50, 1, 0xbb, 6][..], &id].concat();
+    let sets = [set(1, &options), set(260, &name), set(0, &flows)];
+    exporter.bench.decode(&netflow9(&sets));
+    let rows = exporter.bench.decode(&netflow9(&[set(256, &flow)]));
+    let names = exporter.names();
+    let applications = Applications::new(Arc::default(), Arc::default(), &[], &names);
+    let mut found = [Sides::default()];
+    sides::find(&applications, &rows, &mut found);
+    let Sides {
+        client_is_src,
+        service,
+        application,
+    } = found[0];
+    assert!(client_is_src);
+    assert_eq!(applications.services().label(service), "https");
+    assert_eq!(applications.label(application), "Facebook");
 }
 
 #[test]

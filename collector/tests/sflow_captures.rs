@@ -72,6 +72,7 @@ fn decode(folder: &Path, expected: &Value, tunnels: Tunnels) -> Decoded {
                 base: &mut base,
                 tunnels,
                 beside: &beside,
+                agent: None,
             };
             let mut burst = Burst::new(&mut buffer, &mut flows);
             counts.datagrams_received += 1;

@@ -4,6 +4,7 @@
 //! its ledger and its rows. Knows nothing of the collector's code, so it can be held against it.
 //! The demo and the load task of `cargo xtask` stand on the same kit.
 
+pub mod agent;
 pub mod clickhouse;
 pub mod collector;
 pub mod duplicator;

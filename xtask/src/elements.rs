@@ -180,8 +180,17 @@ fn fills(target: &str, width: &str, rank: &str, otherwise: &str) -> Result<Strin
         (Some(_), _) => bail!("what fills a part of its field is a number"),
         (None, "number") => format!("E::number(T::{target})"),
         (None, bytes) => {
-            let bytes: u16 = bytes.parse().context("width: 'number', or a length")?;
-            format!("E::exactly(T::{target}, {bytes})")
+            let length = |text: &str| {
+                let length: Result<u16, _> = text.parse();
+                length.context("width: 'number', a length, or the least and the most of them")
+            };
+            match bytes.split_once('-') {
+                Some((min, max)) => {
+                    let (min, max) = (length(min)?, length(max)?);
+                    format!("E::within(T::{target}, {min}, {max})")
+                }
+                None => format!("E::exactly(T::{target}, {})", length(bytes)?),
+            }
         }
     };
     let rank: u8 = rank.parse().context("the rank is a number up to 255")?;
@@ -304,6 +313,10 @@ mod tests {
                 "E::exactly(T::SrcAddrV4, 4).if_unknown(1)",
             ),
             (
+                "4,a,octetArray,x,ApplicationId,2-9,0,absent",
+                "E::within(T::ApplicationId, 2, 9)",
+            ),
+            (
                 "4,a,unsigned8,x,Ttl,number,2,absent",
                 "E::number(T::Ttl).if_absent(2)",
             ),
@@ -323,6 +336,7 @@ mod tests {
             ("65536,a,unsigned8,x,,,,", "up to 65535"),
             ("4,a,unsigned8,x,,4,,", "fills nothing"),
             ("4,a,unsigned8,x,Tos,some,0,absent", "width"),
+            ("4,a,unsigned8,x,Tos,2-,0,absent", "width"),
             ("4,a,unsigned8,x,Tos,number,0,unknown", "otherwise"),
             ("4,a,unsigned8,x,Tos 3,4,0,absent", "part of its field"),
             ("4,a,unsigned8,x", "4 columns"),

@@ -34,8 +34,9 @@ pub struct Args {
 }
 
 /// As `flowsluice_fuzz::Target` names them.
-const TARGETS: [&str; 8] = [
-    "netflow5", "netflow9", "ipfix", "sflow", "packet", "session", "pcap", "config",
+const TARGETS: [&str; 10] = [
+    "netflow5", "netflow9", "ipfix", "sflow", "packet", "session", "pcap", "config", "state",
+    "stream",
 ];
 
 /// Coverage counters for libFuzzer, as `cargo fuzz` asks for them.

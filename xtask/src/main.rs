@@ -15,6 +15,7 @@ mod fuzz;
 mod instructions;
 mod load;
 mod progress;
+mod services;
 mod shell;
 mod test;
 
@@ -48,6 +49,8 @@ enum Task {
     BuildEbpf(build_ebpf::Args),
     /// Make the collector's table of information elements from the data.
     Elements(elements::Args),
+    /// Make the collector's names of services and protocols from IANA's files.
+    Services(services::Args),
     /// Fuzz the decoders, the packet parser, captures and the configuration.
     Fuzz(fuzz::Args),
     /// Send at a fixed rate to the release build and report what became of it.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Instructions(args) => instructions::main(&args),
         Task::BuildEbpf(args) => build_ebpf::main(&args),
         Task::Elements(args) => elements::main(&args),
+        Task::Services(args) => services::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Load(args) => load::main(&args),
     };

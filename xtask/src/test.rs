@@ -1,5 +1,5 @@
-//! `cargo xtask test`: the table of information elements, every test, with what the tests need,
-//! then the XDP program's object and instructions a flow.
+//! `cargo xtask test`: the tables of information elements and of services, every test, with what
+//! the tests need, then the XDP program's object and instructions a flow.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use anyhow::{Context, Result, bail};
 use flowsluice_tests::place;
 
 use crate::debian::{self, Program};
-use crate::{build_ebpf, elements, engine, instructions, shell};
+use crate::{build_ebpf, elements, engine, instructions, services, shell};
 
-/// Real exporters, other collectors and decoders to compare with, what makes namespaces,
-/// what counts instructions, and what reads the units in deploy/.
-const PROGRAMS: [Program; 8] = [
+/// Real exporters, an SNMP agent and a name server, other collectors and decoders to compare with,
+/// what makes namespaces, what counts instructions, and what reads the units in deploy/.
+const PROGRAMS: [Program; 10] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -36,8 +36,17 @@ const PROGRAMS: [Program; 8] = [
         package: "tshark",
     },
     Program {
+        name: "snmpd",
+        package: "snmpd",
+    },
+    Program {
         name: "ip",
         package: "iproute2",
+    },
+    // The server alone, without the service of the package dnsmasq.
+    Program {
+        name: "dnsmasq",
+        package: "dnsmasq-base",
     },
     instructions::VALGRIND,
     Program {
@@ -68,6 +77,7 @@ pub fn main(args: &Args) -> Result<()> {
 pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> {
     let started = Instant::now();
     elements::check()?;
+    services::check()?;
     // Whoever asks for some tests alone does not wait for a BPF toolchain or a release build.
     let is_everything = cargo.is_empty();
     let Provided {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use flowsluice::batch::Batcher;
 use flowsluice::config;
+use flowsluice::decode::sequence::SequenceTotals;
 use flowsluice::decode::{Decoder, FlowSink, Shared};
 use flowsluice::flow::Flow;
 use flowsluice::generate::Protocols;
@@ -151,9 +152,11 @@ fn round(stream: &Stream, flows: u64) -> Result<Sample> {
     };
     let stop = AtomicBool::new(false);
     let queue = queues.pop().context("one queue for one worker")?;
-    let replay = Replay::new(stream.data(), flows, &batch, queue.backlog(), &stop);
+    let replay = Replay::new(stream.clone(), flows, &batch, queue.backlog(), &stop);
     let batcher = Batcher::new(&batch, queue);
-    let worker = Worker::new(replay, decoder(stream), batcher, ledger.worker(0));
+    let shared = Arc::new(Shared::default());
+    let decoder = decoder(stream, &shared);
+    let worker = Worker::new(replay, decoder, batcher, ledger.worker(0));
     let (begun, process) = (Instant::now(), cpu::of_this_process());
     let worker_used = thread::scope(|scope| {
         let thread = scope.spawn(|| on_worker_thread(worker, cpus[0], &stop));
@@ -162,6 +165,11 @@ fn round(stream: &Stream, flows: u64) -> Result<Sample> {
     let report = runtime.block_on(store.stop());
     let (elapsed, process) = (begun.elapsed(), cpu::of_this_process() - process);
     ensure!(report.flows_lost == 0, "the store did not take everything");
+    let missing = shared.sequence_totals();
+    ensure!(
+        missing == SequenceTotals::default(),
+        "the stream's numbers do not go on: {missing:?}"
+    );
     let flows = accounted(&ledger, &taken.0)? as f64;
     let a_row = |sum: &AtomicU64| sum.load(Ordering::Relaxed) as f64 / flows;
     Ok(Sample {
@@ -199,8 +207,8 @@ fn runtime(cpus: &[Option<usize>]) -> Result<Runtime> {
 }
 
 /// One that knows the stream's exporters.
-fn decoder(stream: &Stream) -> Decoder {
-    let mut decoder = Decoder::new(&config::Decode::default(), &[], Arc::new(Shared::default()));
+fn decoder(stream: &Stream, shared: &Arc<Shared>) -> Decoder {
+    let mut decoder = Decoder::new(&config::Decode::default(), &[], Arc::clone(shared));
     let mut counts = WorkerCounts::default();
     for datagram in stream.announcements(UnixNanos::now()) {
         decoder.decode(&datagram, &mut counts, &mut Nothing);

@@ -11,18 +11,19 @@ use flowsluice::receive::{Datagram, Receive};
 use flowsluice::store::Backlog;
 use flowsluice::units::UnixNanos;
 
-use crate::streams::Data;
+use crate::streams::Stream;
 
 /// How often a replay that waits looks whether the store has room again.
 const LOOK_EVERY: Duration = Duration::from_micros(50);
 
 /// Hands out the datagrams of a stream again and again, in bursts of `receive.burst` with one clock
-/// reading each, until so many flows are out; then it sets `stop`.
+/// reading each, until so many flows are out; then it sets `stop`. Sequence numbers go on from pass
+/// to pass, as exporters' do.
 ///
 /// A socket cannot wait, a replay can: it holds the next burst back until the worker's batches have
 /// room for it, so that the worker never drops a flow as `store_backlog`.
 pub struct Replay<'a> {
-    data: Data<'a>,
+    stream: Stream,
     next: usize,
     burst: usize,
     flows_out: u64,
@@ -37,18 +38,19 @@ impl<'a> Replay<'a> {
     /// Hands out `flows_wanted` flows or the rest of a burst more.
     #[must_use]
     pub fn new(
-        data: Data<'a>,
+        stream: Stream,
         flows_wanted: u64,
         batch: &config::Batch,
         backlog: Backlog,
         stop: &'a AtomicBool,
     ) -> Self {
         let burst = config::Receive::default().burst;
+        let data = stream.data();
         let flows_max = (0..data.len()).map(|index| data.flows_of(index)).max();
         let burst_flows_max = flows_max.unwrap_or(0) as usize * burst;
         let batches_of_a_burst = burst_flows_max.div_ceil(BATCH_ROWS);
         Self {
-            data,
+            stream,
             next: 0,
             burst,
             flows_out: 0,
@@ -84,9 +86,14 @@ impl Receive for Replay<'_> {
         }
         let received = UnixNanos::now();
         for _ in 0..self.burst {
-            on_datagram(&self.data.get(self.next, received));
-            self.flows_out += self.data.flows_of(self.next);
-            self.next = (self.next + 1) % self.data.len();
+            let data = self.stream.data();
+            on_datagram(&data.get(self.next, received));
+            self.flows_out += data.flows_of(self.next);
+            self.next += 1;
+            if self.next == data.len() {
+                self.next = 0;
+                self.stream.go_on();
+            }
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! The batch that a worker is filling.
 
-use super::Batch;
+use super::{Batch, Beside};
 use crate::config;
-use crate::decode::ExtraRows;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
 use crate::store::WorkerQueue;
@@ -44,6 +43,15 @@ impl Batcher {
         self
     }
 
+    /// Gives every batch room for what enrichment says, if there is any.
+    #[must_use]
+    pub fn with_labels(mut self, is_wanted: bool) -> Self {
+        if is_wanted {
+            self.queue.change_empty(Batch::with_labels);
+        }
+        self
+    }
+
     /// Takes `flows`; those that no batch has room for are dropped as `store_backlog`.
     #[inline]
     pub fn add(&mut self, mut flows: &[Flow], now: UnixNanos, counts: &mut WorkerCounts) {
@@ -63,12 +71,12 @@ impl Batcher {
         }
     }
 
-    /// The same for flows that say more than has a field. A batch that has no room for what they
-    /// say is sealed.
-    pub fn add_with_extra(
+    /// The same with what comes beside them. A batch that cannot take it is sealed.
+    #[inline]
+    pub fn add_with(
         &mut self,
         mut flows: &[Flow],
-        mut extra: ExtraRows<'_>,
+        mut beside: Beside<'_>,
         now: UnixNanos,
         counts: &mut WorkerCounts,
     ) {
@@ -77,16 +85,16 @@ impl Batcher {
                 counts.drop_many(DropReason::StoreBacklog, flows.len() as u64);
                 return;
             };
-            if !open.batch.fits(extra) {
+            if !open.batch.fits(beside) {
                 self.seal(counts);
                 continue;
             }
             let (fit, rest) = flows.split_at(flows.len().min(open.batch.room()));
-            let (of_fit, of_rest) = extra.split_at(fit.len());
-            open.batch.append_with_extra(fit, of_fit);
+            let (of_fit, of_rest) = beside.split_at(fit.len());
+            open.batch.append_with(fit, of_fit);
             counts.flows_batched += fit.len() as u64;
             counts.flows_open += fit.len() as u64;
-            (flows, extra) = (rest, of_rest);
+            (flows, beside) = (rest, of_rest);
             if open.batch.room() == 0 {
                 self.seal(counts);
             }

@@ -150,7 +150,7 @@ mod tests {
 
     use flowsluice_tests::records::{Field, Length, Value, Version, message};
 
-    use super::super::{Batch, json, native};
+    use super::super::{Batch, Beside, json, native};
     use crate::config;
     use crate::decode::{Decoder, ElementPattern, ExtraRows, FlowSink};
     use crate::flow::Flow;
@@ -170,10 +170,14 @@ mod tests {
         }
 
         fn flows_with_extra(&mut self, flows: &mut [Flow], extra: ExtraRows<'_>) {
-            assert!(self.batch.fits(extra));
-            self.batch.append_with_extra(flows, extra);
+            let beside = Beside {
+                extra: Some(extra),
+                marked: None,
+            };
+            assert!(self.batch.fits(beside));
+            self.batch.append_with(flows, beside);
             for (number, flow) in flows.iter().enumerate() {
-                json::write_row_with(flow, extra.of(number), &mut self.printed).unwrap();
+                json::write_row_with(flow, beside, number, &mut self.printed).unwrap();
             }
         }
     }

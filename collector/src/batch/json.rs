@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::schema::{COLUMNS, Source};
+use super::{Beside, Enriched};
 use crate::decode::ExtraRow;
 use crate::flow::Flow;
 
@@ -11,20 +12,28 @@ use crate::flow::Flow;
 /// # Errors
 /// Those of `out`.
 pub fn write_row(flow: &Flow, out: &mut impl Write) -> io::Result<()> {
-    write_row_with(flow, ExtraRow::default(), out)
+    write_row_with(flow, Beside::default(), 0, out)
 }
 
-/// The same with what the flow says in `extra`.
+/// The same with what comes beside it, flow `number` of those that it came with.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_row_with(flow: &Flow, extra: ExtraRow<'_>, out: &mut impl Write) -> io::Result<()> {
+pub fn write_row_with(
+    flow: &Flow,
+    beside: Beside<'_>,
+    number: usize,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let Beside { extra, marked } = beside;
+    let extra = extra.map(|extra| extra.of(number)).unwrap_or_default();
+    let enriched = Enriched::of(marked, number);
     for (i, column) in COLUMNS.iter().enumerate() {
         let before = if i == 0 { '{' } else { ',' };
         write!(out, "{before}\"{}\":", column.name)?;
         match column.source {
             Source::Map => write_map(extra, out)?,
-            _ => (column.json)(flow, out)?,
+            _ => (column.json)(flow, &enriched, out)?,
         }
     }
     out.write_all(b"}\n")

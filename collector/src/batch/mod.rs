@@ -7,20 +7,24 @@
 #![forbid(unsafe_code)]
 
 mod batcher;
+mod beside;
 mod extra;
 pub mod json;
+mod labels;
 pub mod native;
 pub mod schema;
 pub mod value;
 
 use std::ops::Range;
 
-use crate::decode::ExtraRows;
 use crate::flow::Flow;
 use extra::ExtraColumn;
+use labels::LabelLanes;
 use schema::{Part, Source};
 
 pub use batcher::Batcher;
+pub use beside::Beside;
+pub use labels::{Enriched, LabelEncoder, Marked};
 
 /// Rows of a full batch. What a worker writes to it (some 180 bytes a row) stays in a second cache
 /// of a megabyte until the store has read it; an insert is made of many batches.
@@ -35,6 +39,8 @@ pub struct Batch {
     rare: [Rare; 2],
     /// Only where `decode.extra` asks for it.
     extra: Option<Box<ExtraColumn>>,
+    /// Only where flows are enriched.
+    labels: Option<Box<LabelLanes>>,
 }
 
 /// The columns of a part that many flows do not have. Nothing is written for flows without it until
@@ -99,7 +105,7 @@ impl Batch {
     pub fn new(rows_max: usize) -> Self {
         let buffers = |part| {
             schema::stored()
-                .filter(|column| !matches!(column.source, Source::Map))
+                .filter(|column| column.is_of_flow())
                 .filter(|column| column.source.part() == part)
                 .map(|column| Buffer::new(column, rows_max))
                 .collect()
@@ -114,6 +120,7 @@ impl Batch {
                 rows: 0,
             }),
             extra: None,
+            labels: None,
         }
     }
 
@@ -123,6 +130,16 @@ impl Batch {
         let extra = ExtraColumn::new(self.rows_max);
         Self {
             extra: Some(Box::new(extra)),
+            ..self
+        }
+    }
+
+    /// The same with room for what enrichment says.
+    #[must_use]
+    pub fn with_labels(self) -> Self {
+        let labels = LabelLanes::new(self.rows_max);
+        Self {
+            labels: Some(Box::new(labels)),
             ..self
         }
     }
@@ -159,21 +176,28 @@ impl Batch {
         self.rows += flows.len();
     }
 
-    /// True when what these flows say beside their fields has room, be it that nobody wants it.
+    /// True when what comes beside these flows has room, be it that nobody wants it.
     #[must_use]
-    pub fn fits(&self, extra: ExtraRows<'_>) -> bool {
-        self.extra.as_ref().is_none_or(|column| column.fits(extra))
+    pub fn fits(&self, beside: Beside<'_>) -> bool {
+        let Beside { extra, marked } = beside;
+        let has_room = |column: &ExtraColumn| extra.is_none_or(|extra| column.fits(extra));
+        let takes = |lanes: &LabelLanes| marked.is_none_or(|marked| lanes.takes(marked));
+        self.extra.as_deref().is_none_or(has_room) && self.labels.as_deref().is_none_or(takes)
     }
 
-    /// Appends a row a flow, with what they say beside their fields.
+    /// Appends a row a flow, with what comes beside them.
     ///
     /// # Panics
     /// When they do not fit.
-    pub fn append_with_extra(&mut self, flows: &[Flow], extra: ExtraRows<'_>) {
+    #[inline]
+    pub fn append_with(&mut self, flows: &[Flow], beside: Beside<'_>) {
         let rows = self.rows;
         self.append(flows);
-        if let Some(column) = &mut self.extra {
+        if let (Some(column), Some(extra)) = (&mut self.extra, beside.extra) {
             column.append(rows, extra);
+        }
+        if let (Some(lanes), Some(marked)) = (&mut self.labels, beside.marked) {
+            lanes.append(rows, flows.len(), marked);
         }
     }
 
@@ -186,6 +210,9 @@ impl Batch {
         if let Some(column) = &mut self.extra {
             column.clear();
         }
+        if let Some(lanes) = &mut self.labels {
+            lanes.clear();
+        }
     }
 
     /// Bytes of memory of all columns, used or not.
@@ -194,11 +221,18 @@ impl Batch {
         let rare = self.rare.iter().flat_map(|rare| &rare.columns);
         let all = self.columns.iter().chain(rare);
         let columns: usize = all.map(Buffer::memory_bytes).sum();
-        columns
-            + self
-                .extra
-                .as_ref()
-                .map_or(0, |column| column.memory_bytes())
+        let extra = self.extra.as_ref().map(|column| column.memory_bytes());
+        let labels = self
+            .labels
+            .as_ref()
+            .map(|_| LabelLanes::memory_bytes_for(self.rows_max));
+        columns + extra.unwrap_or_default() + labels.unwrap_or_default()
+    }
+
+    /// What [`Batch::with_labels`] adds for `rows_max` rows.
+    #[must_use]
+    pub const fn label_memory_bytes_for(rows_max: usize) -> usize {
+        LabelLanes::memory_bytes_for(rows_max)
     }
 
     /// What [`Batch::with_extra`] adds for `rows_max` rows.
@@ -211,14 +245,14 @@ impl Batch {
     #[must_use]
     pub fn memory_bytes_for(rows_max: usize) -> usize {
         schema::stored()
-            .filter(|column| !matches!(column.source, Source::Map))
+            .filter(|column| column.is_of_flow())
             .map(|column| {
                 let row = match column.source {
                     Source::Fixed { width, .. } => width,
                     Source::List {
                         width, items_max, ..
                     } => OFFSET_WIDTH + width * items_max,
-                    Source::Map | Source::Alias(_) => 0,
+                    _ => 0,
                 };
                 native::column_head(column.name, column.sql_type).len() + row * rows_max
             })
@@ -240,6 +274,16 @@ impl Batch {
             .enumerate()
             .filter(|(number, column)| *number == 0 || !column.is_default())
             .map(|(_, column)| column)
+    }
+}
+
+impl Batch {
+    /// Makes the columns of what enrichment says.
+    pub fn encode_labels(&self, encoder: &mut LabelEncoder) {
+        match &self.labels {
+            Some(lanes) => encoder.encode(lanes, self.rows),
+            None => encoder.clear(),
+        }
     }
 }
 
@@ -310,7 +354,7 @@ impl Buffer {
                 values: vec![0; width * items_max * rows_max].into_boxed_slice(),
                 used: 0,
             },
-            Source::Map | Source::Alias(_) => unreachable!("they have no buffer of this kind"),
+            _ => unreachable!("they have no buffer of this kind"),
         }
     }
 

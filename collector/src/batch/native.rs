@@ -4,13 +4,15 @@
 //! length) and its values; an array is its cumulative end offsets (u64), then the values.
 //! Spec: <https://clickhouse.com/docs/interfaces/formats/Native>.
 
-use super::Batch;
+use super::{Batch, LabelEncoder};
 
 /// Appends the whole block of `batch` to `out`.
 pub fn encode(batch: &mut Batch, out: &mut Vec<u8>) {
     let rows = batch.rows();
+    let mut labels = LabelEncoder::default();
+    batch.encode_labels(&mut labels);
     let columns: Vec<_> = batch.columns().collect();
-    block_head(columns.len(), rows, out);
+    block_head(columns.len() + labels.columns().len(), rows, out);
     for column in columns {
         out.extend_from_slice(column.bytes);
         column
@@ -18,6 +20,9 @@ pub fn encode(batch: &mut Batch, out: &mut Vec<u8>) {
             .iter()
             .for_each(|list| out.extend_from_slice(list));
     }
+    labels
+        .columns()
+        .for_each(|column| out.extend_from_slice(column));
 }
 
 /// Appends what stands before the columns of a block.
@@ -37,7 +42,7 @@ pub(super) fn column_head(name: &str, sql_type: &str) -> Vec<u8> {
 /// Bytes of the longest varuint.
 const VARUINT_MAX: usize = 10;
 
-fn push_string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
     push_varuint(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }

@@ -6,7 +6,9 @@
 use std::io::{self, Write};
 
 use super::extra;
+use super::labels::{Enriched, TEXT_TYPE};
 use super::value::{MILLIS_MAX, Millis, Seconds, Value};
+use crate::enrich::{Label, Locality};
 use crate::flow::{
     Address, DetailFields, Direction, Flow, FlowType, MPLS_LABELS_MAX, SamplingSource, TunnelType,
 };
@@ -20,7 +22,7 @@ pub struct Column {
     /// Where its values come from.
     pub source: Source,
     /// Prints the value of a flow as JSON.
-    pub json: fn(&Flow, &mut dyn Write) -> io::Result<()>,
+    pub json: fn(&Flow, &Enriched<'_>, &mut dyn Write) -> io::Result<()>,
 }
 
 /// A part of a flow that many flows do not have: its columns are zero for those.
@@ -69,6 +71,10 @@ pub enum Source {
     },
     /// Stored, names and values that come beside the flow.
     Map,
+    /// Stored, text that enrichment knows.
+    Label(Label),
+    /// Stored, a byte that enrichment says.
+    Mark,
     /// Computed by ClickHouse when it is asked for.
     Alias(&'static str),
 }
@@ -80,12 +86,18 @@ impl Source {
         match self {
             Self::Fixed { part, .. } => *part,
             Self::List { .. } => Part::Detail,
-            Self::Map | Self::Alias(_) => Part::Flow,
+            Self::Map | Self::Label(_) | Self::Mark | Self::Alias(_) => Part::Flow,
         }
     }
 }
 
 impl Column {
+    /// True when a batch has a buffer for it, whatever else it has.
+    #[must_use]
+    pub fn is_of_flow(&self) -> bool {
+        matches!(self.source, Source::Fixed { .. } | Source::List { .. })
+    }
+
     /// True when the column is part of an insert.
     #[must_use]
     pub fn is_stored(&self) -> bool {
@@ -109,7 +121,7 @@ macro_rules! stored {
                 part: $part,
                 fill: |flows, out| fill::<$value_type>(flows, out, $value),
             },
-            json: |flow, out| of::<_, $value_type>(flow, $value).json(out),
+            json: |flow, _, out| of::<_, $value_type>(flow, $value).json(out),
         }
     };
     ($name:ident: $value_type:ty = $value:expr) => {
@@ -134,7 +146,7 @@ macro_rules! alias {
             name: stringify!($name),
             sql_type: <$value_type as Value>::SQL_TYPE,
             source: Source::Alias($expression),
-            json: |flow, out| of::<_, $value_type>(flow, $value).json(out),
+            json: |flow, _, out| of::<_, $value_type>(flow, $value).json(out),
         }
     };
 }
@@ -152,10 +164,57 @@ macro_rules! list {
                     fill_list::<$item>(flows, offsets, values, used, $items)
                 },
             },
-            json: |flow, out| json_list::<$item>(&flow.detail, out, $items),
+            json: |flow, _, out| json_list::<$item>(&flow.detail, out, $items),
         }
     };
 }
+
+/// `name: label`, text as enrichment knows it.
+macro_rules! label {
+    ($name:ident: $label:ident) => {
+        Column {
+            name: stringify!($name),
+            sql_type: TEXT_TYPE,
+            source: Source::Label(Label::$label),
+            json: |_, enriched, out| json_text(enriched.text(Label::$label), out),
+        }
+    };
+}
+
+/// `name: type = value, "expression"`, of what enrichment says.
+macro_rules! told {
+    ($name:ident: $value_type:ty = $value:expr, $expression:literal) => {
+        Column {
+            name: stringify!($name),
+            sql_type: <$value_type as Value>::SQL_TYPE,
+            source: Source::Alias($expression),
+            json: |flow, enriched, out| {
+                let value: fn(&Flow, &Enriched<'_>) -> $value_type = $value;
+                value(flow, enriched).json(out)
+            },
+        }
+    };
+}
+
+/// `name: "type" = text, "expression"`, likewise.
+macro_rules! told_text {
+    ($name:ident: $sql_type:literal = $value:expr, $expression:literal) => {
+        Column {
+            name: stringify!($name),
+            sql_type: $sql_type,
+            source: Source::Alias($expression),
+            json: |_, enriched, out| {
+                let value: for<'a> fn(&'a Enriched<'_>) -> &'a str = $value;
+                json_text(value(enriched), out)
+            },
+        }
+    };
+}
+
+/// The name of the column of the client's side.
+pub(super) const CLIENT_IS_SRC: &str = "client_is_src";
+/// The name of the column of private and public.
+pub(super) const LOCALITY: &str = "locality";
 
 /// All columns of `flows` in the order of the table.
 pub static COLUMNS: &[Column] = &[
@@ -223,7 +282,134 @@ pub static COLUMNS: &[Column] = &[
         name: extra::NAME,
         sql_type: "Map(LowCardinality(String), String)",
         source: Source::Map,
-        json: |_, out| out.write_all(b"{}"),
+        json: |_, _, out| out.write_all(b"{}"),
+    },
+    label!(src_country: SrcCountry),
+    label!(src_place: SrcPlace),
+    told_text!(src_region: "LowCardinality(String)" = |e| e.part(Label::SrcPlace, 0),
+        "substringIndex(src_place, '\\t', 1)"),
+    told_text!(src_city: "LowCardinality(String)" = |e| e.part(Label::SrcPlace, 1),
+        "substringIndex(substringIndex(src_place, '\\t', 2), '\\t', -1)"),
+    told!(src_lat: f32 = |_, e| e.number(Label::SrcPlace, 2),
+        "toFloat32OrZero(substringIndex(substringIndex(src_place, '\\t', 3), '\\t', -1))"),
+    told!(src_lon: f32 = |_, e| e.number(Label::SrcPlace, 3),
+        "toFloat32OrZero(substringIndex(substringIndex(src_place, '\\t', 4), '\\t', -1))"),
+    label!(src_as_name: SrcAsName),
+    label!(src_net: SrcNet),
+    told_text!(src_net_name: "LowCardinality(String)" = |e| e.part(Label::SrcNet, 0),
+        "substringIndex(src_net, '\\t', 1)"),
+    told_text!(src_net_role: "LowCardinality(String)" = |e| e.part(Label::SrcNet, 1),
+        "substringIndex(substringIndex(src_net, '\\t', 2), '\\t', -1)"),
+    told_text!(src_net_site: "LowCardinality(String)" = |e| e.part(Label::SrcNet, 2),
+        "substringIndex(substringIndex(src_net, '\\t', 3), '\\t', -1)"),
+    told_text!(src_net_region: "LowCardinality(String)" = |e| e.part(Label::SrcNet, 3),
+        "substringIndex(substringIndex(src_net, '\\t', 4), '\\t', -1)"),
+    told_text!(src_net_tenant: "LowCardinality(String)" = |e| e.part(Label::SrcNet, 4),
+        "substringIndex(substringIndex(src_net, '\\t', 5), '\\t', -1)"),
+    label!(src_threat_tags: SrcThreatTags),
+    Column {
+        name: "src_threats",
+        sql_type: "Array(LowCardinality(String))",
+        source: Source::Alias("arrayFilter(x -> (x != ''), splitByChar(',', src_threat_tags))"),
+        json: |_, enriched, out| json_tags(enriched.text(Label::SrcThreatTags), out),
+    },
+    label!(src_host: SrcHost),
+    label!(src_mac_vendor: SrcMacVendor),
+    label!(dst_country: DstCountry),
+    label!(dst_place: DstPlace),
+    told_text!(dst_region: "LowCardinality(String)" = |e| e.part(Label::DstPlace, 0),
+        "substringIndex(dst_place, '\\t', 1)"),
+    told_text!(dst_city: "LowCardinality(String)" = |e| e.part(Label::DstPlace, 1),
+        "substringIndex(substringIndex(dst_place, '\\t', 2), '\\t', -1)"),
+    told!(dst_lat: f32 = |_, e| e.number(Label::DstPlace, 2),
+        "toFloat32OrZero(substringIndex(substringIndex(dst_place, '\\t', 3), '\\t', -1))"),
+    told!(dst_lon: f32 = |_, e| e.number(Label::DstPlace, 3),
+        "toFloat32OrZero(substringIndex(substringIndex(dst_place, '\\t', 4), '\\t', -1))"),
+    label!(dst_as_name: DstAsName),
+    label!(dst_net: DstNet),
+    told_text!(dst_net_name: "LowCardinality(String)" = |e| e.part(Label::DstNet, 0),
+        "substringIndex(dst_net, '\\t', 1)"),
+    told_text!(dst_net_role: "LowCardinality(String)" = |e| e.part(Label::DstNet, 1),
+        "substringIndex(substringIndex(dst_net, '\\t', 2), '\\t', -1)"),
+    told_text!(dst_net_site: "LowCardinality(String)" = |e| e.part(Label::DstNet, 2),
+        "substringIndex(substringIndex(dst_net, '\\t', 3), '\\t', -1)"),
+    told_text!(dst_net_region: "LowCardinality(String)" = |e| e.part(Label::DstNet, 3),
+        "substringIndex(substringIndex(dst_net, '\\t', 4), '\\t', -1)"),
+    told_text!(dst_net_tenant: "LowCardinality(String)" = |e| e.part(Label::DstNet, 4),
+        "substringIndex(substringIndex(dst_net, '\\t', 5), '\\t', -1)"),
+    label!(dst_threat_tags: DstThreatTags),
+    Column {
+        name: "dst_threats",
+        sql_type: "Array(LowCardinality(String))",
+        source: Source::Alias("arrayFilter(x -> (x != ''), splitByChar(',', dst_threat_tags))"),
+        json: |_, enriched, out| json_tags(enriched.text(Label::DstThreatTags), out),
+    },
+    label!(dst_host: DstHost),
+    label!(dst_mac_vendor: DstMacVendor),
+    label!(exporter_labels: ExporterLabels),
+    told_text!(exporter_name: "LowCardinality(String)" = |e| e.part(Label::ExporterLabels, 0),
+        "substringIndex(exporter_labels, '\\t', 1)"),
+    told_text!(exporter_group: "LowCardinality(String)" = |e| e.part(Label::ExporterLabels, 1),
+        "substringIndex(substringIndex(exporter_labels, '\\t', 2), '\\t', -1)"),
+    told_text!(exporter_site: "LowCardinality(String)" = |e| e.part(Label::ExporterLabels, 2),
+        "substringIndex(substringIndex(exporter_labels, '\\t', 3), '\\t', -1)"),
+    told_text!(exporter_region: "LowCardinality(String)" = |e| e.part(Label::ExporterLabels, 3),
+        "substringIndex(substringIndex(exporter_labels, '\\t', 4), '\\t', -1)"),
+    told_text!(exporter_role: "LowCardinality(String)" = |e| e.part(Label::ExporterLabels, 4),
+        "substringIndex(substringIndex(exporter_labels, '\\t', 5), '\\t', -1)"),
+    told_text!(exporter_tenant: "LowCardinality(String)" = |e| e.part(Label::ExporterLabels, 5),
+        "substringIndex(substringIndex(exporter_labels, '\\t', 6), '\\t', -1)"),
+    label!(in_if_labels: InIfLabels),
+    told_text!(in_if_name: "LowCardinality(String)" = |e| e.part(Label::InIfLabels, 0),
+        "substringIndex(in_if_labels, '\\t', 1)"),
+    told_text!(in_if_alias: "LowCardinality(String)" = |e| e.part(Label::InIfLabels, 1),
+        "substringIndex(substringIndex(in_if_labels, '\\t', 2), '\\t', -1)"),
+    told!(in_if_speed: u64 = |_, e| e.number(Label::InIfLabels, 2),
+        "toUInt64OrZero(substringIndex(substringIndex(in_if_labels, '\\t', 3), '\\t', -1))"),
+    told_text!(in_if_boundary: "Enum8('undefined' = 0, 'external' = 1, 'internal' = 2)" =
+        |e| e.word(Label::InIfLabels, 3, "undefined"),
+        "indexOf(['external', 'internal'], substringIndex(substringIndex(in_if_labels, '\\t', 4), '\\t', -1))"),
+    told_text!(in_if_provider: "LowCardinality(String)" = |e| e.part(Label::InIfLabels, 4),
+        "substringIndex(substringIndex(in_if_labels, '\\t', 5), '\\t', -1)"),
+    told_text!(in_if_connectivity: "LowCardinality(String)" = |e| e.part(Label::InIfLabels, 5),
+        "substringIndex(substringIndex(in_if_labels, '\\t', 6), '\\t', -1)"),
+    label!(out_if_labels: OutIfLabels),
+    told_text!(out_if_name: "LowCardinality(String)" = |e| e.part(Label::OutIfLabels, 0),
+        "substringIndex(out_if_labels, '\\t', 1)"),
+    told_text!(out_if_alias: "LowCardinality(String)" = |e| e.part(Label::OutIfLabels, 1),
+        "substringIndex(substringIndex(out_if_labels, '\\t', 2), '\\t', -1)"),
+    told!(out_if_speed: u64 = |_, e| e.number(Label::OutIfLabels, 2),
+        "toUInt64OrZero(substringIndex(substringIndex(out_if_labels, '\\t', 3), '\\t', -1))"),
+    told_text!(out_if_boundary: "Enum8('undefined' = 0, 'external' = 1, 'internal' = 2)" =
+        |e| e.word(Label::OutIfLabels, 3, "undefined"),
+        "indexOf(['external', 'internal'], substringIndex(substringIndex(out_if_labels, '\\t', 4), '\\t', -1))"),
+    told_text!(out_if_provider: "LowCardinality(String)" = |e| e.part(Label::OutIfLabels, 4),
+        "substringIndex(substringIndex(out_if_labels, '\\t', 5), '\\t', -1)"),
+    told_text!(out_if_connectivity: "LowCardinality(String)" = |e| e.part(Label::OutIfLabels, 5),
+        "substringIndex(substringIndex(out_if_labels, '\\t', 6), '\\t', -1)"),
+    label!(application: Application),
+    label!(service: Service),
+    Column {
+        name: CLIENT_IS_SRC,
+        sql_type: "Bool",
+        source: Source::Mark,
+        json: |_, enriched, out| write!(out, "{}", enriched.client_is_src()),
+    },
+    told!(client_addr: Address = |f, e| if e.client_is_src() { f.src_addr } else { f.dst_addr },
+        "if(client_is_src, src_addr, dst_addr)"),
+    told!(server_addr: Address = |f, e| if e.client_is_src() { f.dst_addr } else { f.src_addr },
+        "if(client_is_src, dst_addr, src_addr)"),
+    told!(server_port: u16 = |f, e| if e.client_is_src() { f.dst_port } else { f.src_port },
+        "if(client_is_src, dst_port, src_port)"),
+    told_text!(client_host: "LowCardinality(String)" = |e| e.text(if e.client_is_src() { Label::SrcHost } else { Label::DstHost }),
+        "if(client_is_src, src_host, dst_host)"),
+    told_text!(server_host: "LowCardinality(String)" = |e| e.text(if e.client_is_src() { Label::DstHost } else { Label::SrcHost }),
+        "if(client_is_src, dst_host, src_host)"),
+    Column {
+        name: LOCALITY,
+        sql_type: Locality::SQL_TYPE,
+        source: Source::Mark,
+        json: |_, enriched, out| enriched.locality().json(out),
     },
 ];
 
@@ -294,4 +480,14 @@ fn json_list<T: Value>(
         item.json(out)?;
     }
     out.write_all(b"]")
+}
+
+fn json_text(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(out, text).map_err(io::Error::from)
+}
+
+/// `tags` stand behind each other, commas between.
+fn json_tags(tags: &str, out: &mut dyn Write) -> io::Result<()> {
+    let tags: Vec<_> = tags.split(',').filter(|tag| !tag.is_empty()).collect();
+    serde_json::to_writer(out, &tags).map_err(io::Error::from)
 }

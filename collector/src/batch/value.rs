@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 
+use crate::enrich::Locality;
 use crate::flow::{Address, Direction, FlowType, SamplingSource, TunnelType};
 
 /// A value of fixed width.
@@ -48,6 +49,20 @@ integer! {
     u16 = "UInt16",
     u32 = "UInt32",
     u64 = "UInt64",
+}
+
+impl Value for f32 {
+    const SQL_TYPE: &'static str = "Float32";
+    type Wire = [u8; 4];
+
+    #[inline]
+    fn wire(self) -> Self::Wire {
+        self.to_le_bytes()
+    }
+
+    fn json(self, out: &mut dyn Write) -> io::Result<()> {
+        write!(out, "{self}")
+    }
 }
 
 impl Value for Address {
@@ -186,6 +201,12 @@ named! { TunnelType = "Enum8('none' = 0, 'gre' = 1, 'vxlan' = 2, 'ipip' = 3, 'ip
     Gtpu = "gtpu",
 }}
 
+named! { Locality = "Enum8('unknown' = 0, 'private' = 1, 'public' = 2)" {
+    Unknown = "unknown",
+    Private = "private",
+    Public = "public",
+}}
+
 #[cfg(test)]
 trait Named: Value {
     fn all() -> Vec<(i8, &'static str)>;
@@ -215,6 +236,7 @@ mod tests {
         assert_eq!(SamplingSource::SQL_TYPE, declared::<SamplingSource>());
         assert_eq!(Direction::SQL_TYPE, declared::<Direction>());
         assert_eq!(TunnelType::SQL_TYPE, declared::<TunnelType>());
+        assert_eq!(Locality::SQL_TYPE, declared::<Locality>());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use anyhow::bail;
 use flowsluice::config::{
     self, Config, PASSWORD_VARIABLE, ReceiveMode, StoreTarget, display, memory,
 };
+use flowsluice::enrich::parts::{Part, Parts};
 use flowsluice::host::Interface;
 use flowsluice::receive::xdp::{Step, XdpRefused};
 use flowsluice::receive::{self, affinity};
@@ -62,7 +63,7 @@ struct Report {
     text: String,
     /// It runs, worse than it could or less safely.
     warnings: Vec<String>,
-    /// It does not run on this host.
+    /// It does not run on this host, or without what it names.
     errors: Vec<String>,
 }
 
@@ -76,6 +77,7 @@ impl Report {
         let cpus = report.cpus(config);
         let queues = report.bound(config, &mode, &cpus);
         report.state(&config.decode.state_dir);
+        report.enrich(&config.enrich);
         report.title("memory");
         let sum = memory::sum(config, cpus.len(), queues);
         writeln!(report.text, "{sum}\n").expect("a String takes everything");
@@ -97,6 +99,23 @@ impl Report {
     fn line(&mut self, what: &str, value: &str, note: &str) {
         let line = format!("{what:<12}{value:<28}{note}");
         writeln!(self.text, "{}", line.trim_end()).expect("a String takes everything");
+    }
+
+    /// What is known beside flows: all files are loaded, as a run would.
+    fn enrich(&mut self, config: &config::Enrich) {
+        let mut parts = Parts::new(config);
+        for (part, fault) in parts.load() {
+            let fault = format!("enrich: {}: flows would go without: {fault}", part.name());
+            self.errors.push(fault);
+        }
+        let counts = parts.counts();
+        for part in Part::ALL {
+            let status = counts.of(part);
+            if status.memory_bytes > 0 && part.is_named(config) {
+                let memory = display::bytes(bytesize::ByteSize::b(status.memory_bytes));
+                self.line(part.name(), &memory, "loaded");
+            }
+        }
     }
 
     fn receive_mode(&mut self, config: &Config) -> String {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use comfy_table::{CellAlignment, Table, presets};
-use flowsluice::batch::json;
+use flowsluice::batch::{Beside, json};
 use flowsluice::config;
-use flowsluice::decode::{Decoder, ExtraRow, ExtraRows, FlowSink, Shared};
+use flowsluice::decode::{Decoder, ExtraRows, FlowSink, Shared};
+use flowsluice::enrich::offline::Offline;
 use flowsluice::flow::Flow;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, WorkerCounts};
 use flowsluice::receive::replay::{Capture, CaptureCounts};
@@ -72,13 +73,14 @@ fn print(
     let shared = Arc::new(Shared::default());
     let mut decoder = Decoder::new(&config.decode, &[], Arc::clone(&shared));
     let mut counts = WorkerCounts::default();
-    let mut printer = Printer::new(format, out);
+    let mut printer = Printer::new(format, offline(config)?, out);
     let outcome = capture.for_each(&mut |datagram| {
         decoder.decode(datagram, &mut counts, &mut printer);
         // Only flows are printed.
         shared.sflow().counters.drain(drop);
         shared.sflow().discards.drain(drop);
         shared.names.take_in(drop);
+        printer.enriching.follow(&shared);
     });
     decoder.finish(&mut counts);
     counts.flows_batched = printer.finish().context("standard output")?;
@@ -96,6 +98,12 @@ fn print(
     Ok(())
 }
 
+/// What files say of addresses, exporters and ports.
+fn offline(config: &config::Config) -> anyhow::Result<Offline> {
+    let loaded = Offline::new(&config.enrich);
+    loaded.map_err(|faults| anyhow::anyhow!("enrich: {faults}"))
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()
@@ -105,6 +113,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Prints flows as they are decoded.
 struct Printer<W> {
     format: Print,
+    enriching: Offline,
     out: W,
     table: Table,
     flows_printed: u64,
@@ -113,9 +122,10 @@ struct Printer<W> {
 }
 
 impl<W: Write> Printer<W> {
-    fn new(format: Print, out: W) -> Self {
+    fn new(format: Print, enriching: Offline, out: W) -> Self {
         Self {
             format,
+            enriching,
             out,
             table: table(),
             flows_printed: 0,
@@ -123,46 +133,51 @@ impl<W: Write> Printer<W> {
         }
     }
 
-    fn print(&mut self, flow: &Flow, extra: ExtraRow<'_>) -> io::Result<()> {
-        self.flows_printed += 1;
-        match self.format {
-            Print::Json => json::write_row_with(flow, extra, &mut self.out),
-            Print::Table => {
-                self.table.add_row(CELLS.map(|(_, _, cell)| cell(flow)));
-                match self.table.row_count() {
-                    TABLE_ROWS_MAX.. => self.print_table(),
-                    _ => Ok(()),
+    fn add(&mut self, flows: &mut [Flow], extra: Option<ExtraRows<'_>>) -> io::Result<()> {
+        let marked = Some(self.enriching.mark(flows));
+        let beside = Beside { extra, marked };
+        for (number, flow) in flows.iter().enumerate() {
+            self.flows_printed += 1;
+            match self.format {
+                Print::Json => json::write_row_with(flow, beside, number, &mut self.out)?,
+                Print::Table => {
+                    self.table.add_row(CELLS.map(|(_, _, cell)| cell(flow)));
+                    if self.table.row_count() >= TABLE_ROWS_MAX {
+                        print_table(&mut self.table, &mut self.out)?;
+                    }
                 }
             }
         }
-    }
-
-    fn print_table(&mut self) -> io::Result<()> {
-        let full = std::mem::replace(&mut self.table, table());
-        writeln!(self.out, "{full}")
+        Ok(())
     }
 
     /// Prints what is left; returns the number of flows printed.
     fn finish(mut self) -> io::Result<u64> {
         std::mem::replace(&mut self.written, Ok(()))?;
         if !self.table.is_empty() {
-            self.print_table()?;
+            print_table(&mut self.table, &mut self.out)?;
         }
         self.out.flush()?;
         Ok(self.flows_printed)
     }
 }
 
+/// Prints the rows of `full` and takes them out of it.
+fn print_table(full: &mut Table, out: &mut impl Write) -> io::Result<()> {
+    let full = std::mem::replace(full, table());
+    writeln!(out, "{full}")
+}
+
 impl<W: Write> FlowSink for Printer<W> {
     fn flows(&mut self, flows: &mut [Flow]) {
-        self.flows_with_extra(flows, ExtraRows::default());
+        if self.written.is_ok() {
+            self.written = self.add(flows, None);
+        }
     }
 
     fn flows_with_extra(&mut self, flows: &mut [Flow], extra: ExtraRows<'_>) {
-        for (number, flow) in flows.iter().enumerate() {
-            if self.written.is_ok() {
-                self.written = self.print(flow, extra.of(number));
-            }
+        if self.written.is_ok() {
+            self.written = self.add(flows, Some(extra));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `flowsluice run`: starts every part, waits for a signal, and ends in the order of the data path.
 
 mod crew;
+mod enriching;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ use tokio::task;
 use tracing::{error, info, warn};
 
 use crew::Crew;
+use enriching::{Enriching, Names};
 
 use super::storage::Storage;
 
@@ -48,7 +50,7 @@ pub fn main(Args { config }: Args) -> anyhow::Result<()> {
     flowsluice::log::init(&config.log)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        config = %file.map_or("built-in defaults".into(), |file| file.display().to_string()),
+        config = %file.as_ref().map_or("built-in defaults".into(), |file| file.display().to_string()),
         "starting"
     );
     raise_open_files();
@@ -57,13 +59,14 @@ pub fn main(Args { config }: Args) -> anyhow::Result<()> {
     // From here on a signal means an orderly stop, also while the rest is still starting.
     let signals = Signals::catch(&runtime)?;
     let http = runtime.block_on(http::bind(config.http.listen))?;
-    Running::start(&config, &cpus, http, &runtime)?.until(signals, &runtime)
+    Running::start(&config, file, &cpus, http, &runtime)?.until(signals, &runtime)
 }
 
 /// Signals that end a run. Caught from the start, so that none is lost while parts come up.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -72,13 +75,18 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?,
             terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?,
+            hangup: signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+    /// Waits for one that ends the run; calls `reload` for each that does not.
+    async fn last(&mut self, reload: impl Fn()) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.hangup.recv() => reload(),
+            }
         }
     }
 }
@@ -90,6 +98,7 @@ struct Running {
     following: Following,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    enriching: Enriching,
     telling: Telling,
     state: Arc<http::State>,
     /// A worker that ends by itself says why.
@@ -99,6 +108,7 @@ struct Running {
 impl Running {
     fn start(
         config: &Config,
+        file: Option<PathBuf>,
         cpus: &[Option<usize>],
         http: TcpListener,
         runtime: &Runtime,
@@ -140,12 +150,19 @@ impl Running {
             facts,
             storage.facts(),
         ));
+        let names = Names {
+            shared: &shared,
+            state_dir: keeper.as_ref().map(Keeper::folder),
+            rows: storage.side_rows(),
+        };
+        let enriching = Enriching::start(config, file, names, cpus, runtime)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (failed, failures) = mpsc::unbounded_channel();
         let crew = Crew {
             config,
             cpus,
             shared: &shared,
+            enriching: &enriching,
             ledger: &ledger,
             stop: &stop,
             failed,
@@ -167,6 +184,7 @@ impl Running {
             following,
             workers,
             stop,
+            enriching,
             telling,
             state,
             failures,
@@ -178,7 +196,7 @@ impl Running {
     fn until(mut self, mut signals: Signals, runtime: &Runtime) -> anyhow::Result<()> {
         let failure = runtime.block_on(async {
             tokio::select! {
-                name = signals.next() => {
+                name = signals.last(|| self.enriching.reload()) => {
                     info!(signal = name, "stopping");
                     None
                 }
@@ -192,6 +210,7 @@ impl Running {
             // A worker that panicked has ended the process (panic = "abort").
             let _ = worker.join();
         }
+        self.enriching.stop(runtime);
         self.telling.finish(runtime);
         let report = self.storage.stop(runtime);
         let snapshot = self.ledger.snapshot();

@@ -66,6 +66,19 @@ impl Default for Enrich {
     }
 }
 
+impl Enrich {
+    /// True when nothing is to be known of flows beside what they say.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        let nothing = Self {
+            services: false,
+            look_every: self.look_every,
+            ..Self::default()
+        };
+        *self == nothing
+    }
+}
+
 /// `[enrich.geo]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]

@@ -290,12 +290,7 @@ impl Kind {
             Self::Prefixes => {
                 "a list of prefixes, such as [\"192.0.2.0/24\", \"2001:db8::/32\"]".into()
             }
-            Self::Elements => {
-                "a list of elements, each \"PEN.id\", \"PEN.name\", \"PEN.*\", the name of \
-                               one of IANA's, or \"*\" for all; write one that no list names as \
-                               \"PEN.id\""
-                    .into()
-            }
+            Self::Elements => format!("a list of elements, each {ELEMENT}"),
         }
     }
 
@@ -334,6 +329,10 @@ impl Kind {
         }
     }
 }
+
+/// One of [`Kind::Elements`].
+pub(super) const ELEMENT: &str = "\"PEN.id\", \"PEN.name\", \"PEN.*\", the name of one of IANA's, or \"*\" for \
+                       all; write one that no list names as \"PEN.id\"";
 
 fn read<'de, T: Deserialize<'de>>(value: &Spanned<DeValue<'de>>) -> Option<T> {
     T::deserialize(ValueDeserializer::from(value.clone())).ok()

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Key, Kind};
 use super::{Config, ConfigError, Problem};
+use crate::decode::ElementPattern;
 
 /// The file that is read when none is named.
 pub const DEFAULT_PATH: &str = "/etc/flowsluice/flowsluice.toml";
@@ -113,6 +114,9 @@ impl Walk<'_> {
     /// True when `value` can stay.
     fn value(&mut self, value: &mut Spanned<DeValue<'_>>, path: &str, key: &Key) -> bool {
         let fits = key.kind.accepts(value);
+        if !fits && self.wrong_elements(value, path, key.kind) {
+            return false;
+        }
         if !fits {
             let found = found(self.text, value, key.kind);
             let text = format!("found {found}; allowed: {}", key.kind.allowed());
@@ -133,6 +137,23 @@ impl Walk<'_> {
             }
             _ => true,
         }
+    }
+
+    /// Tells which elements of a list are none; false when it is no list of elements.
+    fn wrong_elements(&mut self, value: &Spanned<DeValue<'_>>, path: &str, kind: Kind) -> bool {
+        let list = value
+            .get_ref()
+            .as_array()
+            .filter(|_| kind == Kind::Elements);
+        for (index, one) in list.into_iter().flatten().enumerate() {
+            let text = one.get_ref().as_str();
+            if text.is_none_or(|text| text.parse::<ElementPattern>().is_err()) {
+                let found = found(self.text, one, kind);
+                let text = format!("found {found}; allowed: {}", keys::ELEMENT);
+                self.problem(one.span(), format!("{path}[{index}]"), text);
+            }
+        }
+        list.is_some()
     }
 
     fn element(&mut self, element: &mut Spanned<DeValue<'_>>, path: &str, key: &Key) {

@@ -8,8 +8,11 @@ use std::fmt;
 use bytesize::ByteSize;
 
 use super::{self as config, Config, StoreTarget, display};
+use crate::decode::ExtraBuffer;
 use crate::decode::nsel;
+use crate::decode::sequence::SOURCES_BYTES;
 use crate::decode::sflow::{CounterQueue, DiscardQueue};
+use crate::enrich::{dns, snmp};
 use crate::store::{SIDE_TABLES, side};
 use crate::worker::sharing;
 use crate::{batch, names, receive};
@@ -79,6 +82,9 @@ pub fn sum(config: &Config, workers: usize, queues: u64) -> MemorySum {
     let mut lines = collector_lines(config, workers);
     if !config.decode.extra.is_empty() {
         lines.extend(extra_lines(config, workers));
+    }
+    if !config.enrich.is_off() {
+        lines.extend(enrich_lines(config, workers));
     }
     if queues > 0 {
         let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
@@ -171,7 +177,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
 }
 
 /// What is known of exporters.
-fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 7] {
+fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 8] {
     let exporters = (decode.exporters_max as u64, "exporters");
     let templates = (decode.templates_max as u64, "templates");
     let names = (names::NAMES_MAX as u64, "names");
@@ -179,6 +185,7 @@ fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 7] {
     [
         line("exporters", &[workers, exporters, (EXPORTER_BYTES, "B")]),
         line("sequence numbers", &[exporters, (SEQUENCE_BYTES, "B")]),
+        line("sFlow data sources", &[(SOURCES_BYTES as u64, "B")]),
         line("templates", &[templates, (TEMPLATE_BYTES, "B")]),
         line("names", &[names, (NAME_BYTES, "B")]),
         line("names being taken in", &[(names::INBOX_BYTES as u64, "B")]),
@@ -192,8 +199,9 @@ fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 7] {
     ]
 }
 
-/// What `decode.extra` adds: a column of each batch, and the names that templates have for it.
-fn extra_lines(config: &Config, workers: (u64, &str)) -> [Line; 2] {
+/// What `decode.extra` adds: what a burst of flows says, a column of each batch, and the names that
+/// templates have for it.
+fn extra_lines(config: &Config, workers: (u64, &str)) -> [Line; 3] {
     let Config { decode, batch, .. } = config;
     let rows = batch::BATCH_ROWS.min(batch.rows_max);
     let column = batch::Batch::extra_memory_bytes_for(rows) as u64;
@@ -205,15 +213,53 @@ fn extra_lines(config: &Config, workers: (u64, &str)) -> [Line; 2] {
         (batch.per_worker as u64, "batches"),
         (column, "B"),
     ];
+    let bursts = [batching, (ExtraBuffer::MEMORY_BYTES as u64, "B")];
     let names = [
         (decode.templates_max as u64, "templates"),
         (EXTRA_NAMES_BYTES, "B"),
     ];
     let line = |what, parts: &[_]| Line::product(Owner::CollectorAtMost, what, parts);
     [
+        line("bursts for the column extra", &bursts),
         line("column extra of batches", &columns),
         line("names for the column extra", &names),
     ]
+}
+
+/// What enrichment adds. Tables of operators' files are as large as those: not in the sum.
+fn enrich_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
+    let Config { enrich, batch, .. } = config;
+    let rows = batch::BATCH_ROWS.min(batch.rows_max);
+    let lanes = batch::Batch::label_memory_bytes_for(rows) as u64;
+    // Connections have a worker of their own.
+    let has_tcp = !config.receive.tcp.listeners.is_empty();
+    let batching = (workers.0 + u64::from(has_tcp), workers.1);
+    let batches = [batching, (batch.per_worker as u64, "batches"), (lanes, "B")];
+    let line = |what, parts: &[_]| Line::product(Owner::CollectorAtMost, what, parts);
+    let mut lines = vec![Line::product(
+        Owner::Collector,
+        "labels of batches",
+        &batches,
+    )];
+    if !enrich.geo.databases.is_empty() {
+        let tables = [(2, "tables"), (enrich.geo.memory_max.as_u64(), "B")];
+        lines.push(line("places, while they are made anew", &tables));
+    }
+    if enrich.dns.names != config::DnsNames::None {
+        let names = enrich.dns.hits_max + enrich.dns.misses_max;
+        lines.push(line(
+            "names of addresses",
+            &[(names as u64, "names"), (dns::NAME_BYTES, "B")],
+        ));
+    }
+    if !enrich.snmp.targets.is_empty() {
+        let interfaces = snmp::INTERFACES_MAX as u64;
+        lines.push(line(
+            "interfaces by SNMP",
+            &[(interfaces, "interfaces"), (NAME_BYTES, "B")],
+        ));
+    }
+    lines
 }
 
 impl Line {
@@ -311,7 +357,9 @@ mod tests {
         let a_batch = batch::Batch::extra_memory_bytes_for(4096) as u64;
         let of_templates = config.decode.templates_max as u64 * EXTRA_NAMES_BYTES;
         let of_batches = 2 * config.batch.per_worker as u64 * a_batch;
-        assert_eq!(grown, of_batches + of_templates);
+        // Names and values of 64 flows a worker, 1 KiB each.
+        let of_bursts = 2 * 2 * 64 * 1024;
+        assert_eq!(grown, of_bursts + of_batches + of_templates);
         let queues = |queues| sum(&config, 2, queues).of(Owner::Collector);
         let a_queue = receive::xdp::memory_bytes(&config.receive.xdp) as u64;
         assert_eq!(queues(3) - queues(0), 3 * a_queue);

@@ -44,6 +44,8 @@ pub struct Decoder {
     buffer: BurstBuffer,
     /// What the flows of an sFlow datagram begin as; here, so that none is made for each.
     sflow_base: Flow,
+    /// What sFlow agents said that they dropped.
+    said: sflow::Said,
     spans: Spans,
     nested: Spans,
     extras: ExtrasBuffer,
@@ -100,6 +102,7 @@ impl Decoder {
             }),
             wanted: Wanted::of(&config.extra),
             sflow_base: Flow::EMPTY,
+            said: sflow::Said::default(),
             spans: Spans::default(),
             nested: Spans::default(),
             extras: ExtrasBuffer::default(),
@@ -405,6 +408,7 @@ impl Decoder {
             base,
             tunnels: self.tunnels,
             beside: self.shared.sflow(),
+            agent: domain.agent(&header, &mut self.said),
         };
         let rate = sflow::decode(&header, samples, context, counts, &mut burst);
         burst.flush();

@@ -1,5 +1,6 @@
 //! What a worker holds of each exporter and observation domain.
 
+mod agent;
 mod room;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::record::Extras;
 use super::registry::Paced;
 use super::sampling::of_interface;
 use super::sequence::{Held, Observation, SequenceStatus};
+use super::sflow::Run;
 use super::shared::{
     Change, DomainKey, ExporterStatus, Knowledge, Learned, Shared, StatusSlot, lock,
 };
@@ -54,6 +56,8 @@ pub struct Domain {
     evictions: Paced,
     /// Sets for which there was no room.
     refused: Refused,
+    /// Of its sFlow agent.
+    run: Run,
     datagrams: u64,
     flows: u64,
     last_seen: UnixNanos,
@@ -85,6 +89,7 @@ impl Domain {
             new_ids: Vec::new(),
             evictions: Paced::default(),
             refused: Refused::default(),
+            run: Run::default(),
             datagrams: 0,
             flows: 0,
             last_seen: UnixNanos::default(),

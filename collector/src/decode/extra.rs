@@ -61,10 +61,13 @@ struct End {
 }
 
 impl ExtraBuffer {
+    /// Bytes of the names and of the values that there is room for.
+    pub const MEMORY_BYTES: usize = 2 * BURST_FLOWS * EXTRA_BYTES_MAX;
+
     /// With room for a burst in which every flow says as much as it may.
     #[must_use]
     pub fn with_room() -> Self {
-        let bytes = || vec![0; BURST_FLOWS * EXTRA_BYTES_MAX].into_boxed_slice();
+        let bytes = || vec![0; Self::MEMORY_BYTES / 2].into_boxed_slice();
         Self {
             names: bytes(),
             values: bytes(),

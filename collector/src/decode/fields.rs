@@ -81,6 +81,9 @@ pub enum Target {
     FirewallEvent,
     NatEvent,
     Direction,
+    /// Engine and selector (RFC 6759); `index` is the bytes of the selector.
+    ApplicationId,
+    BiflowDirection,
     /// From here on the value goes to `Extras`, not to the flow.
     SamplerId,
     SamplingInterval,
@@ -109,6 +112,20 @@ pub enum Width {
     Number,
     /// Exactly this many bytes.
     Exactly(u16),
+    /// So many bytes at least and at most, or as many as the record tells.
+    Within(u16, u16),
+}
+
+impl Width {
+    /// True when a field of `len` bytes is taken.
+    #[must_use]
+    pub const fn fits(self, len: u16) -> bool {
+        match self {
+            Self::Number => len > 0,
+            Self::Exactly(exactly) => len == exactly,
+            Self::Within(min, max) => min <= len && len <= max,
+        }
+    }
 }
 
 /// When an element is used although one of a better rank is in the same template.
@@ -155,6 +172,23 @@ impl Element {
         }
     }
 
+    /// Filled by a field of `min` to `max` bytes.
+    pub(super) const fn within(target: Target, min: u16, max: u16) -> Self {
+        Self {
+            width: Width::Within(min, max),
+            ..Self::number(target)
+        }
+    }
+
+    /// What a field of `len` bytes is stored with as its index.
+    #[must_use]
+    pub const fn index_for(self, len: u16) -> u8 {
+        match self.target {
+            Target::ApplicationId => selector_bytes(len),
+            _ => self.index,
+        }
+    }
+
     /// Used only when none of a better rank is in the template.
     pub(super) const fn if_absent(self, rank: u8) -> Self {
         Self { rank, ..self }
@@ -175,6 +209,16 @@ impl Element {
             index,
             ..Self::number(target)
         }
+    }
+}
+
+/// Bytes of the selector in an application id of `len` bytes (RFC 6759 section 4); 0 when it has
+/// none, or more than a number has.
+#[must_use]
+pub const fn selector_bytes(len: u16) -> u8 {
+    match len {
+        2..=9 => len as u8 - 1,
+        _ => 0,
     }
 }
 
@@ -228,6 +272,12 @@ impl Target {
             Self::Dscp => Self::Tos,
             other => other,
         }
+    }
+
+    /// False when no column has the value as it is: then operators may want it besides.
+    #[must_use]
+    pub const fn is_column(self) -> bool {
+        !matches!(self, Self::ApplicationId | Self::BiflowDirection)
     }
 
     /// True when the value goes to `Extras`.

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::Cursor;
 use super::elements;
-use super::fields::{Target, Width};
+use super::fields::Target;
 use super::plan::{Layout, Plan, Spans, VARIABLE_LENGTH, length_prefix};
 use super::record::{Clock, Extras, NO_EXTRAS, store};
 use super::shared::Learned;
@@ -118,11 +118,7 @@ impl Lists<'_> {
                 len => len,
             };
             cursor.bytes(usize::from(len))?;
-            let fits = match element.width {
-                Width::Number => len > 0,
-                Width::Exactly(exactly) => len == exactly,
-            };
-            if !fits {
+            if !element.width.fits(len) {
                 return None;
             }
             let end = range.end - cursor.remaining();
@@ -131,6 +127,7 @@ impl Lists<'_> {
                 window,
                 value: number(window, usize::from(len), mask(shift_for(len))),
                 end: usize::from(len),
+                len,
             };
             let (flow, extras) = (&mut found.0, &mut found.1);
             let record = OneRecord {
@@ -244,7 +241,13 @@ fn fill_unknown(flow: &mut Flow, found: &Flow) {
     fill!(0, in_if, out_if, src_as, dst_as, src_port, dst_port);
     fill!(0, tcp_flags, src_vlan, dst_vlan, protocol, tos, ttl);
     fill!(0, icmp_type, icmp_code, src_mask, dst_mask);
-    fill!(0, forwarding_status, end_reason);
+    fill!(
+        0,
+        forwarding_status,
+        end_reason,
+        application_id,
+        biflow_direction
+    );
     if !found.detail.is_written() {
         return;
     }

@@ -26,7 +26,9 @@ use super::{Shared, Wanted};
 use crate::config;
 use crate::names::NAMES_MAX;
 use crate::units::UnixNanos;
-use document::{Bounds, Document, SavedDomain, Taken, VERSION, Versioned};
+use document::{Bounds, Document, SavedDomain, VERSION, Versioned};
+
+pub use document::Taken;
 
 /// The file's name in `decode.state_dir`.
 pub const FILE: &str = "exporters.json";
@@ -43,13 +45,17 @@ const BYTES_A_NAME: u64 = 1 << 10;
 
 /// Why a file is of no use.
 #[derive(Debug, Error)]
-enum Unusable {
+pub enum Unusable {
+    /// By the operating system.
     #[error("it cannot be read ({0})")]
     Unreadable(io::Error),
+    /// More than so many bytes.
     #[error("it is longer than {0} bytes, which is more than the limits of decode allow")]
     TooLong(u64),
+    /// No JSON, or not with the fields of a document.
     #[error("it is not what this program writes ({0})")]
     NotOurs(#[from] serde_json::Error),
+    /// Another one than is known here.
     #[error("it is of version {0}, and this program knows {VERSION} only")]
     Version(u32),
 }
@@ -82,6 +88,12 @@ pub struct Keeping {
 }
 
 impl Keeper {
+    /// The folder, which is this process's alone as long as the keeper lives.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.file.folder
+    }
+
     /// Tells `shared` what the file of `decode.state_dir` knows. `None` when there is to be none,
     /// or there can be none, which is told.
     #[must_use]
@@ -201,24 +213,10 @@ impl StateFile {
         self.folder.join(name)
     }
 
-    /// Whole or not at all: a file that was there stays until the new one is on the disk.
     fn write(&self, shared: &Shared, now: UnixNanos, is_final: bool) -> io::Result<()> {
-        let (new, path) = (self.path("exporters.json.new"), self.path(FILE));
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o640)
-            .open(&new)?;
-        let mut writer = BufWriter::new(file);
-        serde_json::to_writer(&mut writer, &Document::of(shared, now, is_final))?;
-        writer.write_all(b"\n")?;
-        let file = writer
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(&self.folder)?.sync_all()?;
+        write_whole(&self.folder, FILE, |to| {
+            write_document(to, shared, now, is_final)
+        })?;
         if is_final {
             (&self.lock).write_all(b"f")?;
             self.lock.sync_all()?;
@@ -262,9 +260,87 @@ impl StateFile {
     }
 }
 
+/// Writes the file `name` of `folder` with `write`, whole or not at all: a file that was there
+/// stays until the new one is on the disk.
+///
+/// # Errors
+/// When `write` fails or the disk does not take it.
+pub(crate) fn write_whole(
+    folder: &Path,
+    name: &str,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let new = folder.join(format!("{name}.new"));
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o640)
+        .open(&new)?;
+    let mut writer = BufWriter::new(file);
+    write(&mut writer)?;
+    writer.write_all(b"\n")?;
+    let file = writer
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    fs::rename(&new, folder.join(name))?;
+    File::open(folder)?.sync_all()
+}
+
 /// They move on when domains teach something, and when names do.
 fn epochs(shared: &Shared) -> (u64, u64) {
     (shared.epoch(), shared.names.epoch())
+}
+
+/// Writes what a file knows once `shared` is kept: all that is in it.
+///
+/// # Errors
+/// Those of `writer`.
+pub fn write_document(
+    writer: impl io::Write,
+    shared: &Shared,
+    now: UnixNanos,
+    is_final: bool,
+) -> io::Result<()> {
+    Ok(serde_json::to_writer(
+        writer,
+        &Document::of(shared, now, is_final),
+    )?)
+}
+
+/// Tells `shared` what a document knows that was written before: all of it as far as the limits of
+/// `config` allow, or nothing. `is_final` says that nothing was received since it was written, as
+/// far as anybody but the document knows.
+///
+/// # Errors
+/// When the bytes are no document of this version; then `shared` knows what it knew.
+pub fn read_document(
+    bytes: &[u8],
+    config: &config::Decode,
+    shared: &Shared,
+    now: UnixNanos,
+    is_final: bool,
+) -> Result<Taken, Unusable> {
+    let Versioned { version } = serde_json::from_slice(bytes)?;
+    if version != VERSION {
+        return Err(Unusable::Version(version));
+    }
+    let document: Document<Vec<SavedDomain>> = serde_json::from_slice(bytes)?;
+    let bounds = Bounds {
+        exporters: config.exporters_max,
+        templates: config.templates_max,
+        templates_of_one: config.templates_per_exporter_max,
+        lifetime_s: u32::try_from(config.template_lifetime.as_secs()).unwrap_or(u32::MAX),
+        wanted: Wanted::of(&config.extra),
+        is_exact: is_final && document.is_final,
+    };
+    let mut taken = Taken::default();
+    for domain in document.domains {
+        domain.restore(shared, &bounds, now.seconds(), &mut taken);
+    }
+    shared.names.import(document.names);
+    Ok(taken)
 }
 
 /// `None` when there is no file.
@@ -292,23 +368,5 @@ fn restore(
     if n(bytes.len()) > bytes_max {
         return Err(Unusable::TooLong(bytes_max));
     }
-    let Versioned { version } = serde_json::from_slice(&bytes)?;
-    if version != VERSION {
-        return Err(Unusable::Version(version));
-    }
-    let document: Document<Vec<SavedDomain>> = serde_json::from_slice(&bytes)?;
-    let bounds = Bounds {
-        exporters: config.exporters_max,
-        templates: config.templates_max,
-        templates_of_one: config.templates_per_exporter_max,
-        lifetime_s: u32::try_from(config.template_lifetime.as_secs()).unwrap_or(u32::MAX),
-        wanted: Wanted::of(&config.extra),
-        is_exact: is_final && document.is_final,
-    };
-    let mut taken = Taken::default();
-    for domain in document.domains {
-        domain.restore(shared, &bounds, now.seconds(), &mut taken);
-    }
-    shared.names.import(document.names);
-    Ok(Some(taken))
+    read_document(&bytes, config, shared, now, is_final).map(Some)
 }

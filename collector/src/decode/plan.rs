@@ -174,7 +174,9 @@ impl Plan {
         let all = || ops.iter().chain(&fallbacks);
         let has = |target| all().any(|op| op.target == target);
         let packet = packet_at(fields, &layout);
-        let uses = |at| all().any(|op| op.at == at) || packet.is_some_and(|packet| packet.at == at);
+        let fills = |op: &Op, at| op.at == at && op.target.is_column();
+        let is_packet = |at| packet.is_some_and(|packet| packet.at == at);
+        let uses = |at| all().any(|op| fills(op, at)) || is_packet(at);
         Some(Self {
             extra: ExtraPlan::compile(fields, &layout.places(fields), wanted, uses),
             uses_extras: all().any(|op| op.target.is_extra()),
@@ -412,16 +414,17 @@ impl Layout {
     }
 }
 
-/// The value of `op` and where its field ends; an empty field reads as 0.
-fn read(op: Op, window: &[u8], spans: Option<&Spans>) -> (u64, u16) {
-    let (end, shift) = match spans {
-        None => (op.at, op.shift),
+/// The value of `op`, where its field ends, and its length as a record tells it, else 0; an empty
+/// field reads as 0.
+fn read(op: Op, window: &[u8], spans: Option<&Spans>) -> (u64, u16, u16) {
+    let (end, shift, len) = match spans {
+        None => (op.at, op.shift, 0),
         Some(spans) => match spans.0.get(usize::from(op.at)) {
-            Some(span) if span.len > 0 => (span.end, shift_for(span.len)),
-            _ => return (0, 0),
+            Some(span) if span.len > 0 => (span.end, shift_for(span.len), span.len),
+            _ => return (0, 0, 0),
         },
     };
-    (number(window, usize::from(end), mask(shift)), end)
+    (number(window, usize::from(end), mask(shift)), end, len)
 }
 
 #[inline(never)]
@@ -433,12 +436,13 @@ fn fill_one(
     flow: &mut Flow,
     extras: &mut Extras,
 ) {
-    let (value, end) = read(op, window, spans);
+    let (value, end, len) = read(op, window, spans);
     let record = OneRecord {
         field: ReadField {
             window,
             value,
             end: usize::from(end),
+            len,
         },
         flow,
         extras,

@@ -112,6 +112,11 @@ pub trait Field {
     fn v4(&self) -> Address;
     /// Sixteen bytes as an IPv6 address.
     fn v6(&self) -> Address;
+    /// The byte before the eight that a number can have.
+    fn ninth(&self) -> u8;
+    /// Bytes behind the first, if it is an application id; `of_template` where the template alone
+    /// says how long it is.
+    fn selector_bytes(&self, of_template: u8) -> u8;
 }
 
 /// The records that one operation works on.
@@ -215,6 +220,8 @@ pub fn store(target: Target, index: u8, clock: &Clock, records: impl Records) {
             1 => Direction::Egress,
             _ => Direction::Undefined,
         }),
+        T::ApplicationId => flow!(|f, flow| flow.application_id = application_id(&f, index)),
+        T::BiflowDirection => flow!(|f, flow| flow.biflow_direction = f.number() as u8),
         T::SamplerId => extra!(|f, extras| extras.sampler = Some(f.number())),
         T::SamplingInterval => extra!(|f, extras| extras.rate.interval = f.number()),
         T::SamplingRandomInterval => extra!(|f, extras| extras.rate.random_interval = f.number()),
@@ -328,9 +335,19 @@ pub fn reversed(flow: &Flow, extras: &Extras) -> Option<Flow> {
         tcp_flags: extras.reverse_tcp_flags.unwrap_or_default(),
         ttl: 0,
         tos: extras.reverse_tos.unwrap_or(flow.tos),
+        biflow_direction: reversed_direction(flow.biflow_direction),
         detail: reversed_detail(&flow.detail),
         ..*flow
     })
+}
+
+/// RFC 5103 section 6.3: who began the way there was the destination of the way back.
+const fn reversed_direction(biflow_direction: u8) -> u8 {
+    match biflow_direction {
+        1 => 2,
+        2 => 1,
+        other => other,
+    }
 }
 
 fn reversed_detail(detail: &Detail) -> Detail {
@@ -378,6 +395,25 @@ fn exporter_addr(flow: &mut Flow, addr: Address) {
     if !addr.to_ip().is_unspecified() {
         flow.exporter_addr = addr;
     }
+}
+
+/// RFC 6759 section 4: one byte of engine, then the selector, of `of_template` bytes if the
+/// template says that. 0 when the selector needs more than 56 bits: there is no room for it, and
+/// nobody has such numbers.
+#[inline(always)]
+fn application_id(field: &impl Field, of_template: u8) -> u64 {
+    const ENGINE_SHIFT: u32 = 56;
+    let number = field.number();
+    let selector_bytes = field.selector_bytes(of_template);
+    let (engine, selector) = match selector_bytes {
+        1..=7 => {
+            let bits = 8 * u32::from(selector_bytes);
+            (number >> bits, number & !(u64::MAX << bits))
+        }
+        8 if number >> ENGINE_SHIFT == 0 => (field.ninth().into(), number),
+        _ => return 0,
+    };
+    engine << ENGINE_SHIFT | selector
 }
 
 #[inline]

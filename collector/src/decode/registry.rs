@@ -82,6 +82,8 @@ pub struct Registry {
     pub evicted_counts: SequenceTotals,
     /// Their sequence numbers, until somebody tells what was found last.
     pub gone: Vec<(DomainKey, Arc<Sequence>)>,
+    /// Data sources of sFlow agents that are followed.
+    sources_followed: Arc<AtomicUsize>,
     /// Sets that came before their template.
     pub pending: Pending,
     /// When templates and those sets were last looked through for old ones.
@@ -213,7 +215,9 @@ impl Registry {
         presence.seen(now);
         let entry = Entry {
             presence: Arc::new(presence),
-            sequence: Arc::new(Sequence::new(key.flow_type)),
+            sequence: Arc::new(
+                Sequence::new(key.flow_type).counting(Arc::clone(&self.sources_followed)),
+            ),
             ..Entry::default()
         };
         self.domains.insert(key, entry);

@@ -7,19 +7,23 @@
 //! Specs: RFC 3954 section 5.1, RFC 7011 section 3.1, sFlow v5; a lost number is a *gap*: lost
 //! before us, or by this host's kernel, which counts its drops besides.
 
+mod agent;
 mod stream;
 mod streams;
 mod tracker;
 mod unit;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::flow::FlowType;
 use crate::units::UnixNanos;
+use agent::AgentDrops;
 use tracker::Tracker;
+
+pub use agent::{AgentSample, SOURCES_BYTES};
 
 /// What the numbers of a domain count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,7 +76,7 @@ pub struct Observation {
     pub received: UnixNanos,
 }
 
-/// What was found of a domain. All but the last two count in the unit of the numbers.
+/// What was found of a domain. The first two count in the unit of the numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SequenceCounts {
     /// Numbers that arrived, each once.
@@ -85,6 +89,8 @@ pub struct SequenceCounts {
     pub duplicated: u64,
     /// Times that the numbers began anew.
     pub restarts: u64,
+    /// Samples that an sFlow agent says it dropped.
+    pub agent_drops: u64,
 }
 
 impl SequenceCounts {
@@ -97,6 +103,7 @@ impl SequenceCounts {
             reordered: self.reordered - before.reordered,
             duplicated: self.duplicated - before.duplicated,
             restarts: self.restarts - before.restarts,
+            agent_drops: self.agent_drops - before.agent_drops,
         }
     }
 
@@ -107,6 +114,7 @@ impl SequenceCounts {
         self.reordered += other.reordered;
         self.duplicated += other.duplicated;
         self.restarts += other.restarts;
+        self.agent_drops += other.agent_drops;
     }
 }
 
@@ -142,6 +150,8 @@ pub struct SequenceTotals {
     pub duplicated: u64,
     /// Times that numbers began anew.
     pub restarts: u64,
+    /// Samples that sFlow agents say they dropped.
+    pub agent_drops: u64,
 }
 
 /// The names of what numbers count.
@@ -158,6 +168,7 @@ impl SequenceTotals {
         self.reordered += counts.reordered;
         self.duplicated += counts.duplicated;
         self.restarts += counts.restarts;
+        self.agent_drops += counts.agent_drops;
     }
 }
 
@@ -178,6 +189,7 @@ pub struct SequenceState {
 #[derive(Debug, Default)]
 pub struct Sequence {
     tracker: Mutex<Tracker>,
+    agent: Mutex<AgentDrops>,
     /// An observation was dropped: what follows it is no gap.
     is_unsure: AtomicBool,
 }
@@ -188,7 +200,17 @@ impl Sequence {
     pub fn new(flow_type: FlowType) -> Self {
         Self {
             tracker: Mutex::new(Tracker::new(flow_type)),
+            agent: Mutex::default(),
             is_unsure: AtomicBool::new(false),
+        }
+    }
+
+    /// The same with the data sources of an sFlow agent in `places`, where all domains' count.
+    #[must_use]
+    pub fn counting(self, places: Arc<AtomicUsize>) -> Self {
+        Self {
+            agent: Mutex::new(AgentDrops::new(places)),
+            ..self
         }
     }
 
@@ -213,11 +235,21 @@ impl Sequence {
         true
     }
 
+    /// Takes note of what an sFlow agent says that it dropped; false when another thread is inside
+    /// or it is not taken, so that it has to be told again.
+    #[cold]
+    pub fn sampled(&self, sample: &AgentSample) -> bool {
+        let agent = self.agent.try_lock();
+        agent.is_ok_and(|mut agent| agent.observe(sample))
+    }
+
     /// What was found since the last call, with what the numbers count. Numbers that have been
     /// missing for too long at `now` are lost from here on.
     #[must_use]
     pub fn drain(&self, now: UnixNanos) -> (SequenceUnit, SequenceCounts) {
-        self.lock().drain(now)
+        let (unit, mut counts) = self.lock().drain(now);
+        counts.agent_drops = self.agent().drain();
+        (unit, counts)
     }
 
     /// Nothing comes any more: what is missing is lost.
@@ -228,7 +260,9 @@ impl Sequence {
     /// How things stand.
     #[must_use]
     pub fn status(&self) -> SequenceStatus {
-        self.lock().status()
+        let mut status = self.lock().status();
+        status.counts.agent_drops = self.agent().total;
+        status
     }
 
     /// What to keep over a restart; `None` while nothing is certain, or when several exporters
@@ -248,6 +282,10 @@ impl Sequence {
     /// For whoever may wait. A worker that panics takes the process with it.
     fn lock(&self) -> MutexGuard<'_, Tracker> {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn agent(&self) -> MutexGuard<'_, AgentDrops> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod counters;
 mod discards;
+mod losses;
 mod record;
 
 use super::{Burst, Cursor, FlowSink};
@@ -17,6 +18,7 @@ use crate::flow::{Address, Flow, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
 pub use counters::{COUNTER_SAMPLES_MAX, CounterQueue, IfDirection, IfStatus, InterfaceCounters};
 pub use discards::{DISCARDS_MAX, DiscardQueue, DiscardedPacket};
+pub use losses::{Agent, Run, Said};
 use record::Records;
 
 const VERSION: u32 = 5;
@@ -40,6 +42,10 @@ const SAMPLES_MAX: u32 = 8190;
 const INTERFACE_FORMAT_SHIFT: u32 = 30;
 const INTERFACE_VALUE_MASK: u32 = 0x3fff_ffff;
 const INTERFACE_DISCARDED: u32 = 1;
+
+/// Compact data sources keep their class in the top byte (sFlow v5, `sflow_data_source`).
+const SOURCE_CLASS_SHIFT: u32 = 24;
+const SOURCE_INDEX_MASK: u32 = 0x00ff_ffff;
 
 /// What the datagram's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +81,8 @@ pub struct Context<'a> {
     pub tunnels: Tunnels,
     /// Where samples go that are no flows.
     pub beside: &'a Beside,
+    /// Where it is told what the agent dropped, if that is followed.
+    pub agent: Option<Agent<'a>>,
 }
 
 /// Decodes the samples of a datagram. Samples count in `counts`; a flow sample is present as soon
@@ -91,6 +99,7 @@ pub fn decode<S: FlowSink>(
         base,
         tunnels,
         beside,
+        mut agent,
     } = context;
     let Beside { counters, discards } = beside;
     complete_base(base, header);
@@ -119,6 +128,9 @@ pub fn decode<S: FlowSink>(
                 match FlowSample::read(sample, kind == format::FLOW_EXPANDED) {
                     Some(sample) => {
                         sampling_rate_last = sample.sampling_rate;
+                        if let Some(agent) = &mut agent {
+                            agent.dropped(sample.source, sample.drops);
+                        }
                         sample.write(burst.next(base, counts), base, tunnels, counts);
                     }
                     None => counts.drop_one(DropReason::RecordTruncated),
@@ -181,7 +193,11 @@ fn complete_base(base: &mut Flow, header: &Header) {
 /// A flow sample: its fixed fields, and the records behind them.
 #[derive(Debug)]
 struct FlowSample<'a> {
+    /// Class of its data source in the upper 32 bits, its index in the lower.
+    source: u64,
     sampling_rate: u32,
+    /// Samples of the source that the agent dropped since its start.
+    drops: u32,
     input: Interface,
     output: Interface,
     records: Records<'a>,
@@ -191,15 +207,15 @@ impl<'a> FlowSample<'a> {
     /// `None` when the sample is shorter than its fixed fields.
     fn read(sample: &'a [u8], expanded: bool) -> Option<Self> {
         let mut cursor = Cursor::new(sample);
-        // The sequence number and the source id come first, pool and drops behind the rate.
-        let (sampling_rate, input, output, announced) = if expanded {
+        // The sequence number comes first, the pool behind the rate.
+        let (source, [sampling_rate, drops], input, output, announced) = if expanded {
             let [
                 _,
-                _,
-                _,
+                class,
+                index,
                 rate,
                 _,
-                _,
+                drops,
                 in_format,
                 input,
                 out_format,
@@ -208,14 +224,19 @@ impl<'a> FlowSample<'a> {
             ] = cursor.words()?;
             let input = Interface::expanded(in_format, input);
             let output = Interface::expanded(out_format, output);
-            (rate, input, output, announced)
+            let source = u64::from(class) << 32 | u64::from(index);
+            (source, [rate, drops], input, output, announced)
         } else {
-            let [_, _, rate, _, _, input, output, announced] = cursor.words()?;
+            let [_, source, rate, _, drops, input, output, announced] = cursor.words()?;
             let (input, output) = (Interface::of(input), Interface::of(output));
-            (rate, input, output, announced)
+            let (class, index) = (source >> SOURCE_CLASS_SHIFT, source & SOURCE_INDEX_MASK);
+            let source = u64::from(class) << 32 | u64::from(index);
+            (source, [rate, drops], input, output, announced)
         };
         Some(Self {
+            source,
             sampling_rate,
+            drops,
             input,
             output,
             records: Records { cursor, announced },

@@ -5,6 +5,7 @@
 //! that begins eight bytes before it. They are always there, because a message header and a set
 //! header come first.
 
+use super::fields::selector_bytes;
 use super::record::{Extras, Field, Records};
 use crate::flow::{Address, Flow};
 
@@ -141,6 +142,16 @@ impl Field for FixedField<'_> {
     fn v6(&self) -> Address {
         sixteen(self.chunk, usize::from(self.at))
     }
+
+    #[inline(always)]
+    fn ninth(&self) -> u8 {
+        byte_before(self.chunk, usize::from(self.at))
+    }
+
+    #[inline(always)]
+    fn selector_bytes(&self, of_template: u8) -> u8 {
+        of_template
+    }
 }
 
 /// A single record.
@@ -177,6 +188,8 @@ pub struct ReadField<'a> {
     pub value: u64,
     /// One past its last byte.
     pub end: usize,
+    /// Its bytes, where they are not the same for all records; else 0.
+    pub len: u16,
 }
 
 impl Field for ReadField<'_> {
@@ -193,6 +206,19 @@ impl Field for ReadField<'_> {
     #[inline(always)]
     fn v6(&self) -> Address {
         sixteen(self.window, self.end)
+    }
+
+    #[inline(always)]
+    fn ninth(&self) -> u8 {
+        byte_before(self.window, self.end)
+    }
+
+    #[inline(always)]
+    fn selector_bytes(&self, of_template: u8) -> u8 {
+        match self.len {
+            0 => of_template,
+            len => selector_bytes(len),
+        }
     }
 }
 
@@ -218,6 +244,13 @@ pub fn number(window: &[u8], end: usize, mask: u64) -> u64 {
     // A plan's ends lie within the record, so zero only stands in for what cannot be.
     debug_assert!(bytes.is_some());
     bytes.map_or(0, |b| u64::from_be_bytes(*b)) & mask
+}
+
+/// The byte before the one at `at`; 0 when there is none.
+#[inline(always)]
+fn byte_before(bytes: &[u8], at: usize) -> u8 {
+    let before = at.checked_sub(1).and_then(|before| bytes.get(before));
+    before.copied().unwrap_or(0)
 }
 
 /// The address whose last eight bytes begin at `at`.

@@ -5,3 +5,30 @@
 //! of them. Nothing here waits, and nothing drops a flow: what is not known is 0, which is ''.
 
 #![forbid(unsafe_code)]
+
+pub mod applications;
+pub mod dns;
+pub mod exporters;
+pub mod files;
+pub mod geo;
+pub mod interfaces;
+pub mod keep;
+pub mod labels;
+pub mod lpm;
+mod marks;
+pub mod networks;
+pub mod offline;
+pub mod parts;
+pub mod services;
+pub mod sides;
+pub mod sites;
+pub mod snmp;
+mod stage;
+mod tables;
+pub mod threats;
+pub mod vendors;
+pub mod watch_files;
+
+pub use marks::{LANES, Lane, Locality, Marks};
+pub use stage::Enricher;
+pub use tables::{Label, Published, Tables};

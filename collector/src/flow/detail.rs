@@ -31,9 +31,21 @@ pub const MPLS_LABELS_MAX: usize = 10;
 /// has no detail costs nothing: a burst need not clear it and a batch need not store it.
 #[derive(Clone, Copy, Debug)]
 pub struct Detail {
-    is_written: bool,
     fields: DetailFields,
 }
+
+/// Whether somebody wrote to a [`Detail`]. It stands among the fields only because there is room
+/// for it, and says nothing of what they tell: any two are equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Written(bool);
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
 
 /// The fields of [`Detail`]. Unknown is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +94,8 @@ pub struct DetailFields {
     pub nat_event: u8,
     /// What is around the flow's packet.
     pub tunnel_type: TunnelType,
+    /// Kept by [`Detail`].
+    pub written: Written,
 }
 
 impl DetailFields {
@@ -98,7 +112,6 @@ impl DetailFields {
 impl Detail {
     /// Nothing is told.
     pub const EMPTY: Self = Self {
-        is_written: false,
         fields: DetailFields {
             bgp_next_hop: Address::UNKNOWN,
             src_addr_nat: Address::UNKNOWN,
@@ -122,6 +135,7 @@ impl Detail {
             firewall_event: 0,
             nat_event: 0,
             tunnel_type: TunnelType::None,
+            written: Written(false),
         },
     };
 
@@ -129,24 +143,22 @@ impl Detail {
     #[must_use]
     #[inline]
     pub const fn is_written(&self) -> bool {
-        self.is_written
+        self.fields.written.0
     }
 
     /// All fields are zero again.
     #[inline]
     pub fn clear(&mut self) {
-        if self.is_written {
+        if self.is_written() {
             *self = Self::EMPTY;
         }
     }
 }
 
 impl From<DetailFields> for Detail {
-    fn from(fields: DetailFields) -> Self {
-        Self {
-            is_written: true,
-            fields,
-        }
+    fn from(mut fields: DetailFields) -> Self {
+        fields.written = Written(true);
+        Self { fields }
     }
 }
 
@@ -162,7 +174,7 @@ impl Deref for Detail {
 impl DerefMut for Detail {
     #[inline]
     fn deref_mut(&mut self) -> &mut DetailFields {
-        self.is_written = true;
+        self.fields.written = Written(true);
         &mut self.fields
     }
 }

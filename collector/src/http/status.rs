@@ -140,6 +140,7 @@ fn sequence(status: &ExporterStatus) -> Value {
         "reordered": counts.reordered,
         "duplicated": counts.duplicated,
         "restarts": counts.restarts,
+        "agent_drops": counts.agent_drops,
     })
 }
 

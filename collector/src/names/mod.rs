@@ -66,6 +66,19 @@ impl ApplicationId {
     }
 }
 
+impl ApplicationId {
+    /// As `Flow::application_id` has it: the engine in the upper 8 bits, the selector below. `None`
+    /// when the selector needs more than 56 bits.
+    #[must_use]
+    pub const fn packed(self) -> Option<u64> {
+        let Self { engine, selector } = self;
+        match selector >> 56 {
+            0 => Some((engine as u64) << 56 | selector),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for ApplicationId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.engine, self.selector)
@@ -196,6 +209,37 @@ impl Names {
         };
         let named = names.get(&(subject, observation_domain)).or_else(any)?;
         Some(named)
+    }
+
+    /// The applications that exporters tell of: the exporter, the id and the name. Those of an
+    /// exporter come together; of the observation domains of an id, the lowest comes first.
+    pub fn applications(&self) -> impl Iterator<Item = (Address, ApplicationId, &Named)> {
+        let first = ApplicationId {
+            engine: 0,
+            selector: 0,
+        };
+        let first = (Subject::Application(first), 0);
+        self.exporters.iter().flat_map(move |(exporter, of)| {
+            let names = of.names.range(first..);
+            names.filter_map(|((subject, _), named)| match subject {
+                Subject::Application(id) => Some((*exporter, *id, &**named)),
+                Subject::Interface(_) | Subject::Vrf(_) => None,
+            })
+        })
+    }
+
+    /// All interfaces that have a name: exporter, ifIndex, and what it is called there, in several
+    /// domains by their order.
+    pub fn interfaces(&self) -> impl Iterator<Item = (Address, u32, &Named)> {
+        let all = (Subject::Interface(0), 0)..=(Subject::Interface(u32::MAX), u32::MAX);
+        self.exporters.iter().flat_map(move |(exporter, of)| {
+            of.names
+                .range(all.clone())
+                .filter_map(|((subject, _), named)| match subject {
+                    Subject::Interface(if_index) => Some((*exporter, *if_index, &**named)),
+                    _ => None,
+                })
+        })
     }
 
     fn counts(&self) -> Counts {

@@ -7,6 +7,8 @@
 //! holds up nobody. It allocates only when a connection is accepted.
 //! Drops: `stream_malformed`, `exporter_not_allowed`.
 
+mod framing;
+
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -23,6 +25,8 @@ use super::sockets::{BindError, Transport, address_to_bind, has_ipv6, set_only_v
 use super::{Connections, Datagram, Receive, Session, is_transient};
 use crate::config;
 use crate::units::UnixNanos;
+
+pub use framing::{BUFFER_BYTES, Framing, StreamState};
 
 /// Receives from all connections to all listeners of `receive.tcp`.
 pub struct TcpReceiver {
@@ -58,19 +62,7 @@ struct Connection {
     local_port: u16,
     /// When its last whole message arrived, or it was accepted.
     progress: Instant,
-    /// What arrived of the message that is not whole yet stands at the beginning.
-    buffer: Box<[u8]>,
-    filled: usize,
-}
-
-/// What a connection is after it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    /// Closed by the peer between two messages.
-    Ended,
-    /// What came is no IPFIX, or ended within a message.
-    Malformed,
+    framing: Framing,
 }
 
 impl TcpReceiver {
@@ -147,17 +139,17 @@ impl TcpReceiver {
             return;
         };
         let state = connection.read(received, on_datagram);
-        if state != State::Open {
+        if state != StreamState::Open {
             self.close(slot, state);
         }
     }
 
-    fn close(&mut self, slot: usize, state: State) {
+    fn close(&mut self, slot: usize, state: StreamState) {
         // Dropped, it leaves epoll as well: nobody else holds its descriptor.
         if let Some(connection) = self.slots.get_mut(slot).and_then(Option::take) {
             self.ended.push(connection.session);
             self.counts.closed += 1;
-            self.counts.malformed += u64::from(state == State::Malformed);
+            self.counts.malformed += u64::from(state == StreamState::Malformed);
         }
     }
 
@@ -230,7 +222,7 @@ impl TcpReceiver {
         self.idle_searched = now;
         for slot in 0..self.slots.len() {
             let state = match &self.slots[slot] {
-                Some(c) if now.duration_since(c.progress) >= self.idle_max => c.end(),
+                Some(c) if now.duration_since(c.progress) >= self.idle_max => c.framing.end(),
                 _ => continue,
             };
             self.close(slot, state);
@@ -290,87 +282,43 @@ impl Connection {
             stream,
             session,
             progress: Instant::now(),
-            buffer: vec![0; BUFFER_BYTES].into(),
-            filled: 0,
+            framing: Framing::default(),
         })
     }
 
-    fn read(&mut self, received: UnixNanos, on_datagram: &mut impl FnMut(&Datagram<'_>)) -> State {
-        // A message that is not whole leaves room: the buffer is longer than any of them.
-        match self.stream.read(&mut self.buffer[self.filled..]) {
-            Ok(0) => self.end(),
-            Ok(bytes) => {
-                self.filled += bytes;
-                self.hand_over(received, on_datagram)
-            }
-            Err(error) if is_transient(&error) => State::Open,
-            Err(_) => self.end(),
-        }
-    }
-
-    /// Hands over the messages that are whole, and keeps what is left at the buffer's beginning.
-    fn hand_over(
+    fn read(
         &mut self,
         received: UnixNanos,
         on_datagram: &mut impl FnMut(&Datagram<'_>),
-    ) -> State {
-        let mut at = 0;
-        let state = loop {
-            let rest = &self.buffer[at..self.filled];
-            match message_len(rest) {
-                Length::Known(len) if len <= rest.len() => {
+    ) -> StreamState {
+        let Self {
+            stream,
+            session,
+            local_port,
+            progress,
+            framing,
+        } = self;
+        match stream.read(framing.room()) {
+            Ok(0) => framing.end(),
+            Ok(bytes) => {
+                let (messages, state) = framing.take(bytes, |payload| {
                     on_datagram(&Datagram {
-                        source: self.session.source,
-                        source_port: self.session.source_port,
-                        local_port: self.local_port,
+                        source: session.source,
+                        source_port: session.source_port,
+                        local_port: *local_port,
                         received,
-                        payload: &rest[..len],
+                        payload,
                         cut: false,
                     });
-                    at += len;
+                });
+                if messages > 0 {
+                    *progress = Instant::now();
                 }
-                Length::Known(_) | Length::Unknown => break State::Open,
-                Length::Impossible => break State::Malformed,
+                state
             }
-        };
-        if at > 0 {
-            self.progress = Instant::now();
-            self.buffer.copy_within(at..self.filled, 0);
-            self.filled -= at;
+            Err(error) if is_transient(&error) => StreamState::Open,
+            Err(_) => framing.end(),
         }
-        state
-    }
-
-    /// What it is when nothing more comes.
-    fn end(&self) -> State {
-        match self.filled {
-            0 => State::Ended,
-            _ => State::Malformed,
-        }
-    }
-}
-
-/// How long a message is by its header.
-enum Length {
-    Known(usize),
-    /// Too little of the header is there.
-    Unknown,
-    /// This is no IPFIX message.
-    Impossible,
-}
-
-/// RFC 7011 section 3.1: the version, then the length with the header.
-fn message_len(bytes: &[u8]) -> Length {
-    const VERSION: [u8; 2] = [0, 10];
-    const HEADER_BYTES: u16 = 16;
-    match *bytes {
-        [v0, v1, high, low, ..] if [v0, v1] == VERSION => match u16::from_be_bytes([high, low]) {
-            len @ HEADER_BYTES.. => Length::Known(len.into()),
-            _ => Length::Impossible,
-        },
-        [v0, v1, ..] if [v0, v1] != VERSION => Length::Impossible,
-        [v0] if v0 != VERSION[0] => Length::Impossible,
-        _ => Length::Unknown,
     }
 }
 
@@ -397,9 +345,6 @@ fn watch(listeners: &[TcpListener]) -> io::Result<OwnedFd> {
 
 /// In the token of a listener, whose lower bits are its index.
 const LISTENER: u64 = 1 << 32;
-
-/// A message has at most 65,535 bytes; with one more, a buffer without a whole one has room.
-pub const BUFFER_BYTES: usize = 65_536;
 
 /// Ready descriptors taken in one turn; the kernel offers the others in the next.
 const EVENTS_MAX: usize = 64;

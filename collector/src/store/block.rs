@@ -5,7 +5,7 @@ use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_outpu
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::lz4::{self, Alike};
-use crate::batch::{Batch, ColumnBytes, native};
+use crate::batch::{Batch, ColumnBytes, LabelEncoder, native};
 
 /// What one insert sends. A retry sends the same bytes with the same token.
 #[derive(Debug)]
@@ -41,6 +41,7 @@ pub struct Encoder {
     frame: Vec<u8>,
     table: CompressTable,
     frames: Frames,
+    labels: LabelEncoder,
     rows: u64,
 }
 
@@ -50,6 +51,7 @@ impl Default for Encoder {
             frame: Vec::with_capacity(FRAME_BYTES),
             table: CompressTable::large(),
             frames: Frames::default(),
+            labels: LabelEncoder::default(),
             rows: 0,
         }
     }
@@ -65,14 +67,19 @@ impl Encoder {
     /// Adds a Native block with the rows of `batch`.
     pub fn add(&mut self, batch: &mut Batch) {
         let rows = batch.rows();
+        let mut labels = std::mem::take(&mut self.labels);
+        batch.encode_labels(&mut labels);
         let columns: Vec<_> = batch.columns().collect();
-        native::block_head(columns.len(), rows, &mut self.frame);
+        let count = columns.len() + labels.columns().len();
+        native::block_head(count, rows, &mut self.frame);
         // Columns may stand in any order: each says its name.
         let general = columns.iter().filter(|column| alike(column).is_none());
         for column in general {
             self.native(column.bytes);
             column.lists.iter().for_each(|list| self.native(list));
         }
+        labels.columns().for_each(|column| self.native(column));
+        self.labels = labels;
         self.end_frame();
         for column in &columns {
             if let Some(alike) = alike(column) {

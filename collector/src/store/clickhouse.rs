@@ -5,6 +5,7 @@ use std::time::Duration;
 use clickhouse::insert_formatted::InsertFormatted;
 use clickhouse::{Client, Compression};
 
+use super::dictionary::Dictionary;
 use super::insert::{Attempt, Insert, InsertError, Taken};
 use super::{Block, Endpoint, SideBatch, schema};
 use crate::batch::schema::stored;
@@ -15,6 +16,7 @@ pub struct ClickHouse {
     client: Client,
     database: String,
     insert_sql: String,
+    dictionary: Dictionary,
     insert_timeout: Duration,
     retention: Duration,
 }
@@ -42,6 +44,7 @@ impl ClickHouse {
                 schema::quoted(&endpoint.database),
                 columns.join(", ")
             ),
+            dictionary: Dictionary::new(endpoint),
             database: endpoint.database.clone(),
             insert_timeout: config.insert_timeout,
             retention: config.retention,
@@ -104,7 +107,11 @@ impl Insert for ClickHouse {
             let applied = schema::apply(&self.client, &self.database, self.retention);
             tokio::time::timeout(self.insert_timeout, applied)
                 .await
-                .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))
+                .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))?;
+            self.dictionary
+                .make(&self.client, self.insert_timeout)
+                .await;
+            Ok(())
         })
     }
 

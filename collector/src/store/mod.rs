@@ -7,6 +7,7 @@
 
 mod block;
 pub mod clickhouse;
+mod dictionary;
 pub mod embedded;
 mod encode;
 mod insert;

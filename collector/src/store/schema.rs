@@ -43,6 +43,26 @@ const MIGRATIONS: &[Migration] = &[
         name: "extra",
         sql: include_str!("../../../sql/005_extra.sql"),
     },
+    Migration {
+        version: 6,
+        name: "enrich",
+        sql: include_str!("../../../sql/006_enrich.sql"),
+    },
+    Migration {
+        version: 7,
+        name: "hosts",
+        sql: include_str!("../../../sql/007_hosts.sql"),
+    },
+    Migration {
+        version: 8,
+        name: "interfaces",
+        sql: include_str!("../../../sql/008_interfaces.sql"),
+    },
+    Migration {
+        version: 9,
+        name: "agent_drops",
+        sql: include_str!("../../../sql/009_agent_drops.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.
@@ -308,7 +328,9 @@ pub(crate) mod tests {
     fn every_statement_may_run_again() {
         for migration in MIGRATIONS {
             for statement in statements(migration.sql) {
-                assert!(statement.contains("IF NOT EXISTS"), "{statement}");
+                let guards = ["IF NOT EXISTS", "MODIFY COLUMN IF EXISTS"];
+                let is_guarded = guards.iter().any(|guard| statement.contains(guard));
+                assert!(is_guarded, "{statement}");
             }
         }
     }

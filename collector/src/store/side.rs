@@ -36,6 +36,8 @@ pub enum SideTable {
     Applications,
     /// Names of VRFs.
     Vrfs,
+    /// Names of addresses.
+    Hosts,
 }
 
 /// Number of tables beside `flows`.
@@ -51,6 +53,7 @@ impl SideTable {
         Self::Interfaces,
         Self::Applications,
         Self::Vrfs,
+        Self::Hosts,
     ];
 
     /// Its name in ClickHouse.
@@ -64,6 +67,7 @@ impl SideTable {
             Self::Interfaces => "interfaces",
             Self::Applications => "applications",
             Self::Vrfs => "vrfs",
+            Self::Hosts => "hosts",
         }
     }
 }

@@ -35,11 +35,15 @@ pub enum Target {
     Pcap,
     /// The configuration file.
     Config,
+    /// The file of what exporters told before a restart.
+    State,
+    /// IPFIX over TCP.
+    Stream,
 }
 
 impl Target {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Netflow5,
         Self::Netflow9,
         Self::Ipfix,
@@ -48,6 +52,8 @@ impl Target {
         Self::Session,
         Self::Pcap,
         Self::Config,
+        Self::State,
+        Self::Stream,
     ];
 
     /// As the command line and the folders of the corpus call it.
@@ -62,6 +68,8 @@ impl Target {
             Self::Session => "session",
             Self::Pcap => "pcap",
             Self::Config => "config",
+            Self::State => "state",
+            Self::Stream => "stream",
         }
     }
 
@@ -89,6 +97,8 @@ impl Target {
             Self::Session => hold::session(input),
             Self::Pcap => hold::pcap(input),
             Self::Config => hold::config(input),
+            Self::State => hold::state(input),
+            Self::Stream => hold::stream(input),
         }
     }
 
@@ -115,6 +125,8 @@ impl Target {
             }
             Self::Pcap => make::capture::file(rng),
             Self::Config => make::config::file(rng).into_bytes(),
+            Self::State => make::state::file(rng),
+            Self::Stream => make::stream::tape(rng).0,
         }
     }
 }

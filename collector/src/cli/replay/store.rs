@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use flowsluice::batch::{BATCH_ROWS, Batcher};
+use flowsluice::batch::{BATCH_ROWS, Batcher, Beside};
 use flowsluice::config::Config;
 use flowsluice::decode::{Decoder, ExtraRows, FlowSink, Shared};
+use flowsluice::enrich::offline::Offline;
 use flowsluice::flow::Flow;
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
 use flowsluice::names;
@@ -45,7 +46,10 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
     let queue = queues.pop().expect("one queue for one worker");
     wait_until_ready(&storage)?;
     let mut rows = Rows {
-        batcher: Batcher::new(&config.batch, queue).with_extra(!config.decode.extra.is_empty()),
+        enriching: super::offline(&config)?,
+        batcher: Batcher::new(&config.batch, queue)
+            .with_extra(!config.decode.extra.is_empty())
+            .with_labels(true),
         side_rows: storage.side_rows(),
         batch_rows: BATCH_ROWS.min(config.batch.rows_max),
         counts: WorkerCounts::default(),
@@ -159,6 +163,7 @@ impl Shift {
 
 /// Where decoded flows go. Unlike a worker, a replay can wait for the store.
 struct Rows {
+    enriching: Offline,
     batcher: Batcher,
     side_rows: SideRows,
     /// Rows of a batch.
@@ -191,6 +196,7 @@ impl Rows {
                 decoder.decode(datagram, &mut counts, self);
                 decoder.turn();
                 self.push_beside(&shared);
+                self.enriching.follow(&shared);
             });
             match one {
                 Ok(one) => read = read.plus(&one),
@@ -231,31 +237,39 @@ impl Rows {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-
-    /// The open batch and one more take as many rows as one holds.
-    fn wait_for_room(&self) {
-        while self.batcher.batches_free() == 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
 }
 
 impl FlowSink for Rows {
     fn flows(&mut self, flows: &mut [Flow]) {
-        self.flows_with_extra(flows, ExtraRows::default());
+        self.add(flows, None);
     }
 
-    fn flows_with_extra(&mut self, flows: &mut [Flow], mut extra: ExtraRows<'_>) {
+    fn flows_with_extra(&mut self, flows: &mut [Flow], extra: ExtraRows<'_>) {
+        self.add(flows, Some(extra));
+    }
+}
+
+impl Rows {
+    fn add(&mut self, flows: &mut [Flow], extra: Option<ExtraRows<'_>>) {
         for flow in flows.iter_mut() {
             self.shift.apply(flow);
             self.expired += u64::from(flow.time_received_s < self.expires_s);
         }
+        // A batch ends with the tables that it was filled with, so there has to be another.
+        while self.batcher.batches_free() < 2 && self.enriching.is_stale() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let marked = Some(self.enriching.mark(flows));
+        let mut beside = Beside { extra, marked };
         for flows in flows.chunks(self.batch_rows) {
-            self.wait_for_room();
-            let (of_these, others) = extra.split_at(flows.len());
+            // The open batch and one more take as many rows as one holds.
+            while self.batcher.batches_free() == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let (of_these, others) = beside.split_at(flows.len());
             let (now, counts) = (UnixNanos::default(), &mut self.counts);
-            self.batcher.add_with_extra(flows, of_these, now, counts);
-            extra = others;
+            self.batcher.add_with(flows, of_these, now, counts);
+            beside = others;
         }
     }
 }

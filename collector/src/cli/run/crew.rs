@@ -8,6 +8,7 @@ use anyhow::Context;
 use flowsluice::batch::Batcher;
 use flowsluice::config::Config;
 use flowsluice::decode::{self, Decoder};
+use flowsluice::enrich::Enricher;
 use flowsluice::ledger::{Ledger, WorkerLedger};
 use flowsluice::receive::allow::Allowed;
 use flowsluice::receive::tcp::TcpReceiver;
@@ -19,12 +20,14 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::drop_capabilities;
+use super::enriching::Enriching;
 
 /// What all workers are given.
 pub(super) struct Crew<'a> {
     pub(super) config: &'a Config,
     pub(super) cpus: &'a [Option<usize>],
     pub(super) shared: &'a Arc<decode::Shared>,
+    pub(super) enriching: &'a Enriching,
     pub(super) ledger: &'a Ledger,
     pub(super) stop: &'a Arc<AtomicBool>,
     pub(super) failed: mpsc::UnboundedSender<String>,
@@ -73,7 +76,9 @@ impl Crew<'_> {
             receiver,
             decoder,
             batcher: Batcher::new(&self.config.batch, queue)
-                .with_extra(!self.config.decode.extra.is_empty()),
+                .with_extra(!self.config.decode.extra.is_empty())
+                .with_labels(!self.config.enrich.is_off()),
+            enricher: self.enriching.enricher(),
             sharing: None,
             ledger: self.ledger.worker(index),
             cpu: self.cpus.get(index).copied().flatten(),
@@ -95,6 +100,7 @@ struct WorkerThread {
     receiver: Inlet,
     decoder: Decoder,
     batcher: Batcher,
+    enricher: Option<Enricher>,
     sharing: Option<Sharing>,
     ledger: WorkerLedger,
     cpu: Option<usize>,
@@ -120,6 +126,7 @@ impl WorkerThread {
             receiver,
             decoder,
             batcher,
+            enricher,
             sharing,
             ledger,
             cpu,
@@ -138,20 +145,25 @@ impl WorkerThread {
         let outcome = match receiver {
             Inlet::Udp(Receiver::IoUring(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
+                    .enriching(enricher)
                     .sharing(sharing)
                     .run(&stop)
             }
             Inlet::Udp(Receiver::Recvmmsg(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
+                    .enriching(enricher)
                     .sharing(sharing)
                     .run(&stop)
             }
             Inlet::Udp(Receiver::AfXdp(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
+                    .enriching(enricher)
                     .sharing(sharing)
                     .run(&stop)
             }
-            Inlet::Tcp(receiver) => Worker::new(receiver, decoder, batcher, ledger).run(&stop),
+            Inlet::Tcp(receiver) => Worker::new(receiver, decoder, batcher, ledger)
+                .enriching(enricher)
+                .run(&stop),
         };
         if let Err(error) = outcome {
             error!(worker = index, %error, "the sockets cannot be read any more");

@@ -4,7 +4,7 @@ use super::{DataType as D, Named, named};
 use crate::decode::fields::{Element as E, Target as T};
 
 /// What fills something, by enterprise and number.
-pub(super) static FILLING: [((u32, u16), E); 143] = [
+pub(super) static FILLING: [((u32, u16), E); 145] = [
     ((0, 1), E::number(T::Bytes)),
     ((0, 2), E::number(T::Packets)),
     ((0, 4), E::number(T::Protocol)),
@@ -63,6 +63,7 @@ pub(super) static FILLING: [((u32, u16), E); 143] = [
     ((0, 86), E::number(T::Packets).if_absent(1)),
     ((0, 88), E::number(T::FragmentOffset)),
     ((0, 89), E::number(T::ForwardingStatus)),
+    ((0, 95), E::within(T::ApplicationId, 2, 9)),
     ((0, 128), E::number(T::DstAs).if_absent(1)),
     ((0, 129), E::number(T::SrcAs).if_absent(1)),
     ((0, 130), E::exactly(T::ExporterAddrV4, 4).if_unknown(1)),
@@ -99,6 +100,7 @@ pub(super) static FILLING: [((u32, u16), E); 143] = [
     ((0, 233), E::number(T::FirewallEvent)),
     ((0, 234), E::number(T::IngressVrf)),
     ((0, 235), E::number(T::EgressVrf)),
+    ((0, 239), E::number(T::BiflowDirection)),
     ((0, 243), E::number(T::SrcVlan).if_unknown(1)),
     ((0, 245), E::number(T::InnerVlan)),
     ((0, 252), E::number(T::InIf).if_unknown(1)),

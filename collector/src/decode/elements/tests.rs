@@ -13,6 +13,7 @@ use crate::decode::fields::{Target, Width};
 use crate::decode::{Decoder, ElementPattern, ExtraRows, FlowSink};
 use crate::flow::{Address, Direction, Flow};
 use crate::ledger::WorkerCounts;
+use crate::names::ApplicationId;
 use crate::receive::Datagram;
 use crate::units::UnixNanos;
 
@@ -178,6 +179,8 @@ fn column(target: Target, index: u8, rows: &[Row]) -> Option<u64> {
         T::FirewallEvent => flow.detail.firewall_event.into(),
         T::NatEvent => flow.detail.nat_event.into(),
         T::Direction => flow.direction as u64,
+        T::ApplicationId => flow.application_id,
+        T::BiflowDirection => flow.biflow_direction.into(),
         _ => return None,
     })
 }
@@ -210,10 +213,8 @@ fn check(field: &Field, version: Version, rows: &[Row]) {
         None => assert_eq!(shown, Some(&*text_of(field)), "{field:?}"),
         Some(element) => {
             // What fills no column by itself may be shown besides.
-            assert!(
-                shown.is_none() || element.target.is_extra(),
-                "{field:?} fills a column"
-            );
+            let may_be_shown = element.target.is_extra() || !element.target.is_column();
+            assert!(shown.is_none() || may_be_shown, "{field:?} fills a column");
             check_column(field, element, version, rows);
         }
     }
@@ -268,6 +269,7 @@ fn check_column(field: &Field, element: Element, version: Version, rows: &[Row])
         }
         Value::Unsigned(number) | Value::Millis(number) => *number,
         Value::Seconds(seconds) => u64::from(*seconds),
+        Value::Octets(octets) => application_id(octets),
         Value::Mac([a, b, c, d, e, f]) => u64::from_be_bytes([0, 0, *a, *b, *c, *d, *e, *f]),
         other => panic!("{other:?} fills {target:?}"),
     };
@@ -284,6 +286,17 @@ fn check_column(field: &Field, element: Element, version: Version, rows: &[Row])
     if let Some(found) = column(target, element.index, rows) {
         assert_eq!(found, expected, "{field:?}");
     }
+}
+
+/// Engine and selector as the flow has them.
+fn application_id(octets: &[u8]) -> u64 {
+    let id = ApplicationId::from_bytes(octets).unwrap();
+    u64::from(id.engine) << 56 | id.selector
+}
+
+/// An application whose selector has so many bytes.
+fn application_of(number: u64, selector_bytes: usize) -> Vec<u8> {
+    [&[13], &number.to_be_bytes()[..selector_bytes]].concat()
 }
 
 /// Bytes of the longest field of a type whose length may be less.
@@ -337,6 +350,11 @@ fn value_of(enterprise: u32, id: u16, draw: &Draw) -> (Value, u16) {
     // Any moment until 2035.
     let (seconds, parts) = ((number >> 33) as u32 % 2_080_000_000 + 1, number as u32);
     let value = match (data_type, filling) {
+        (D::OctetArray, Some(element)) if element.target == Target::ApplicationId => {
+            let octets = application_of(number, 1 + draw.len % 7);
+            let len = octets.len() as u16;
+            return (Value::Octets(octets), len);
+        }
         // Labels are three octets; other numbers that fill something have a column's width.
         (D::OctetArray, Some(element)) => {
             let label = nonzero(number, bits(element.target)) << 4;
@@ -403,7 +421,7 @@ fn value_of(enterprise: u32, id: u16, draw: &Draw) -> (Value, u16) {
 fn field_of(enterprise: u32, id: u16, version: Version, draw: &Draw) -> Field {
     let (value, len) = value_of(enterprise, id, draw);
     // What must have a certain length fills nothing at a length that the record tells.
-    let is_exact = element(enterprise, id).is_some_and(|it| it.width != Width::Number);
+    let is_exact = element(enterprise, id).is_some_and(|it| matches!(it.width, Width::Exactly(_)));
     let length = match (version, draw.form) {
         (Version::Ipfix, 0) if !is_exact => Length::Short(len),
         (Version::Ipfix, 1) if !is_exact => Length::Long(len),
@@ -516,4 +534,84 @@ fn every_element_that_has_a_name_comes_out_as_it_was_put_in() {
         }
     }
     assert!(checked > 5000, "{checked} were checked");
+}
+
+/// A field of an IANA element.
+fn iana(id: u16, length: Length, value: Value) -> Field {
+    Field {
+        enterprise: 0,
+        id,
+        length,
+        value,
+    }
+}
+
+/// RFC 6759 section 4, and section 7 for the lengths that records tell.
+#[test]
+fn an_application_is_told_with_two_to_nine_bytes_wherever_they_lie() {
+    let before = iana(1, Length::Fixed(8), Value::Unsigned(1));
+    let after = iana(28, Length::Fixed(16), Value::V6([1; 16].into()));
+    let octets = [20, 0, 0, 0x30, 0x44, 0, 0, 0x3e, 0x81, 7];
+    for len in 1..=octets.len() as u16 {
+        let octets = octets[..usize::from(len)].to_vec();
+        let expected = match len {
+            2..=9 => application_id(&octets),
+            _ => 0,
+        };
+        for (version, length) in [
+            (Version::Netflow9, Length::Fixed(len)),
+            (Version::Ipfix, Length::Fixed(len)),
+            (Version::Ipfix, Length::Short(len)),
+            (Version::Ipfix, Length::Long(len)),
+        ] {
+            let application = iana(95, length, Value::Octets(octets.clone()));
+            for fields in [
+                vec![application.clone()],
+                vec![application.clone(), after.clone()],
+                vec![before.clone(), application.clone()],
+                vec![before.clone(), application.clone(), after.clone()],
+            ] {
+                let rows = rows(version, &fields);
+                assert_eq!(rows[0].0.application_id, expected, "{fields:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_application_whose_selector_needs_more_than_56_bits_is_left_out() {
+    let octets = [20, 1, 0, 0, 0, 0, 0, 0, 1];
+    for length in [Length::Fixed(9), Length::Short(9)] {
+        let field = iana(95, length, Value::Octets(octets.into()));
+        assert_eq!(rows(Version::Ipfix, &[field])[0].0.application_id, 0);
+    }
+}
+
+/// RFC 5103 section 6.3.
+#[test]
+fn the_row_of_the_way_back_has_the_other_beginner_and_the_same_application() {
+    for (direction, reverse) in [(0, 0), (1, 2), (2, 1), (3, 3)] {
+        let reverse_bytes = Field {
+            enterprise: 29_305,
+            ..iana(1, Length::Fixed(8), Value::Unsigned(70))
+        };
+        let rows = rows(
+            Version::Ipfix,
+            &[
+                iana(1, Length::Fixed(8), Value::Unsigned(50)),
+                reverse_bytes,
+                iana(95, Length::Fixed(4), Value::Octets(vec![13, 0, 1, 240])),
+                iana(239, Length::Fixed(1), Value::Unsigned(direction)),
+            ],
+        );
+        let told: Vec<_> = rows
+            .iter()
+            .map(|(flow, _)| (flow.biflow_direction, flow.application_id))
+            .collect();
+        let application = 13 << 56 | 496;
+        assert_eq!(
+            told,
+            [(direction as u8, application), (reverse, application)]
+        );
+    }
 }

@@ -283,3 +283,12 @@ fn an_empty_field_does_not_hide_the_one_before_it() {
         ["0.applicationId", "0.applicationDescription"]
     );
 }
+
+#[test]
+fn a_buffer_takes_what_it_says() {
+    let buffer = ExtraBuffer::with_room();
+    let bytes = buffer.names.len() + buffer.values.len();
+    assert_eq!(bytes, ExtraBuffer::MEMORY_BYTES);
+    let buffer = ExtraBuffer::default();
+    assert_eq!(buffer.names.len() + buffer.values.len(), 0);
+}

@@ -57,12 +57,14 @@ impl Document<Domains> {
         known.retain(|known| known.key.session == 0 && is_of_use(known));
         // So that a reader finds his exporter, and two documents can be compared.
         known.sort_unstable_by_key(|known| known.key);
+        let mut names = shared.names.export();
+        names.sort_by_key(|name| name.exporter);
         Self {
             version: VERSION,
             saved_unix_s: now.seconds(),
             is_final,
             domains: Domains(known),
-            names: shared.names.export(),
+            names,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the fields of a template amount to.
 
-use super::{FieldSpec, Layout, Op, PacketAt};
+use super::{FieldSpec, Layout, Op, PacketAt, VARIABLE_LENGTH};
 use crate::decode::elements;
 use crate::decode::fields::{self, Element, Width};
 use crate::decode::lists::ListKind;
@@ -19,13 +19,11 @@ pub(super) fn candidates(fields: &[FieldSpec], layout: &Layout) -> Vec<(Element,
             (true, _) => return None,
         };
         let element = elements::element(field.enterprise, id)?;
-        let fits = match element.width {
-            Width::Number => field.len > 0,
-            Width::Exactly(len) => field.len == len,
-        };
+        let may_vary = matches!(element.width, Width::Within(..));
+        let fits = element.width.fits(field.len) || may_vary && field.len == VARIABLE_LENGTH;
         let op = Op {
             target: element.target,
-            index: element.index,
+            index: element.index_for(field.len),
             shift: shift_for(field.len),
             at,
         };

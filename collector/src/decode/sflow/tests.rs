@@ -37,6 +37,7 @@ fn decode_bytes(payload: &[u8]) -> Decoded {
             base: &mut base,
             tunnels: Tunnels::Outer,
             beside: &beside,
+            agent: None,
         };
         let rate_last = decode(&header, samples, context, &mut counts, &mut burst);
         (header, rate_last)

@@ -77,6 +77,7 @@ impl Out<'_> {
             reordered,
             duplicated,
             restarts,
+            agent_drops,
         } = totals;
         let lost = SEQUENCE_UNITS.iter().zip(lost).map(|(unit, lost)| {
             let labels: Labels = vec![("unit", (*unit).to_owned())];
@@ -102,6 +103,11 @@ impl Out<'_> {
             "flowsluice_sequence_restarts",
             "Times that sequence numbers began anew",
             *restarts,
+        )?;
+        self.counter(
+            "flowsluice_agent_dropped_samples",
+            "Samples that sFlow agents say they took and dropped for want of resources",
+            *agent_drops,
         )
     }
 

@@ -71,6 +71,13 @@ impl Watched {
         }
     }
 
+    /// The same for what comes by TCP.
+    #[must_use]
+    pub fn by_session(self) -> Self {
+        let decoder = self.decoder.by_session();
+        Self { decoder, ..self }
+    }
+
     /// Decodes one datagram and a turn.
     ///
     /// # Panics
@@ -216,7 +223,9 @@ fn two_workers(frames: &[Frame], limits: &config::Decode, alone: &Watched) {
     assert_eq!(alone.counts.templates_learned, sum.templates_learned);
 }
 
-fn assert_rows(expected: &[Flow], rows: &[Flow], how: &str) {
+/// # Panics
+/// When they are not the same rows.
+pub fn assert_rows(expected: &[Flow], rows: &[Flow], how: &str) {
     assert_eq!(expected.len(), rows.len(), "rows {how}");
     for (number, (expected, row)) in expected.iter().zip(rows).enumerate() {
         assert_eq!(expected, row, "row {number} {how}");

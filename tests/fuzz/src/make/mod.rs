@@ -7,6 +7,8 @@ pub mod fault;
 pub mod fixed;
 pub mod frame;
 pub mod sflow;
+pub mod state;
+pub mod stream;
 
 use rand::{RngExt, SeedableRng};
 
@@ -57,6 +59,7 @@ pub fn mutate(target: Target, input: &[u8], seed: u64) -> Option<Vec<u8>> {
         8 => Some(target.fresh(rng.random())),
         _ => match target {
             Target::Config => Some(config::mutated(input, rng)),
+            Target::State => Some(state::mutated(input, rng)),
             Target::Packet | Target::Pcap => None,
             _ => Some(mutated_tape(target, input, rng)),
         },

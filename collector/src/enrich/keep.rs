@@ -1,0 +1,303 @@
+//! Keeps the tables up to date: what files, exporters and servers say, put together and published.
+//!
+//! In: files, looked at every `enrich.look_every`; names that exporters tell, SNMP and DNS, looked at
+//! once a second. Out: [`Published`]. Owner: a thread of its own, since reading a database takes a
+//! second or two of work; the tables before serve meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::{error, info, warn};
+
+use super::dns::{Asker, Dns};
+use super::interfaces::rows::tell_static;
+use super::parts::{Learned, Part, Parts, PartsCounts};
+use super::snmp::Snmp;
+use super::tables::Published;
+use crate::config::{self, Config};
+use crate::decode;
+use crate::flow::Address;
+use crate::store::SideRows;
+use crate::units::UnixNanos;
+
+/// How often it is looked whether exporters and servers said anything new: tables are published no
+/// more often, since a batch ends with those that it was filled with.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the rows of interfaces that files tell of are told again, so that they do not expire.
+const ROWS_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How long a start waits for the first tables; what is not loaded by then comes later.
+const LOAD_MAX: Duration = Duration::from_secs(5);
+
+/// Where names come from beside files.
+#[derive(Debug)]
+pub struct Sources {
+    /// What exporters tell of themselves.
+    pub shared: Arc<decode::Shared>,
+    /// Name servers.
+    pub dns: Arc<Dns>,
+    /// SNMP agents.
+    pub snmp: Snmp,
+    /// Where rows of interfaces go.
+    pub rows: SideRows,
+}
+
+/// The thread that keeps tables up to date, until it is stopped.
+#[derive(Debug)]
+pub struct Keeper {
+    commands: Sender<Command>,
+    thread: JoinHandle<Sources>,
+    published: Arc<Published>,
+    counts: Arc<PartsCounts>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Reload,
+    Stop,
+}
+
+impl Keeper {
+    /// Starts it and waits, up to [`LOAD_MAX`], until what files say is loaded. `on_start` is called
+    /// in the thread; `file` is read again by [`Keeper::reload`].
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        config: &Config,
+        file: Option<PathBuf>,
+        sources: Sources,
+        on_start: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let published = Arc::new(Published::default());
+        let parts = Parts::new(&config.enrich);
+        let counts = parts.counts();
+        let (commands, inbox) = mpsc::channel();
+        let (loaded, is_loaded) = mpsc::channel();
+        let keeping = Keeping {
+            config: config.clone(),
+            file,
+            parts,
+            asker: sources.dns.asker(),
+            sources,
+            published: Arc::clone(&published),
+            learned: Learned::default(),
+            epochs: Epochs::default(),
+            looked: Instant::now(),
+            told: None,
+        };
+        let thread = thread::Builder::new()
+            .name("enrich".into())
+            .spawn(move || {
+                on_start();
+                keeping.run(&inbox, &loaded)
+            })?;
+        if let Err(RecvTimeoutError::Timeout) = is_loaded.recv_timeout(LOAD_MAX) {
+            warn!(
+                seconds = LOAD_MAX.as_secs(),
+                "what enrich names takes long to load; flows go without until it is"
+            );
+        }
+        Ok(Self {
+            commands,
+            thread,
+            published,
+            counts,
+        })
+    }
+
+    /// Where workers find the tables.
+    #[must_use]
+    pub fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published)
+    }
+
+    /// What became of each part.
+    #[must_use]
+    pub fn counts(&self) -> Arc<PartsCounts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Has it read the configuration again, and what was refused before.
+    pub fn reload(&self) {
+        // It lives until it is stopped.
+        let _ = self.commands.send(Command::Reload);
+    }
+
+    /// Ends it; whoever it asked ends with what is returned. `None` when it has ended badly.
+    #[must_use]
+    pub fn stop(self) -> Option<Sources> {
+        let _ = self.commands.send(Command::Stop);
+        self.thread.join().ok()
+    }
+}
+
+/// How new what was last published is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Epochs {
+    names: u64,
+    snmp: u64,
+    dns: u64,
+    exporters: usize,
+}
+
+struct Keeping {
+    config: Config,
+    file: Option<PathBuf>,
+    parts: Parts,
+    sources: Sources,
+    published: Arc<Published>,
+    /// Asks for names of exporters.
+    asker: Asker,
+    learned: Learned,
+    epochs: Epochs,
+    /// When files were looked at last.
+    looked: Instant,
+    /// When the interfaces of files were told last.
+    told: Option<Instant>,
+}
+
+impl Keeping {
+    fn run(mut self, inbox: &Receiver<Command>, loaded: &Sender<()>) -> Sources {
+        for (part, fault) in self.parts.load() {
+            error!(part = part.name(), "flows go without it: {fault}");
+        }
+        self.learn();
+        self.publish();
+        let _ = loaded.send(());
+        loop {
+            match inbox.recv_timeout(LOOK_EVERY) {
+                Ok(Command::Reload) => self.reload(),
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return self.sources,
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let mut has_news = self.learn();
+        if self.looked.elapsed() >= self.config.enrich.look_every {
+            self.looked = Instant::now();
+            let before = self.parts.counts().of(Part::Interfaces).loaded;
+            has_news |= self.parts.look(SystemTime::now());
+            if self.parts.counts().of(Part::Interfaces).loaded != before {
+                self.told = None;
+            }
+        }
+        if has_news {
+            self.publish();
+        }
+        if self.told.is_none_or(|told| told.elapsed() >= ROWS_EVERY) {
+            self.told = Some(Instant::now());
+            let now_s = UnixNanos::now().seconds();
+            tell_static(self.parts.static_interfaces(), &self.sources.rows, now_s);
+        }
+    }
+
+    /// Takes what exporters and servers said; true when anything is new.
+    fn learn(&mut self) -> bool {
+        let Sources {
+            shared, dns, snmp, ..
+        } = &self.sources;
+        let mut exporters: Vec<Address> = shared
+            .exporters()
+            .iter()
+            .map(|exporter| Address::from(exporter.exporter_addr))
+            .collect();
+        exporters.sort_unstable();
+        exporters.dedup();
+        let is_same = exporters == self.learned.exporters;
+        if !is_same {
+            snmp.wants(&exporters);
+        }
+        let epochs = Epochs {
+            names: shared.names.epoch(),
+            snmp: snmp.epoch(),
+            dns: dns.epoch(),
+            exporters: exporters.len(),
+        };
+        let is_news = !is_same || epochs != self.epochs;
+        self.learned = Learned {
+            names: shared.names.snapshot(),
+            polled: snmp.snapshot(),
+            hosts: dns.snapshot(),
+            exporters,
+        };
+        self.epochs = epochs;
+        self.ask_for_exporters();
+        is_news
+    }
+
+    /// Their names are asked for here, those of sources and destinations by workers.
+    fn ask_for_exporters(&mut self) {
+        if self.sources.dns.has_exporters() {
+            for exporter in &self.learned.exporters {
+                self.asker.ask_exporter(*exporter);
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        self.published.publish(self.parts.tables(&self.learned));
+    }
+
+    fn reload(&mut self) {
+        let Some(file) = self.file.clone() else {
+            info!("SIGHUP: there is no configuration file; files that changed are read again");
+            self.looked = Instant::now();
+            self.reconfigure(self.config.clone(), None);
+            return;
+        };
+        match config::load(&file) {
+            Ok(config) => self.reconfigure(config, Some(&file)),
+            Err(error) => {
+                error!("SIGHUP: the configuration stays as it was:\n{error}");
+            }
+        }
+    }
+
+    fn reconfigure(&mut self, config: Config, file: Option<&Path>) {
+        let file = file.map_or("built-in defaults".into(), |file| {
+            file.display().to_string()
+        });
+        let at_start = |config: &Config| {
+            let mut config = config.clone();
+            let config::Enrich {
+                dns,
+                snmp,
+                services,
+                ..
+            } = config.enrich;
+            config.enrich = config::Enrich {
+                dns,
+                snmp,
+                services,
+                ..config::Enrich::default()
+            };
+            config
+        };
+        if at_start(&config) != at_start(&self.config) {
+            warn!(
+                file,
+                "SIGHUP: of the configuration only [enrich] without services, dns and snmp is \
+                 taken over while it runs; restart flowsluice for the rest"
+            );
+        }
+        let has_news = self.parts.reconfigure(&config.enrich);
+        // What is read at a start stays as it was then, so that the next reload tells it again.
+        let before = &self.config.enrich;
+        self.config.enrich = config::Enrich {
+            dns: before.dns.clone(),
+            snmp: before.snmp.clone(),
+            services: before.services,
+            ..config.enrich
+        };
+        if has_news {
+            self.told = None;
+            self.publish();
+        }
+        info!(file, "SIGHUP: the configuration was read again");
+    }
+}

@@ -1,0 +1,194 @@
+//! What a worker does with the flows of a datagram: one look at each table for all of them.
+
+use std::sync::Arc;
+
+use super::dns::Asker;
+use super::geo::{self, Places};
+use super::interfaces::ExporterInterfaces;
+use super::marks::{Lane, Locality, Marks};
+use super::sides::{self, Sides};
+use super::tables::{Published, Tables};
+use crate::batch::Marked;
+use crate::decode::BURST_FLOWS;
+use crate::flow::{Address, Flow};
+
+/// AS numbers that name nobody: none, and the one that stands for those of four bytes in protocols
+/// of two (RFC 6793).
+const AS_UNKNOWN: [u32; 2] = [0, 23_456];
+
+/// Marks flows with what the tables of now know. Allocates nothing and waits for nobody.
+#[derive(Debug)]
+pub struct Enricher {
+    published: Arc<Published>,
+    epoch: u64,
+    tables: Arc<Tables>,
+    /// Asks for names that are not known; `None` where nobody wants any.
+    asker: Option<Asker>,
+    has_services: bool,
+    marks: Box<Marks>,
+    /// Sources, then destinations.
+    addresses: [[Address; BURST_FLOWS]; 2],
+    sides: [Sides; BURST_FLOWS],
+}
+
+impl Enricher {
+    /// By what is `published`; names of sources and destinations are asked for by `asker`. Clients
+    /// and services are told where `has_services`.
+    #[must_use]
+    pub fn new(published: Arc<Published>, asker: Option<Asker>, has_services: bool) -> Self {
+        // Before the tables, so that it is never newer than they.
+        let epoch = published.epoch();
+        Self {
+            tables: published.tables(),
+            epoch,
+            published,
+            asker,
+            has_services,
+            marks: Box::default(),
+            addresses: [[Address::UNKNOWN; BURST_FLOWS]; 2],
+            sides: [Sides::default(); BURST_FLOWS],
+        }
+    }
+
+    /// True when there are newer tables.
+    #[must_use]
+    #[inline]
+    pub fn is_stale(&self) -> bool {
+        self.published.epoch() != self.epoch
+    }
+
+    /// Takes the tables of now, unless they are just being put there.
+    pub fn renew(&mut self) {
+        let epoch = self.published.epoch();
+        if let Some(tables) = self.published.try_tables() {
+            self.tables = tables;
+            self.epoch = epoch;
+        }
+    }
+
+    /// Marks `flows`, at most [`BURST_FLOWS`], and gives those without AS numbers the ones that the
+    /// tables know.
+    ///
+    /// # Panics
+    /// When there are more.
+    pub fn mark(&mut self, flows: &mut [Flow]) -> Marked<'_> {
+        assert!(flows.len() <= BURST_FLOWS, "the decoder's burst");
+        self.endpoints(flows);
+        self.exporters(flows);
+        if self.has_services {
+            self.services(flows);
+        }
+        Marked::new(&self.tables, &self.marks)
+    }
+
+    fn endpoints(&mut self, flows: &mut [Flow]) {
+        let Self {
+            tables,
+            marks,
+            addresses: [sources, destinations],
+            asker,
+            ..
+        } = self;
+        let n = flows.len();
+        for ((flow, source), destination) in flows.iter().zip(&mut *sources).zip(&mut *destinations)
+        {
+            (*source, *destination) = (flow.src_addr, flow.dst_addr);
+        }
+        let (sources, destinations) = (&sources[..n], &destinations[..n]);
+        for (addresses, place, site, host) in [
+            (sources, Lane::SrcPlace, Lane::SrcSite, Lane::SrcHost),
+            (destinations, Lane::DstPlace, Lane::DstSite, Lane::DstHost),
+        ] {
+            tables
+                .places
+                .find(addresses, &mut marks.lane_mut(place)[..n]);
+            tables.sites.find(addresses, &mut marks.lane_mut(site)[..n]);
+            let ids = &mut marks.lane_mut(host)[..n];
+            match asker {
+                Some(asker) => tables.hosts.find_or_ask(addresses, ids, asker),
+                None => tables.hosts.find(addresses, ids),
+            }
+        }
+        Self::systems(&tables.places, marks, flows);
+        if tables.vendors.count() > 0 {
+            Self::vendors(tables, marks, flows);
+        }
+    }
+
+    /// Autonomous systems, and whether both sides are private.
+    fn systems(places: &Places, marks: &mut Marks, flows: &mut [Flow]) {
+        for (number, flow) in flows.iter_mut().enumerate() {
+            let source = marks.lane(Lane::SrcPlace)[number];
+            let destination = marks.lane(Lane::DstPlace)[number];
+            marks.lane_mut(Lane::SrcAs)[number] = system(places, source, &mut flow.src_as);
+            marks.lane_mut(Lane::DstAs)[number] = system(places, destination, &mut flow.dst_as);
+            let is_private = places.is_private(source) & places.is_private(destination);
+            let locality = match is_private {
+                true => Locality::Private,
+                false => Locality::Public,
+            };
+            marks.locality[number] = locality as u8;
+        }
+    }
+
+    fn vendors(tables: &Tables, marks: &mut Marks, flows: &[Flow]) {
+        for (number, flow) in flows.iter().enumerate() {
+            let (source, destination) = match flow.detail.is_written() {
+                true => (flow.detail.src_mac, flow.detail.dst_mac),
+                false => (0, 0),
+            };
+            marks.lane_mut(Lane::SrcVendor)[number] = tables.vendors.find(source);
+            marks.lane_mut(Lane::DstVendor)[number] = tables.vendors.find(destination);
+        }
+    }
+
+    /// The exporter, and the interfaces by its numbers for them.
+    fn exporters(&mut self, flows: &[Flow]) {
+        let Self { tables, marks, .. } = self;
+        // That of a datagram is nearly always the same.
+        let mut exporter = Address::UNKNOWN;
+        let (mut id, mut interfaces): (u32, Option<ExporterInterfaces<'_>>) = (0, None);
+        for (number, flow) in flows.iter().enumerate() {
+            if flow.exporter_addr != exporter {
+                exporter = flow.exporter_addr;
+                id = tables.exporters.find(exporter);
+                interfaces = tables.interfaces.exporter(exporter);
+            }
+            let interface = |if_index| interfaces.map_or(0, |of| of.get(if_index));
+            marks.lane_mut(Lane::Exporter)[number] = id;
+            marks.lane_mut(Lane::InIf)[number] = interface(flow.in_if);
+            marks.lane_mut(Lane::OutIf)[number] = interface(flow.out_if);
+        }
+    }
+
+    fn services(&mut self, flows: &[Flow]) {
+        let Self {
+            tables,
+            marks,
+            sides,
+            ..
+        } = self;
+        let sides = &mut sides[..flows.len()];
+        sides::find(&tables.applications, flows, sides);
+        for (number, sides) in sides.iter().enumerate() {
+            marks.client_is_src[number] = u8::from(sides.client_is_src);
+            marks.lane_mut(Lane::Service)[number] = sides.service;
+            marks.lane_mut(Lane::Application)[number] = sides.application;
+        }
+    }
+}
+
+/// The autonomous system of an address: what the exporter said, else what its place says, else that
+/// of private addresses, which has a name but no number.
+#[inline]
+fn system(places: &Places, place: u32, of_exporter: &mut u32) -> u32 {
+    if AS_UNKNOWN.contains(of_exporter) {
+        let known = places.as_number(place);
+        if known != 0 {
+            *of_exporter = known;
+        } else if places.is_private(place) {
+            return geo::PRIVATE_AS;
+        }
+    }
+    *of_exporter
+}

@@ -156,12 +156,6 @@ fn interfaces(entries: &[Entry], installed: &Path, making: &mut Making) {
             making.report.odd(at, text);
             continue;
         };
-        if index == 0 {
-            // RFC 2863: ifIndex begins with 1; exporters write 0 where they know none.
-            let text = format!("{key}: no counterpart: index 0 is of no interface");
-            making.report.left(at, text);
-            continue;
-        }
         if let Some(exporter) = address(exporter, at, making)
             && is_name(entry, making)
         {

@@ -137,13 +137,7 @@ impl Running {
             listeners,
             tcp_listeners: tcp.as_ref().map(TcpReceiver::addresses).unwrap_or_default(),
         };
-        info!(
-            mode = facts.receive_mode,
-            cpus = ?cpus.iter().flatten().collect::<Vec<_>>(),
-            listeners = ?facts.listeners,
-            tcp_listeners = ?facts.tcp_listeners,
-            "receiving"
-        );
+        log_receiving(&facts);
         let state = Arc::new(http::State::new(
             Arc::clone(&ledger),
             Arc::clone(&shared),
@@ -227,6 +221,17 @@ impl Running {
         );
         Ok(())
     }
+}
+
+/// What is received from, now that all sockets are open.
+fn log_receiving(facts: &http::Facts) {
+    info!(
+        mode = facts.receive_mode,
+        cpus = ?facts.cpus.iter().flatten().collect::<Vec<_>>(),
+        listeners = ?facts.listeners,
+        tcp_listeners = ?facts.tcp_listeners,
+        "receiving"
+    );
 }
 
 /// The tasks that tell what is known of exporters.

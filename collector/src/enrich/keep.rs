@@ -96,7 +96,7 @@ impl Keeper {
             .name("enrich".into())
             .spawn(move || {
                 on_start();
-                keeping.run(&inbox, &loaded)
+                keeping.run(&inbox, &loaded);
             })?;
         if let Err(RecvTimeoutError::Timeout) = is_loaded.recv_timeout(LOAD_MAX) {
             warn!(
@@ -121,7 +121,6 @@ impl Keeper {
     }
 
     /// Whom to ask what is known.
-    #[must_use]
     pub fn facts(&self) -> impl Fn() -> EnrichFacts + Send + Sync + use<> {
         let (parts, published) = (Arc::clone(&self.counts), Arc::clone(&self.published));
         let (dns, snmp) = (Arc::clone(&self.dns), Arc::clone(&self.snmp));
@@ -144,6 +143,7 @@ impl Keeper {
         let _ = self.commands.send(Command::Stop);
         // One that panicked has ended the process (panic = "abort").
         let _ = self.thread.join();
+        self.dns.stop();
         self.snmp.stop().await;
     }
 }
@@ -247,7 +247,8 @@ impl Keeping {
     /// Their names are asked for here, those of sources and destinations by workers.
     fn ask_for_exporters(&mut self) {
         if self.sources.dns.has_exporters() {
-            for exporter in &self.learned.exporters {
+            let (hosts, exporters) = (&self.learned.hosts, &self.learned.exporters);
+            for exporter in exporters.iter().filter(|it| hosts.name(**it).is_none()) {
                 self.asker.ask_exporter(*exporter);
             }
         }

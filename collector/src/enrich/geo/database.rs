@@ -25,6 +25,8 @@ pub(super) struct Network {
     pub(super) offset: u32,
 }
 
+type Outcome<T> = Result<T, GeoError>;
+
 impl<'a> Database<'a> {
     /// Reads a file of `bytes_max` at most.
     pub(super) fn read(file: &'a Path, bytes_max: u64) -> Result<Self, GeoError> {
@@ -67,7 +69,7 @@ impl<'a> Database<'a> {
     /// of it. Aliases of IPv4 within IPv6 (6to4, Teredo) are left out.
     pub(super) fn networks<'s>(
         &'s self,
-        mut take: impl FnMut(Network, &dyn Fn() -> Result<Said<'s>, GeoError>) -> Result<(), GeoError>,
+        mut take: impl FnMut(Network, &dyn Fn() -> Outcome<Said<'s>>) -> Outcome<()>,
     ) -> Result<(), GeoError> {
         let damaged = |error: &MaxMindDbError| self.damaged(reason(error));
         // Empty networks are asked for as well, so that each step of the way through the tree is

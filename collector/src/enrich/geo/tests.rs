@@ -161,7 +161,8 @@ fn other_ways_to_put_it_are_understood() {
             ("", 64_500, ""),
         ),
         (
-            json!({"city": true, "country": 7, "location": "here", "asn": {"a": [1]}, "as_number": 64_500}),
+            json!({"city": true, "country": 7, "location": "here",
+            "asn": {"a": [1]}, "as_number": 64_500}),
             ("", 64_500, ""),
         ),
     ] {

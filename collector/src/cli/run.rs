@@ -50,7 +50,9 @@ pub fn main(Args { config }: Args) -> anyhow::Result<()> {
     flowsluice::log::init(&config.log)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        config = %file.as_ref().map_or("built-in defaults".into(), |file| file.display().to_string()),
+        config = %file
+            .as_ref()
+            .map_or("built-in defaults".into(), |file| file.display().to_string()),
         "starting"
     );
     raise_open_files();

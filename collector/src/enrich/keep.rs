@@ -1,8 +1,8 @@
 //! Keeps the tables up to date: what files, exporters and servers say, put together and published.
 //!
-//! In: files, looked at every `enrich.look_every`; names that exporters tell, SNMP and DNS, looked at
-//! once a second. Out: [`Published`]. Owner: a thread of its own, since reading a database takes a
-//! second or two of work; the tables before serve meanwhile.
+//! In: files, looked at every `enrich.look_every`; what exporters, agents and name servers say,
+//! looked at once a second. Out: [`Published`]. Owner: a thread of its own, since reading a database
+//! takes a second or two of work; the tables before serve meanwhile.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,8 +63,8 @@ enum Command {
 }
 
 impl Keeper {
-    /// Starts it and waits, up to [`LOAD_MAX`], until what files say is loaded. `on_start` is called
-    /// in the thread; `file` is read again by [`Keeper::reload`].
+    /// Starts it and waits, up to [`LOAD_MAX`], until what files say is loaded. `on_start` is
+    /// called in the thread; `file` is read again by [`Keeper::reload`].
     ///
     /// # Errors
     /// When no thread can be started.

@@ -1,8 +1,8 @@
 //! Keeps the tables up to date: what files, exporters and servers say, put together and published.
 //!
 //! In: files, looked at every `enrich.look_every`; what exporters, agents and name servers say,
-//! looked at once a second. Out: [`Published`]. Owner: a thread of its own, since reading a database
-//! takes a second or two of work; the tables before serve meanwhile.
+//! looked at once a second. Out: [`Published`]. Owner: a thread of its own, since it takes a second
+//! or two of work to read a database; the tables before serve meanwhile.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

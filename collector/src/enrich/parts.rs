@@ -259,7 +259,8 @@ impl Parts {
                 "what was read before stays in use: {fault}"
             );
         }
-        outcome.is_ok()
+        // Lists that are refused do not keep others from being renewed.
+        outcome.is_ok() || part == Part::Threats
     }
 
     fn renew(&mut self, part: Part) -> Result<(), String> {
@@ -415,3 +416,6 @@ fn rules(config: &Enrich) -> InterfaceRules {
         InterfaceRules::default()
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,13 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(format!("{quiet}{level}")).map_err(|_| wrong(level))
 }
 
+/// Several faults, a line each, as one line: a further line would stand in the log without its time
+/// and level.
+#[must_use]
+pub fn one_line(faults: &impl std::fmt::Display) -> String {
+    faults.to_string().replace('\n', "; ")
+}
+
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 fn colours() -> bool {

@@ -21,6 +21,7 @@ use super::tables::Published;
 use crate::config::{self, Config};
 use crate::decode;
 use crate::flow::Address;
+use crate::log::one_line;
 use crate::store::SideRows;
 use crate::units::UnixNanos;
 
@@ -176,6 +177,7 @@ struct Keeping {
 impl Keeping {
     fn run(mut self, inbox: &Receiver<Command>, loaded: &Sender<()>) {
         for (part, fault) in self.parts.load() {
+            let fault = one_line(&fault);
             error!(part = part.name(), "flows go without it: {fault}");
         }
         self.learn();
@@ -268,7 +270,8 @@ impl Keeping {
         match config::load(&file) {
             Ok(config) => self.reconfigure(config, Some(&file)),
             Err(error) => {
-                error!("SIGHUP: the configuration stays as it was:\n{error}");
+                let error = one_line(&error);
+                error!("SIGHUP: the configuration stays as it was: {error}");
             }
         }
     }

@@ -11,7 +11,9 @@ use crate::config::Enrich;
 use crate::decode;
 use crate::flow::Flow;
 
-/// Tables are made anew no more often for names that captures tell.
+/// With so many names and more, tables are not made anew for each one that captures tell...
+const NAMES_MANY: usize = 16_384;
+/// ...but no more often than this.
 const RENEW_EVERY: Duration = Duration::from_millis(200);
 
 /// Marks flows by what files say and captures tell; asks nobody.
@@ -21,6 +23,8 @@ pub struct Offline {
     published: Arc<Published>,
     enricher: Enricher,
     names_epoch: u64,
+    /// What captures told since tables were made.
+    learned: Option<Learned>,
     renewed: Instant,
 }
 
@@ -46,38 +50,48 @@ impl Offline {
             published,
             enricher,
             names_epoch: 0,
+            learned: None,
             renewed: Instant::now(),
         })
     }
 
-    /// Looks whether there are new names in `shared`.
+    /// Looks whether there are new names in `shared`; the next flows are marked with them. The same
+    /// capture says the same each time, however fast it is read.
     pub fn follow(&mut self, shared: &decode::Shared) {
         let epoch = shared.names.epoch();
-        if epoch == self.names_epoch || self.renewed.elapsed() < RENEW_EVERY {
+        if epoch == self.names_epoch {
+            return;
+        }
+        let counts = shared.names.counts();
+        let is_many = counts.interfaces + counts.applications >= NAMES_MANY;
+        if is_many && self.renewed.elapsed() < RENEW_EVERY {
             return;
         }
         self.names_epoch = epoch;
+        self.renewed = Instant::now();
         let exporters = shared.exporters();
         let exporters = exporters
             .iter()
             .map(|exporter| exporter.exporter_addr.into());
-        let learned = Learned {
+        // Names come many in a row: tables are made when there are flows again.
+        self.learned = Some(Learned {
             names: shared.names.snapshot(),
             exporters: exporters.collect(),
             ..Learned::default()
-        };
-        self.published.publish(self.parts.tables(&learned));
-        self.renewed = Instant::now();
+        });
     }
 
     /// True when the next flows are marked by other tables than those before: a batch ends there.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.enricher.is_stale()
+        self.learned.is_some() || self.enricher.is_stale()
     }
 
     /// Marks `flows`, as [`Enricher::mark`].
     pub fn mark(&mut self, flows: &mut [Flow]) -> Marked<'_> {
+        if let Some(learned) = self.learned.take() {
+            self.published.publish(self.parts.tables(&learned));
+        }
         if self.enricher.is_stale() {
             self.enricher.renew();
         }

@@ -25,6 +25,7 @@ use super::vendors::Vendors;
 use super::watch_files::Watched;
 use crate::config::Enrich;
 use crate::flow::Address;
+use crate::log::one_line;
 use crate::names::Names;
 
 /// What is loaded from files of its own.
@@ -229,8 +230,8 @@ impl Parts {
         has_news
     }
 
-    /// Goes on by another configuration, and loads the parts that it changes, and those whose files
-    /// were refused; true when anything is new.
+    /// Goes on by another configuration, and loads the parts that it changes, those whose files have
+    /// changed, however recently, and those whose files were refused; true when anything is new.
     pub fn reconfigure(&mut self, config: &Enrich) -> bool {
         let before = std::mem::replace(&mut self.config, config.clone());
         self.generation += 1;
@@ -243,7 +244,8 @@ impl Parts {
             let is_same = files == part.files(&before)
                 && (part != Part::Geo || before.geo == config.geo)
                 && (part != Part::Threats || before.threats == config.threats);
-            if !is_same || self.counts.of(part).is_faulty {
+            let has_changed = self.watched[part as usize].has_changed();
+            if !is_same || has_changed || self.counts.of(part).is_faulty {
                 self.watched[part as usize] = Watched::new(files);
                 has_news |= self.renew_and_tell(part);
             }
@@ -254,6 +256,7 @@ impl Parts {
     fn renew_and_tell(&mut self, part: Part) -> bool {
         let outcome = self.renew(part);
         if let Err(fault) = &outcome {
+            let fault = one_line(fault);
             error!(
                 part = part.name(),
                 "what was read before stays in use: {fault}"

@@ -58,6 +58,14 @@ impl Watched {
         }
     }
 
+    /// True when any of them is another than when it was last read, also one that may still be
+    /// being written: for whoever says that it is not.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        let mut files = self.files.iter();
+        files.any(|file| Stamp::of(&file.path) != file.taken)
+    }
+
     /// The files that have changed, each version once. A file that was written to within the last
     /// second, or that is gone, is told when the next look finds it unchanged: it may be about to
     /// be written or replaced.

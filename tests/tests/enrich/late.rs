@@ -1,0 +1,103 @@
+//! Names of a real name server (dnsmasq): early rows have none, later ones do, and the dictionary
+//! has them for both.
+
+use std::net::UdpSocket;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use flowsluice_tests::wire::Sender;
+use flowsluice_tests::{Collector, Process, Settings, place};
+
+use super::kit::{Files, Record, flows, settings, wait_for};
+
+/// Starts it; `None`, with the reason printed, where it is not installed.
+fn name_server(files: &Files) -> Result<Option<(Process, u16)>> {
+    let Some(program) = place::program_or_skip("dnsmasq", "dnsmasq-base") else {
+        return Ok(None);
+    };
+    let port = place::free_udp_port()?;
+    let text = format!(
+        "port={port}\nno-resolv\nno-hosts\nbind-interfaces\nlisten-address=127.0.0.1\n\
+         local=/10.in-addr.arpa/\nptr-record=1.0.0.10.in-addr.arpa,client.example\n\
+         ptr-record=2.0.0.10.in-addr.arpa,server.example\n"
+    );
+    files.put("dnsmasq.conf", text)?;
+    let file = files.path("dnsmasq.conf");
+    let mut command = Command::new(program);
+    command.args(["--keep-in-foreground", "--pid-file"]);
+    command.arg(format!("--conf-file={}", file.display()));
+    if std::fs::metadata(&file)?.uid() == 0 {
+        // There may be no user dnsmasq.
+        command.arg("--user=root");
+    }
+    let process = Process::spawn("dnsmasq", &mut command, &files.path("log"))?;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(("127.0.0.1", port))?;
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    wait_for("dnsmasq answers", || {
+        // The header of a question for the root's name servers, and the question.
+        let _ = socket.send(b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\0\0\x02\0\x01");
+        Ok(socket.recv(&mut [0; 512]).is_ok())
+    })?;
+    Ok(Some((process, port)))
+}
+
+#[test]
+fn early_rows_have_no_name_later_ones_do_and_the_dictionary_has_them_for_both() -> Result<()> {
+    let files = Files::new()?;
+    let Some((_server, port)) = name_server(&files)? else {
+        return Ok(());
+    };
+    let config = format!("[enrich.dns]\nnames = \"endpoints\"\nservers = [\"127.0.0.1:{port}\"]\n");
+    let Some(settings) = settings(config) else {
+        return Ok(());
+    };
+    let settings = Settings {
+        data_dir: Some(files.path("data")),
+        ..settings
+    };
+    let collector = Collector::start(&settings)?;
+    let clickhouse = collector.clickhouse()?;
+    let mut sender = Sender::new(collector.target())?;
+    let answer = Record::new("10.0.0.2:443", "10.0.0.1:50000");
+    let mut raw_bytes = 1;
+    sender.send(&flows(raw_bytes, &[answer]))?;
+    collector.settle(sender.sent)?;
+    wait_for("names in rows", || {
+        raw_bytes += 1;
+        sender.send(&flows(raw_bytes, &[answer]))?;
+        collector.settle(sender.sent)?;
+        Ok(clickhouse.value::<u64>("SELECT countIf(src_host != '') FROM flows")? > 0)
+    })?;
+    let rows = clickhouse.rows(
+        "SELECT src_host, dst_host, client_host, server_host FROM flows ORDER BY raw_bytes",
+    )?;
+    assert_eq!(
+        rows.first().map(|row| row.join(" ")).as_deref(),
+        Some("   ")
+    );
+    let last = ["server.example", "client.example"];
+    assert_eq!(
+        rows.last().expect("rows")[..],
+        [last[0], last[1], last[1], last[0]]
+    );
+    wait_for("rows of hosts", || {
+        let hosts = clickhouse.query("SELECT addr, name FROM hosts FINAL ORDER BY addr")?;
+        Ok(hosts == "::ffff:10.0.0.1\tclient.example\n::ffff:10.0.0.2\tserver.example\n")
+    })?;
+    assert_eq!(collector.stop()?.unaccounted, 0);
+
+    // It looks for news at times, and at a start.
+    let collector = Collector::start(&settings)?;
+    let names = collector.clickhouse()?.rows(
+        "SELECT DISTINCT src_host = '', \
+         dictGetOrDefault('host_names', 'name', tuple(src_addr), 'none'), \
+         dictGetOrDefault('host_names', 'name', tuple(next_hop), 'none') \
+         FROM flows ORDER BY 1",
+    )?;
+    assert_eq!(names, [["0", last[0], "none"], ["1", last[0], "none"]]);
+    collector.stop()?;
+    Ok(())
+}

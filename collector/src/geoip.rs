@@ -1,8 +1,8 @@
 //! Databases of places and autonomous systems: fetched, verified, and put in place whole.
 //!
-//! In: `[[enrich.geo.updates]]`. Out: the files that they name. Owner: `flowsluice geoip`, never the
-//! collector, which sees by itself that a file is another one. The former file stays until the new
-//! one is known to be a database, complete, of the same kind and not older.
+//! In: `[[enrich.geo.updates]]`. Out: the files that they name. Owner: `flowsluice geoip`, never
+//! the collector, which sees by itself that a file is another one. The former file stays until the
+//! new one is known to be a database, complete, of the same kind and not older.
 
 mod beside;
 mod facts;
@@ -26,7 +26,7 @@ use origin::Origin;
 
 /// Most bytes of what is fetched, and of the database in it.
 pub const BYTES_MAX: u64 = 2 << 30;
-/// A database that shrinks to less than one part in so many of what it was is not the same any more.
+/// A database that shrinks to less than this part of what it was has lost something.
 const SHRINK_MAX: u64 = 10;
 
 /// What became of one database.

@@ -54,7 +54,12 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
             return Err(wrong(directive));
         }
     }
-    EnvFilter::try_new(level).map_err(|_| wrong(level))
+    // It warns of each answer that is forged or strange, as many as somebody sends.
+    let quiet = match level.contains("hickory") {
+        true => "",
+        false => "hickory_net=off,hickory_proto=off,hickory_resolver=off,",
+    };
+    EnvFilter::try_new(format!("{quiet}{level}")).map_err(|_| wrong(level))
 }
 
 /// Several faults, a line each, as one line: a further line would stand in the log without its time

@@ -105,3 +105,34 @@ fn rows_that_are_sent_twice_are_stored_once_and_a_column_too_many_is_refused() {
     let refused = place.runtime.block_on(clickhouse.insert_side(&wrong));
     assert_eq!(refused.unwrap_err().failure, Failure::Refused);
 }
+
+#[test]
+fn what_agents_dropped_is_added_up_apart_from_lost_messages() {
+    let Some(place) = Place::new() else { return };
+    let clickhouse = place.clickhouse(30 * DAY);
+    let minute = place.run("SELECT toUnixTimestamp(toStartOfMinute(now()))");
+    let rows = [
+        ("packets", 1),
+        ("samples", 20),
+        ("packets", 2),
+        ("samples", 30),
+    ];
+    for (number, (unit, lost)) in rows.into_iter().enumerate() {
+        let line = format!(
+            "{{\"minute\":{},\"exporter_addr\":\"::ffff:192.0.2.1\",\"flow_type\":\"sflow5\",\
+             \"unit\":\"{unit}\",\"lost\":{lost}}}\n",
+            minute.trim()
+        );
+        let batch = SideBatch {
+            table: SideTable::ExporterGaps,
+            token: number.to_string(),
+            rows: 1,
+            lines: line.into_bytes().into(),
+        };
+        let taken = place.runtime.block_on(clickhouse.insert_side(&batch));
+        assert_eq!(taken.unwrap(), Taken::Stored);
+    }
+    place.run("OPTIMIZE TABLE flowsluice.exporter_gaps FINAL");
+    let sql = "SELECT unit, lost, agent_drops FROM flowsluice.exporter_gaps ORDER BY unit";
+    assert_eq!(place.run(sql), "packets\t3\t0\nsamples\t50\t50\n");
+}

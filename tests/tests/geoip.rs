@@ -211,6 +211,26 @@ fn without_an_origin_there_is_nothing_to_update() -> Result<()> {
 }
 
 #[test]
+fn an_address_is_looked_up_as_the_collector_does_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("city.mmdb");
+    std::fs::write(&file, mmdb::database("GeoLite2-City", 1_700_000_000, 10))?;
+    let config = format!("[enrich.geo]\ndatabases = [\"{}\"]\n", file.display());
+    let output = geoip(folder.path(), &["lookup", "1.1.1.1"], &config)?;
+    let told = said(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("country    JP\n"), "{told}");
+    assert!(told.contains("private    false\n"), "{told}");
+    let output = geoip(folder.path(), &["lookup", "::ffff:192.168.0.1"], &config)?;
+    let told = said(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("as name    private\n"), "{told}");
+    let output = geoip(folder.path(), &["lookup", "router"], &config)?;
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    Ok(())
+}
+
+#[test]
 fn the_units_of_systemd_are_valid() -> Result<()> {
     let Some(analyze) = place::program_or_skip("systemd-analyze", "systemd") else {
         return Ok(());

@@ -34,13 +34,14 @@ const REPLAY_MAX: Duration = Duration::from_secs(60);
 const SETTLED_MAX: Duration = Duration::from_secs(20);
 
 const TALKERS: &str = "SELECT
-    replaceOne(toString(src_addr), '::ffff:', '') AS source,
-    replaceOne(toString(dst_addr), '::ffff:', '') AS destination,
+    replaceOne(toString(client_addr), '::ffff:', '') AS client,
+    replaceOne(toString(server_addr), '::ffff:', '') AS server,
+    if(service = '', concat(toString(protocol), '/', toString(server_port)), service) AS offers,
     formatReadableSize(sum(bytes)) AS volume,
     formatReadableQuantity(sum(packets)) AS packet_count,
     count() AS flows
 FROM flows WHERE time_received > now() - 3600
-GROUP BY src_addr, dst_addr ORDER BY sum(bytes) DESC LIMIT 10";
+GROUP BY client_addr, server_addr, offers ORDER BY sum(bytes) DESC LIMIT 10";
 const PROTOCOLS: &str = "SELECT
     flow_type AS exported_as,
     uniqExact(exporter_addr) AS exporters,
@@ -371,7 +372,7 @@ impl Demo {
             "  ask         {} query --config {config} \\",
             binary.display()
         );
-        println!("                'SELECT dst_port, sum(bytes) FROM flows GROUP BY 1 LIMIT 5'");
+        println!("                'SELECT service, sum(bytes) FROM flows GROUP BY 1 LIMIT 5'");
         println!("  ask by HTTP curl -u {user}:$(cat {password}) '{url}/?database={database}' \\");
         println!("                --data 'SELECT count() FROM flows'");
         Ok(())

@@ -13,8 +13,8 @@ use crate::debian::{self, Program};
 use crate::{build_ebpf, elements, engine, geo, instructions, services, shell};
 
 /// Real exporters, an SNMP agent and a name server, other collectors and decoders to compare with,
-/// what makes namespaces, and what counts instructions.
-const PROGRAMS: [Program; 9] = [
+/// what makes namespaces, what counts instructions, and what reads the units in deploy/.
+const PROGRAMS: [Program; 10] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -49,6 +49,10 @@ const PROGRAMS: [Program; 9] = [
         package: "dnsmasq-base",
     },
     instructions::VALGRIND,
+    Program {
+        name: "systemd-analyze",
+        package: "systemd",
+    },
 ];
 
 /// Arguments of `cargo xtask test`.

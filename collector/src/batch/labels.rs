@@ -246,7 +246,7 @@ impl LabelEncoder {
         let column = self.begin(label.name(), TEXT_TYPE);
         let width = match dictionary.len {
             ..=0x100 => Width::One,
-            ..=0x1_0000 => Width::Two,
+            0x101..=0x1_0000 => Width::Two,
             _ => Width::Four,
         };
         let words = [VERSION, FLAGS | width as u64, dictionary.len as u64];

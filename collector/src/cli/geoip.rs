@@ -1,11 +1,14 @@
 //! `flowsluice geoip`: databases of places and autonomous systems.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 use flowsluice::config::{self, Config, DEFAULT_PATH, GeoUpdate};
+use flowsluice::enrich::geo::{PRIVATE_AS, Places};
+use flowsluice::flow::Address;
 use flowsluice::geoip::{self, Facts, Outcome, day};
 
 /// Arguments of `flowsluice geoip`.
@@ -34,6 +37,14 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Tell what the configured databases say of an address, as the collector takes it.
+    Lookup {
+        /// IPv4 or IPv6.
+        address: IpAddr,
+        /// Configuration that names them [default: /etc/flowsluice/flowsluice.toml].
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 /// # Errors
@@ -46,6 +57,9 @@ pub fn main(args: Args) -> anyhow::Result<()> {
             update(&config, &file, force)
         }
         Command::Show { config } => show(&config::load_or_default(config.as_deref())?.0),
+        Command::Lookup { address, config } => {
+            lookup(address, &config::load_or_default(config.as_deref())?.0)
+        }
     }
 }
 
@@ -135,6 +149,27 @@ fn show(config: &Config) -> anyhow::Result<()> {
         }
     }
     ensure!(failed == 0, "geoip: {failed} databases cannot be used");
+    Ok(())
+}
+
+fn lookup(address: IpAddr, config: &Config) -> anyhow::Result<()> {
+    let places = Places::load(&config.enrich.geo)?;
+    let mut ids = [0];
+    places.find(&[Address::from(address.to_canonical())], &mut ids);
+    let [id] = ids;
+    let (number, is_private) = (places.as_number(id), places.is_private(id));
+    let name_of = if number == 0 && is_private {
+        PRIVATE_AS
+    } else {
+        number
+    };
+    let mut place = places.label(id).split('\t');
+    for name in ["country", "region", "city", "latitude", "longitude"] {
+        println!("{name:<10} {}", place.next().unwrap_or_default());
+    }
+    println!("{:<10} {number}", "as");
+    println!("{:<10} {}", "as name", places.as_name(name_of));
+    println!("{:<10} {is_private}", "private");
     Ok(())
 }
 

@@ -19,8 +19,8 @@ enum Command {
     /// Take over the settings of ElastiFlow OSS 4.0 (Logstash).
     ///
     /// Reads elastiflow.conf (the drop-in of the service), app_id.srctype.yml,
-    /// sampling_interval.yml, ifName.yml, applications.yml, ip_rep_whitelist.yml and which inputs of
-    /// conf.d are on. Tells what it took over, what has no counterpart and what it cannot read.
+    /// sampling_interval.yml, ifName.yml, applications.yml, ip_rep_whitelist.yml and which inputs
+    /// of conf.d are on. Tells what it took over, what has no counterpart and what it cannot read.
     Elastiflow(Elastiflow),
 }
 

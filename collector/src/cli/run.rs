@@ -50,7 +50,9 @@ pub fn main(Args { config }: Args) -> anyhow::Result<()> {
     flowsluice::log::init(&config.log)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        config = %file.as_ref().map_or("built-in defaults".into(), |file| file.display().to_string()),
+        config = %file
+            .as_ref()
+            .map_or("built-in defaults".into(), |file| file.display().to_string()),
         "starting"
     );
     raise_open_files();
@@ -137,13 +139,7 @@ impl Running {
             listeners,
             tcp_listeners: tcp.as_ref().map(TcpReceiver::addresses).unwrap_or_default(),
         };
-        info!(
-            mode = facts.receive_mode,
-            cpus = ?cpus.iter().flatten().collect::<Vec<_>>(),
-            listeners = ?facts.listeners,
-            tcp_listeners = ?facts.tcp_listeners,
-            "receiving"
-        );
+        log_receiving(&facts);
         let state = Arc::new(http::State::new(
             Arc::clone(&ledger),
             Arc::clone(&shared),
@@ -227,6 +223,17 @@ impl Running {
         );
         Ok(())
     }
+}
+
+/// What is received from, now that all sockets are open.
+fn log_receiving(facts: &http::Facts) {
+    info!(
+        mode = facts.receive_mode,
+        cpus = ?facts.cpus.iter().flatten().collect::<Vec<_>>(),
+        listeners = ?facts.listeners,
+        tcp_listeners = ?facts.tcp_listeners,
+        "receiving"
+    );
 }
 
 /// The tasks that tell what is known of exporters.

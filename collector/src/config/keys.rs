@@ -331,8 +331,8 @@ impl Kind {
 }
 
 /// One of [`Kind::Elements`].
-pub(super) const ELEMENT: &str = "\"PEN.id\", \"PEN.name\", \"PEN.*\", the name of one of IANA's, or \"*\" for \
-                       all; write one that no list names as \"PEN.id\"";
+pub(super) const ELEMENT: &str = "\"PEN.id\", \"PEN.name\", \"PEN.*\", the name of one of IANA's, \
+                                  or \"*\" for all; write one that no list names as \"PEN.id\"";
 
 fn read<'de, T: Deserialize<'de>>(value: &Spanned<DeValue<'de>>) -> Option<T> {
     T::deserialize(ValueDeserializer::from(value.clone())).ok()

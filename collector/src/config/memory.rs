@@ -246,11 +246,8 @@ fn enrich_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         lines.push(line("places, while they are made anew", &tables));
     }
     if enrich.dns.names != config::DnsNames::None {
-        let names = enrich.dns.hits_max + enrich.dns.misses_max;
-        lines.push(line(
-            "names of addresses",
-            &[(names as u64, "names"), (dns::NAME_BYTES, "B")],
-        ));
+        let names = dns::memory_bytes_max(&enrich.dns) as u64;
+        lines.push(line("names of addresses", &[(names, "B")]));
     }
     if !enrich.snmp.targets.is_empty() {
         let interfaces = snmp::INTERFACES_MAX as u64;

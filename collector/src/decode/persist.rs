@@ -53,7 +53,7 @@ pub enum Unusable {
     #[error("it is longer than {0} bytes, which is more than the limits of decode allow")]
     TooLong(u64),
     /// No JSON, or not with the fields of a document.
-    #[error("it is not what this program writes ({0})")]
+    #[error("it is not what this program writes ({})", printable(.0))]
     NotOurs(#[from] serde_json::Error),
     /// Another one than is known here.
     #[error("it is of version {0}, and this program knows {VERSION} only")]
@@ -286,6 +286,12 @@ pub(crate) fn write_whole(
     file.sync_all()?;
     fs::rename(&new, folder.join(name))?;
     File::open(folder)?.sync_all()
+}
+
+/// Errors repeat words of the file, which may have anything in them.
+fn printable(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// They move on when domains teach something, and when names do.

@@ -27,10 +27,6 @@ use asker::Questions;
 pub use hosts::Hosts;
 use task::Task;
 
-/// Bytes of a name as it is remembered and as it stands in two tables: the one in use, and the one
-/// before it while batches hold that.
-pub const NAME_BYTES: u64 = 256;
-
 /// The names of addresses, while the collector runs; dropped, nobody is asked any more.
 #[derive(Debug)]
 pub struct Dns {
@@ -226,10 +222,17 @@ impl Dns {
     }
 }
 
-impl Drop for Dns {
-    fn drop(&mut self) {
+impl Dns {
+    /// Nobody is asked any more, and nothing more goes to the table `hosts`.
+    pub fn stop(&self) {
         if let Some(task) = &self.task {
             task.abort();
         }
+    }
+}
+
+impl Drop for Dns {
+    fn drop(&mut self) {
+        self.stop();
     }
 }

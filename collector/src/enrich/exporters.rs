@@ -1,7 +1,7 @@
 //! What exporters are called, by their addresses.
 //!
-//! In: `[[enrich.exporters]]`, of which the longest prefix counts, the exporters that are known, and
-//! names that SNMP or DNS told. Out: a number by address. An exporter that this table was made
+//! In: `[[enrich.exporters]]`, of which the longest prefix counts, the exporters that are known,
+//! and names that SNMP or DNS told. Out: a number by address. An exporter that this table was made
 //! without gets what its prefix says; only the name that others tell is missing until the next one.
 
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! Reads the files in which operators write down what they know.
 //!
-//! A file is taken whole or not at all: who reads one gets all that is wrong with it, with lines and
-//! remedies, and keeps what was read before. Sizes are bounded, and what stands in a file is never
-//! trusted: control characters and long texts are refused, so labels can be put together and shown.
+//! A file is taken whole or not at all: who reads one gets all that is wrong with it, with lines
+//! and remedies, and keeps what was read before. Sizes are bounded, and what stands in a file is
+//! never trusted: control characters and long texts are refused, so labels can be put together and
+//! shown.
 
 mod error;
 mod table;

@@ -125,13 +125,20 @@ impl Interfaces {
         let mut own = OfExporter::default();
         let mut count = 0;
         for of_interface in said.chunk_by(|a, b| a.if_index == b.if_index) {
-            let [Said { if_index, .. }, ..] = of_interface else {
+            let [
+                Said {
+                    if_index, source, ..
+                },
+                ..,
+            ] = of_interface
+            else {
                 continue;
             };
             let if_index = *if_index;
-            // Exporters write 0 where they do not know an interface (RFC 3954 section 8).
-            let id = match if_index {
-                0 => 0,
+            // Exporters write 0 where they do not know an interface (RFC 3954 section 8), so only
+            // an operator can say what it is.
+            let id = match (if_index, source) {
+                (0, Source::Snmp | Source::Options) => 0,
                 _ => self.add(of_interface, rules),
             };
             if id == 0 {

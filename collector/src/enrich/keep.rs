@@ -1,8 +1,8 @@
 //! Keeps the tables up to date: what files, exporters and servers say, put together and published.
 //!
-//! In: files, looked at every `enrich.look_every`; names that exporters tell, SNMP and DNS, looked at
-//! once a second. Out: [`Published`]. Owner: a thread of its own, since reading a database takes a
-//! second or two of work; the tables before serve meanwhile.
+//! In: files, looked at every `enrich.look_every`; what exporters, agents and name servers say,
+//! looked at once a second. Out: [`Published`]. Owner: a thread of its own, since it takes a second
+//! or two of work to read a database; the tables before serve meanwhile.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,8 +64,8 @@ enum Command {
 }
 
 impl Keeper {
-    /// Starts it and waits, up to [`LOAD_MAX`], until what files say is loaded. `on_start` is called
-    /// in the thread; `file` is read again by [`Keeper::reload`].
+    /// Starts it and waits, up to [`LOAD_MAX`], until what files say is loaded. `on_start` is
+    /// called in the thread; `file` is read again by [`Keeper::reload`].
     ///
     /// # Errors
     /// When no thread can be started.
@@ -97,7 +97,7 @@ impl Keeper {
             .name("enrich".into())
             .spawn(move || {
                 on_start();
-                keeping.run(&inbox, &loaded)
+                keeping.run(&inbox, &loaded);
             })?;
         if let Err(RecvTimeoutError::Timeout) = is_loaded.recv_timeout(LOAD_MAX) {
             warn!(
@@ -122,7 +122,6 @@ impl Keeper {
     }
 
     /// Whom to ask what is known.
-    #[must_use]
     pub fn facts(&self) -> impl Fn() -> EnrichFacts + Send + Sync + use<> {
         let (parts, published) = (Arc::clone(&self.counts), Arc::clone(&self.published));
         let (dns, snmp) = (Arc::clone(&self.dns), Arc::clone(&self.snmp));
@@ -145,6 +144,7 @@ impl Keeper {
         let _ = self.commands.send(Command::Stop);
         // One that panicked has ended the process (panic = "abort").
         let _ = self.thread.join();
+        self.dns.stop();
         self.snmp.stop().await;
     }
 }
@@ -249,7 +249,8 @@ impl Keeping {
     /// Their names are asked for here, those of sources and destinations by workers.
     fn ask_for_exporters(&mut self) {
         if self.sources.dns.has_exporters() {
-            for exporter in &self.learned.exporters {
+            let (hosts, exporters) = (&self.learned.hosts, &self.learned.exporters);
+            for exporter in exporters.iter().filter(|it| hosts.name(**it).is_none()) {
                 self.asker.ask_exporter(*exporter);
             }
         }

@@ -10,7 +10,7 @@ mod ranges;
 mod v4;
 mod v6;
 
-pub use ranges::Ranges;
+pub use ranges::{Ranges, Start};
 
 use crate::flow::Address;
 
@@ -37,15 +37,15 @@ impl Lpm {
     }
 
     /// The table of [`Ranges::overlay`], without making its ranges first: they may be as large as
-    /// the table.
+    /// the table. What both are made of is let go family by family.
     #[must_use]
-    pub fn of_overlay(a: &Ranges, b: &Ranges, mut f: impl FnMut(u32, u32) -> u32) -> Self {
+    pub fn of_overlay(a: Ranges, b: Ranges, mut f: impl FnMut(u32, u32) -> u32) -> Self {
         let v4_max = a.v4.len() + b.v4.len();
+        let v4 = v4::Table::new(a.v4.overlaid(&b.v4, &mut f), v4_max);
+        drop((a.v4, b.v4));
         let v6_max = a.v6.len() + b.v6.len();
-        Self {
-            v4: v4::Table::new(a.v4.overlaid(&b.v4, &mut f), v4_max),
-            v6: v6::Table::new(a.v6.overlaid(&b.v6, &mut f), v6_max),
-        }
+        let v6 = v6::Table::new(a.v6.overlaid(&b.v6, &mut f), v6_max);
+        Self { v4, v6 }
     }
 
     /// The value at an address; 0 where there is none.

@@ -1,15 +1,14 @@
-//! Networks and threats in one table: an address is looked up once for both.
+//! Networks and threats in one table: an address is looked up once for both. They are read apart, so
+//! that what is bad in one does not keep the other from being renewed.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::files::{FileErrors, FileRead};
 use super::labels::Labels;
 use super::lpm::{Lpm, Ranges};
 use super::networks::Networks;
-use super::threats::{LeftOut, Loaded, Threats};
-use crate::config;
+use super::threats::Threats;
 use crate::flow::Address;
 
 /// What is known of the networks that addresses are in, and of their reputation.
@@ -29,63 +28,6 @@ struct Record {
     threats: u32,
 }
 
-/// What was read for a table, in the form in which it is put together.
-///
-/// Networks and each threat list are kept apart, so that what is bad in one of them does not keep
-/// the others from being renewed.
-#[derive(Debug, Default)]
-pub struct SiteFiles {
-    networks: Networks,
-    threats: Threats,
-}
-
-/// What came of reading files.
-#[derive(Debug, Default)]
-pub struct SitesRead {
-    /// What was read.
-    pub read: Vec<FileRead>,
-    /// Threat lists of which lines were left out.
-    pub left_out: Vec<LeftOut>,
-    /// What is wrong with files that are not used. What they told before still holds.
-    pub refused: FileErrors,
-    /// Combinations of tags for which there was no room.
-    pub sets_refused: u64,
-}
-
-impl SiteFiles {
-    /// Reads all files that `config` names. What is refused stays as it was.
-    pub fn reload(&mut self, config: &config::Enrich) -> SitesRead {
-        let Loaded {
-            threats,
-            read,
-            left_out,
-            refused,
-            sets_refused,
-        } = Threats::load(config, &self.threats);
-        let mut all = SitesRead {
-            read,
-            left_out,
-            refused,
-            sets_refused,
-        };
-        self.threats = threats;
-        match Networks::load(&config.networks) {
-            Ok(networks) => {
-                all.read.extend_from_slice(networks.read());
-                self.networks = networks;
-            }
-            Err(errors) => all.refused.append(errors),
-        }
-        all
-    }
-
-    /// The table of what is known now.
-    #[must_use]
-    pub fn sites(&self) -> Sites {
-        Sites::combine(&self.networks, &self.threats)
-    }
-}
-
 impl Default for Sites {
     /// Knows nothing.
     fn default() -> Self {
@@ -94,16 +36,6 @@ impl Default for Sites {
 }
 
 impl Sites {
-    /// Reads all files that `config` names.
-    ///
-    /// # Errors
-    /// When one of them is refused.
-    pub fn load(config: &config::Enrich) -> Result<(Self, SitesRead), FileErrors> {
-        let mut files = SiteFiles::default();
-        let mut read = files.reload(config);
-        std::mem::take(&mut read.refused).or((files.sites(), read))
-    }
-
     /// One table of both.
     #[must_use]
     pub fn combine(networks: &Networks, threats: &Threats) -> Self {
@@ -125,6 +57,12 @@ impl Sites {
             networks: networks.labels().clone(),
             threats: threats.labels().clone(),
         }
+    }
+
+    /// True when it says nothing of any address.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.len() <= 1
     }
 
     /// Numbers of what is known of `addresses`, in their order; 0 is nothing.

@@ -102,16 +102,24 @@ impl Enricher {
             tables
                 .places
                 .find(addresses, &mut marks.lane_mut(place)[..n]);
-            tables.sites.find(addresses, &mut marks.lane_mut(site)[..n]);
+            let ids = &mut marks.lane_mut(site)[..n];
+            match tables.sites.is_empty() {
+                true => ids.fill(0),
+                false => tables.sites.find(addresses, ids),
+            }
             let ids = &mut marks.lane_mut(host)[..n];
             match asker {
                 Some(asker) => tables.hosts.find_or_ask(addresses, ids, asker),
-                None => tables.hosts.find(addresses, ids),
+                // Names are asked for those of exporters only, if at all.
+                None => ids.fill(0),
             }
         }
         Self::systems(&tables.places, marks, flows);
         if tables.vendors.count() > 0 {
             Self::vendors(tables, marks, flows);
+        } else {
+            marks.lane_mut(Lane::SrcVendor)[..n].fill(0);
+            marks.lane_mut(Lane::DstVendor)[..n].fill(0);
         }
     }
 
@@ -123,9 +131,11 @@ impl Enricher {
             marks.lane_mut(Lane::SrcAs)[number] = system(places, source, &mut flow.src_as);
             marks.lane_mut(Lane::DstAs)[number] = system(places, destination, &mut flow.dst_as);
             let is_private = places.is_private(source) & places.is_private(destination);
-            let locality = match is_private {
-                true => Locality::Private,
-                false => Locality::Public,
+            let is_told = !(flow.src_addr.is_unknown() | flow.dst_addr.is_unknown());
+            let locality = match (is_told, is_private) {
+                (false, _) => Locality::Unknown,
+                (true, true) => Locality::Private,
+                (true, false) => Locality::Public,
             };
             marks.locality[number] = locality as u8;
         }

@@ -2,9 +2,9 @@
 //!
 //! In: lists that were fetched from the internet, and the operator's whitelist. Out: ranges of
 //! addresses with numbers of sets of tags. An address has the tags of all entries that have it,
-//! unless it is on the whitelist. In a list, lines that are no addresses are left out and counted; a
-//! list that is mostly such lines, or that has lost all its entries, is refused and the one before
-//! it stays, apart from all others. The whitelist is taken whole or not at all.
+//! unless it is on the whitelist. In a list, lines that are no addresses are left out and counted;
+//! a list that is mostly such lines, or that has lost all its entries, is refused and the one
+//! before it stays, apart from all others. The whitelist is taken whole or not at all.
 
 mod list;
 mod sets;

@@ -1,9 +1,10 @@
 //! What a database says of itself, and whether it can be read to its end.
 
 use std::collections::HashSet;
+use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use maxminddb::{Reader, WithinOptions};
 use serde::de::IgnoredAny;
 
@@ -81,7 +82,8 @@ impl Facts {
 }
 
 fn open(file: &Path) -> Result<Reader<Vec<u8>>> {
-    Reader::open_readfile(file).context("it is no database in MMDB form")
+    let bytes = fs::read(file).context("it cannot be read")?;
+    Reader::from_source(bytes).map_err(|error| anyhow!("it is no database in MMDB form ({error})"))
 }
 
 /// The day of a time in seconds since 1970, UTC, for people.

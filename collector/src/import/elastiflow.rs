@@ -1,8 +1,8 @@
 //! The settings of ElastiFlow OSS 4.0 (Logstash), as an operator edits them.
 //!
-//! In: its folders (`/etc/logstash/elastiflow`, the drop-in of the service). Out: a configuration of
-//! this collector, the files that it names, and what became of each setting. Nothing is left out
-//! silently: what has no counterpart and what cannot be read is told with file and line.
+//! In: its folders (`/etc/logstash/elastiflow`, the drop-in of the service). Out: a configuration
+//! of this collector, the files that it names, and what became of each setting. Nothing is left
+//! out silently: what has no counterpart and what cannot be read is told with file and line.
 
 mod dictionaries;
 mod document;

@@ -180,7 +180,10 @@ fn a_file_that_is_of_no_use_is_set_aside_and_told_why() {
     let other_version = text.replacen("\"version\":1", "\"version\":2", 1);
     assert_ne!(other_version, text);
     let deep = "[".repeat(100_000);
-    let bad: [(&[u8], &str); 7] = [
+    let odd_word = text.replacen("\"data\"", "\"\\u0007\\u001b[2J\"", 1);
+    assert_ne!(odd_word, text);
+    let bad: [(&[u8], &str); 8] = [
+        (odd_word.as_bytes(), "unknown variant"),
         (b"", "not what this program writes"),
         (&good[..good.len() / 2], "not what this program writes"),
         (b"\x7fELF\0\0\0", "not what this program writes"),
@@ -196,7 +199,9 @@ fn a_file_that_is_of_no_use_is_set_aside_and_told_why() {
         fs::write(&path, bytes).unwrap();
         let shared = Shared::default();
         let error = restore(&path, &config, &shared, now(), true).unwrap_err();
-        assert!(error.to_string().contains(why), "{error}");
+        let told = error.to_string();
+        assert!(told.contains(why), "{told}");
+        assert!(!told.contains(char::is_control), "it garbles {told:?}");
         assert_eq!(read(&config).templates(), 0);
         assert!(!path.exists(), "{why}");
         let aside = fs::read(path.with_extension("json.broken")).unwrap();

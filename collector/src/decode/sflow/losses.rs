@@ -152,11 +152,10 @@ mod tests {
             let count = sources.len() as u32;
             let mut words = vec![5, 1, 0xc000_0209, 3, uptime_s, uptime_s * 1000, count];
             for (class, index, drops) in sources {
-                match class {
-                    0 => words.extend([1, 32, 7, *index, 100, 900, *drops, 3, 4, 0]),
-                    class => {
-                        words.extend([3, 44, 7, *class, *index, 100, 900, *drops, 0, 3, 0, 4, 0])
-                    }
+                if *class == 0 {
+                    words.extend([1, 32, 7, *index, 100, 900, *drops, 3, 4, 0]);
+                } else {
+                    words.extend([3, 44, 7, *class, *index, 100, 900, *drops, 0, 3, 0, 4, 0]);
                 }
             }
             let payload: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();

@@ -54,9 +54,10 @@ pub fn read_csv<const N: usize>(
     parse_csv(path, &read(path)?, columns, others, row)
 }
 
-/// Gives each row of `bytes`, which messages call `path`, to `row`: its line, from 1, and the values
-/// of `columns` in the order in which they stand there; '' for a column that the file does not have.
-/// Values are trimmed and, in files of the operator's own, [`checked`]. Empty rows are passed over. Yields how many rows there were.
+/// Gives each row of `bytes`, which messages call `path`, to `row`: its line, from 1, and the
+/// values of `columns` in the order in which they stand there; '' for a column that the file does
+/// not have. Values are trimmed and, in files of the operator's own, [`checked`]. Empty rows are
+/// passed over. Yields how many rows there were.
 ///
 /// # Errors
 /// When it is no UTF-8, titles are missing or unknown, rows are longer or shorter than the titles,

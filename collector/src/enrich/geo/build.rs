@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hashbrown::HashMap;
 
-use super::database::{Database, Network};
+use super::database::{self, Database, Network};
 use super::record::Said;
 use super::{GeoError, PRIVATE_AS, PRIVATE_BIT, Places, Record, labels, special};
 use crate::config;
@@ -55,32 +55,38 @@ type Pair = (u32, u32);
 impl Builder<'_> {
     /// Adds what a database says where those before said nothing.
     fn add(&mut self, file: &Path) -> Result<(), GeoError> {
-        let database = Database::read(file, self.memory_max.saturating_mul(FILE_TIMES))?;
+        let (places, systems) = self.ranges(file)?;
+        self.places = std::mem::take(&mut self.places).or(places);
+        self.systems = std::mem::take(&mut self.systems).or(systems);
+        self.check(0)
+    }
+
+    /// Where a database says which place and which system. Its bytes are let go.
+    fn ranges(&mut self, file: &Path) -> Result<(Ranges, Ranges), GeoError> {
+        let bytes = database::read(file, self.memory_max.saturating_mul(FILE_TIMES))?;
+        let database = Database::new(file, &bytes)?;
         let (mut places, mut systems) = (Ranges::default(), Ranges::default());
         let mut known: HashMap<u32, Pair> = HashMap::new();
         let mut networks = 0_usize;
-        let mut last = (None, (0, 0));
-        database.networks(|network, said| {
-            let Network { start, end, offset } = network;
-            if last.0 != Some(offset) {
-                let pair = match known.get(&offset) {
+        let mut last = (0, (0, 0));
+        database.networks(|network| {
+            let Network { start, record } = network;
+            if last.0 != record {
+                let pair = match known.get(&record) {
+                    _ if record == 0 => (0, 0),
                     Some(&pair) => pair,
                     None => {
-                        let pair = self.pair(&said()?)?;
-                        known.insert(offset, pair);
+                        let pair = self.pair(&database.said(&network)?)?;
+                        known.insert(record, pair);
                         pair
                     }
                 };
-                last = (Some(offset), pair);
+                last = (record, pair);
             }
             let (place, system) = last.1;
             // The tree is in order, so nothing is refused.
-            if place != 0 {
-                places.push(start, end, place);
-            }
-            if system != 0 {
-                systems.push(start, end, system);
-            }
+            places.hold(start, place);
+            systems.hold(start, system);
             networks += 1;
             if networks.is_multiple_of(NETWORKS_BETWEEN) {
                 self.check(places.len() + systems.len())?;
@@ -93,11 +99,7 @@ impl Builder<'_> {
                 kind: database.kind().chars().take(100).collect(),
             });
         }
-        // Its bytes and what came of them are never there at once with three tables.
-        drop((database, known));
-        put_below(&mut self.places, places);
-        put_below(&mut self.systems, systems);
-        self.check(0)
+        Ok((places, systems))
     }
 
     fn pair(&mut self, said: &Said<'_>) -> Result<Pair, GeoError> {
@@ -162,12 +164,12 @@ impl Builder<'_> {
             rest.number(Record { place, as_number })
         });
         let mut records = Numbers::new();
-        let table = Lpm::of_overlay(&places, &systems, |place, number| {
+        let table = Lpm::of_overlay(places, systems, |place, number| {
             let mut record = rest.record(number);
             record.place |= place;
             records.number(record)
         });
-        drop((places, systems, rest));
+        drop(rest);
         let mut as_names: Vec<(u32, u32)> = as_names.into_iter().collect();
         as_names.sort_unstable();
         let places = Places {
@@ -188,22 +190,12 @@ impl Builder<'_> {
     }
 }
 
-/// Where `above` says nothing, `below` counts.
-fn put_below(above: &mut Ranges, below: Ranges) {
-    *above = if above.is_empty() {
-        below
-    } else {
-        above.overlay(
-            &below,
-            |above, below| if above == 0 { below } else { above },
-        )
-    };
-}
-
 /// Records and their numbers.
 struct Numbers {
     records: Vec<Record>,
     numbers: HashMap<Record, u32>,
+    /// What was asked for last: neighbours are often alike.
+    last: (Record, u32),
 }
 
 impl Numbers {
@@ -211,16 +203,25 @@ impl Numbers {
         Self {
             records: vec![Record::default()],
             numbers: HashMap::from_iter([(Record::default(), 0)]),
+            last: Default::default(),
         }
     }
 
     fn number(&mut self, record: Record) -> u32 {
-        let Self { records, numbers } = self;
-        *numbers.entry(record).or_insert_with(|| {
-            let number = u32::try_from(records.len());
-            records.push(record);
-            number.expect("each stands for a range, of which there are fewer than 2^32")
-        })
+        let Self {
+            records,
+            numbers,
+            last,
+        } = self;
+        if last.0 != record {
+            let number = *numbers.entry(record).or_insert_with(|| {
+                let number = u32::try_from(records.len());
+                records.push(record);
+                number.expect("each stands for a range, of which there are fewer than 2^32")
+            });
+            *last = (record, number);
+        }
+        last.1
     }
 
     fn record(&self, number: u32) -> Record {

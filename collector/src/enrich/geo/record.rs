@@ -110,10 +110,10 @@ impl<'de: 'a, 'a> Visitor<'de> for Record<'a> {
                     said.longitude = said.longitude.or(value.longitude);
                 }
                 "latitude" => {
-                    said.latitude = said.latitude.or(map.next_value::<Scalar<'_>>()?.degrees())
+                    said.latitude = said.latitude.or(map.next_value::<Scalar<'_>>()?.degrees());
                 }
                 "longitude" => {
-                    said.longitude = said.longitude.or(map.next_value::<Scalar<'_>>()?.degrees())
+                    said.longitude = said.longitude.or(map.next_value::<Scalar<'_>>()?.degrees());
                 }
                 "traits" => {
                     let value: Value<'_> = map.next_value()?;

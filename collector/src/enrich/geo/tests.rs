@@ -161,7 +161,8 @@ fn other_ways_to_put_it_are_understood() {
             ("", 64_500, ""),
         ),
         (
-            json!({"city": true, "country": 7, "location": "here", "asn": {"a": [1]}, "as_number": 64_500}),
+            json!({"city": true, "country": 7, "location": "here",
+            "asn": {"a": [1]}, "as_number": 64_500}),
             ("", 64_500, ""),
         ),
     ] {
@@ -338,9 +339,9 @@ fn damaged_databases_are_refused_or_read_but_never_panic() {
     let (mut taken, mut refused) = (0, 0);
     let mut try_to_load = |bytes: &[u8]| {
         std::fs::write(&file, bytes).unwrap();
-        match database::Database::read(&file, 1 << 20) {
-            Ok(_) if Places::load(&config).is_ok() => taken += 1,
-            Ok(_) | Err(_) => refused += 1,
+        match Places::load(&config) {
+            Ok(_) => taken += 1,
+            Err(_) => refused += 1,
         }
     };
     let small = Database::new_v4("x")

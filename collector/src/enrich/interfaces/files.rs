@@ -135,9 +135,10 @@ impl Loading {
         let exporter: IpAddr = exporter.parse().map_err(|_| {
             format!("exporter: found {exporter:?}; allowed: an address, such as 192.0.2.1")
         })?;
-        let index: Option<u32> = if_index.parse().ok().filter(|index| *index > 0);
-        let index = index
-            .ok_or_else(|| format!("if_index: found {if_index:?}; allowed: 1 to 4294967295"))?;
+        // 0 is no ifIndex (RFC 2863), but what some exporters write for one.
+        let index: u32 = if_index
+            .parse()
+            .map_err(|_| format!("if_index: found {if_index:?}; allowed: 0 to 4294967295"))?;
         let interface = Interface {
             name: text("name", name)?,
             alias: text("alias", alias)?,

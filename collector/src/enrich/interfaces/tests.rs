@@ -75,7 +75,7 @@ fn of_each_field_files_count_before_snmp_and_snmp_before_options() {
     let files = file(
         "exporter,if_index,name,alias,speed\n\
          192.0.2.1,1,,of a file,\n\
-         192.0.2.1,2,file2,,7\n",
+         192.0.2.1,2,file2,,7\n192.0.2.1,0,none,,\n",
     )
     .unwrap();
     let polled = polled(
@@ -89,12 +89,16 @@ fn of_each_field_files_count_before_snmp_and_snmp_before_options() {
     let names = options(&[
         (ROUTER, 0, 1, "options1", "options"),
         (ROUTER, 0, 3, "options3", "options"),
+        (ROUTER, 0, 0, "options0", ""),
+        (SWITCH, 0, 0, "options0", ""),
         (ROUTER, 9, 4, "in domain 9", "nine"),
         (ROUTER, 2, 4, "in domain 2", ""),
         (SWITCH, 0, 1, "other", ""),
     ]);
     let all = Interfaces::new(&files, &polled, &names, &InterfaceRules::default());
     let of_router = |if_index| label(&all, ROUTER, if_index);
+    assert_eq!(of_router(0), "none\t\t\t\t\t");
+    assert_eq!(label(&all, SWITCH, 0), "");
     assert_eq!(of_router(1), "snmp1\tof a file\t1000000000\t\t\t");
     assert_eq!(of_router(2), "file2\tsnmp\t7\t\t\t");
     assert_eq!(of_router(3), "options3\tsnmp\t\t\t\t");
@@ -280,8 +284,8 @@ fn a_line_that_makes_no_sense_is_named_with_what_is_allowed() {
             ":4: exporter: found \"router\"",
         ),
         (
-            "exporter,if_index\n192.0.2.1,0\n",
-            ":2: if_index: found \"0\"",
+            "exporter,if_index\n192.0.2.1,-1\n",
+            ":2: if_index: found \"-1\"",
         ),
         (
             "exporter,if_index\n192.0.2.1,4294967296\n",

@@ -6,6 +6,15 @@ use ipnet::IpNet;
 
 use crate::flow::Address;
 
+/// Where something begins, by family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The bits of an IPv4 address.
+    V4(u32),
+    /// The bits of an IPv6 address.
+    V6(u128),
+}
+
 /// Which value holds at which addresses. IPv4 and IPv6 are apart: an IPv6 prefix says nothing of
 /// IPv4 addresses, not even `::/0`; a prefix within `::ffff:0:0/96` is the IPv4 prefix it means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +48,24 @@ impl Ranges {
         match family(start, end) {
             Family::V4(start, end) => self.v4.push(start, end, value),
             Family::V6(start, end) => self.v6.push(start, end, value),
+        }
+    }
+
+    /// Lets `value` hold from `start` up to the highest address of its family. It must begin behind
+    /// where others begin, or is refused: false.
+    pub fn hold(&mut self, start: Start, value: u32) -> bool {
+        match start {
+            Start::V4(start) => self.v4.hold(start, value),
+            Start::V6(start) => self.v6.hold(start, value),
+        }
+    }
+
+    /// This one, and where it says nothing, what `below` says.
+    #[must_use]
+    pub fn or(self, below: Self) -> Self {
+        Self {
+            v4: self.v4.or(below.v4),
+            v6: self.v6.or(below.v6),
         }
     }
 
@@ -203,6 +230,28 @@ impl<K: Key> Steps<K> {
             self.set(behind, 0);
         }
         true
+    }
+
+    #[inline]
+    fn hold(&mut self, start: K, value: u32) -> bool {
+        if self.starts.last().is_some_and(|&last| start < last) {
+            return false;
+        }
+        self.set(start, value);
+        true
+    }
+
+    fn or(self, below: Self) -> Self {
+        if below.starts.is_empty() {
+            self
+        } else if self.starts.is_empty() {
+            below
+        } else {
+            self.overlay(
+                &below,
+                |above, below| if above == 0 { below } else { above },
+            )
+        }
     }
 
     /// Lets `value` hold from `start` on, which is no lower than the last start.

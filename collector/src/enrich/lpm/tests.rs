@@ -285,7 +285,7 @@ proptest! {
             both(a, b)
         };
         let overlaid = Lpm::new(&left.overlay(&right, checked));
-        let at_once = Lpm::of_overlay(&left, &right, checked);
+        let at_once = Lpm::of_overlay(left.clone(), right.clone(), checked);
         let mut addresses = edges(&mine);
         addresses.extend(edges(&others));
         for address in addresses {

@@ -1,5 +1,5 @@
-//! Networks as JSON (RFC 8259): an array of objects with the keys of the CSV's columns, or an object
-//! of prefixes with such objects. Entries are read one by one, so that each has its line.
+//! Networks as JSON (RFC 8259): an array of objects with the keys of the CSV's columns, or an
+//! object of prefixes with such objects. Entries are read one by one, so that each has its line.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use serde_json::{Deserializer, Map, Value};
 use super::PARTS;
 use crate::enrich::files::{Fault, FileErrors, as_text, checked, quoted};
 
-/// Gives each network of `bytes`, which messages call `path`, to `add`: its line, from 1, its prefix
-/// and what is told of it. Yields how many there were.
+/// Gives each network of `bytes`, which messages call `path`, to `add`: its line, from 1, its
+/// prefix and what is told of it. Yields how many there were.
 ///
 /// # Errors
 /// When it is no such JSON or `add` refuses an entry. Behind an error of the grammar nothing is

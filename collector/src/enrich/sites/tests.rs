@@ -1,4 +1,5 @@
 use super::*;
+use crate::config;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -28,6 +29,13 @@ impl Folder {
         self.config.networks.push(path);
     }
 
+    fn sites(&self) -> Sites {
+        let networks = Networks::load(&self.config.networks).unwrap();
+        let loaded = Threats::load(&self.config, &Threats::default());
+        assert_eq!(loaded.refused.count(), 0);
+        Sites::combine(&networks, &loaded.threats)
+    }
+
     fn threats(&mut self, tag: &str, text: &str) {
         let file = self.write(tag, text);
         let tag = tag.into();
@@ -55,8 +63,8 @@ fn networks_and_threats_are_told_together_and_apart() {
         "prefix,name\n198.51.100.0/24,ours\n2001:db8::/32,six\n",
     );
     folder.threats("botnet", "198.51.100.7\n203.0.113.0/24\n2001:db8::1\n");
-    let (sites, read) = Sites::load(&folder.config).unwrap();
-    assert_eq!(read.read.len(), 2);
+    let sites = folder.sites();
+    assert!(!sites.is_empty());
     assert_eq!(says(&sites, "198.51.100.7"), pair("ours\t\t\t\t", "botnet"));
     assert_eq!(says(&sites, "198.51.100.8"), pair("ours\t\t\t\t", ""));
     assert_eq!(says(&sites, "203.0.113.9"), pair("", "botnet"));
@@ -67,47 +75,12 @@ fn networks_and_threats_are_told_together_and_apart() {
 
 #[test]
 fn without_files_nothing_is_known() {
-    let (sites, read) = Sites::load(&config::Enrich::default()).unwrap();
-    assert_eq!((read.read.len(), read.refused.count()), (0, 0));
+    let sites = Folder::new().sites();
+    assert!(sites.is_empty());
     assert_eq!(says(&sites, "192.0.2.1"), pair("", ""));
     assert_eq!(says(&Sites::default(), "::"), pair("", ""));
     assert_eq!(sites.network(7), "");
     assert_eq!(sites.threats(u32::MAX), "");
-}
-
-#[test]
-fn what_is_bad_in_one_file_does_not_keep_the_others_from_being_renewed() {
-    let mut folder = Folder::new();
-    folder.networks("n.csv", "prefix,name\n198.51.100.0/24,old\n");
-    folder.threats("first", "198.51.100.1\n");
-    folder.threats("second", "198.51.100.1\n");
-    let mut files = SiteFiles::default();
-    assert_eq!(files.reload(&folder.config).refused.count(), 0);
-    assert_eq!(
-        says(&files.sites(), "198.51.100.1"),
-        pair("old\t\t\t\t", "first,second")
-    );
-
-    folder.write(
-        "n.csv",
-        "prefix,name\n198.51.100.0/24,new\n198.51.100.0/24,twice\n",
-    );
-    folder.write("first", "198.51.100.2\n");
-    std::fs::remove_file(folder.folder.path().join("second")).unwrap();
-    let read = files.reload(&folder.config);
-    assert_eq!(read.refused.count(), 2);
-    let sites = files.sites();
-    assert_eq!(says(&sites, "198.51.100.1"), pair("old\t\t\t\t", "second"));
-    assert_eq!(says(&sites, "198.51.100.2"), pair("old\t\t\t\t", "first"));
-
-    folder.write("n.csv", "prefix,name\n198.51.100.0/24,new\n");
-    folder.write("first", "<html>\n<body>\nnot found\n</html>\n");
-    folder.write("second", "198.51.100.3\n");
-    assert_eq!(files.reload(&folder.config).refused.count(), 1);
-    let sites = files.sites();
-    assert_eq!(says(&sites, "198.51.100.1"), pair("new\t\t\t\t", ""));
-    assert_eq!(says(&sites, "198.51.100.2"), pair("new\t\t\t\t", "first"));
-    assert_eq!(says(&sites, "198.51.100.3"), pair("new\t\t\t\t", "second"));
 }
 
 /// Prefixes that meet each other: few bits differ. None is too wide for a list of threats.
@@ -149,7 +122,7 @@ proptest! {
         }
         let white = folder.write("white", &lines(&whitelist));
         folder.config.threats_whitelist.push(white);
-        let (sites, _) = Sites::load(&folder.config).unwrap();
+        let sites = folder.sites();
 
         let v4 = (0..300u32).map(|low| IpAddr::from((0xc633_6400 + low).to_be_bytes()));
         let v6 = (0..300u128).map(|low| IpAddr::from((0x2001_0db8 << 96 | low).to_be_bytes()));

@@ -38,6 +38,32 @@ Environment="ELASTIFLOW_IPFIX_UDP_IPV6_PORT=4739"
 Environment="ELASTIFLOW_IPFIX_UDP_WORKERS=4"
 "#;
 
+/// The dictionaries that the guide has edited.
+const DICTIONARIES: [(&str, &str); 5] = [
+    (
+        "dictionaries/app_id.srctype.yml",
+        "# the type\n\"192.0.2.1\": \"cisco_nbar2\"\n\"192.0.2.2\": \"fortinet\"\n\
+             192.0.2.3: velocloud\n",
+    ),
+    (
+        "user_settings/sampling_interval.yml",
+        "\"192.0.2.1\": 1024\n\"2001:db8::1\": \"512\"\n",
+    ),
+    (
+        "user_settings/ifName.yml",
+        "\"192.0.2.1::ifName.0\": \"eth0\"\n\"192.0.2.1::ifName.3\": \"eth3\"\n\
+             \"2001:db8::1::ifName.7\": \"ge-0/0/0, \\\"up\\\"\"\n",
+    ),
+    (
+        "user_settings/applications.yml",
+        "\"192.0.2.1:5601\": \"kibana\"\n\"2001:db8::1:443\": \"portal\"\n",
+    ),
+    (
+        "user_settings/ip_rep_whitelist.yml",
+        "\"1.1.1.1\": \"true\"\n\"8.8.8.8\": false\n",
+    ),
+];
+
 fn of(files: &[(&str, &str)]) -> (Imported, Config, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     for (name, contents) in files {
@@ -131,8 +157,10 @@ fn variables_become_listeners_names_caches_and_databases() {
 fn only_what_differs_from_the_defaults_is_written() {
     let (imported, config, _folder) = of(&[(
         "elastiflow.conf",
-        "Environment=\"ELASTIFLOW_DNS_HIT_CACHE_SIZE=25000\"\nEnvironment=\"ELASTIFLOW_GEOIP_LOOKUP=false\"\n\
-         Environment=\"ELASTIFLOW_ASN_LOOKUP=false\"\nEnvironment=\"ELASTIFLOW_RESOLVE_IP2HOST=false\"\n",
+        "Environment=\"ELASTIFLOW_DNS_HIT_CACHE_SIZE=25000\"\n\
+         Environment=\"ELASTIFLOW_GEOIP_LOOKUP=false\"\n\
+         Environment=\"ELASTIFLOW_ASN_LOOKUP=false\"\n\
+         Environment=\"ELASTIFLOW_RESOLVE_IP2HOST=false\"\n",
     )]);
     assert_eq!(config.enrich, config::Enrich::default());
     assert!(
@@ -190,29 +218,8 @@ fn the_inputs_of_conf_d_say_what_is_on() {
 }
 
 #[test]
-fn dictionaries_become_labels_rates_and_files() {
-    let (imported, config, _folder) = of(&[
-        (
-            "dictionaries/app_id.srctype.yml",
-            "# the type\n\"192.0.2.1\": \"cisco_nbar2\"\n\"192.0.2.2\": \"fortinet\"\n192.0.2.3: velocloud\n",
-        ),
-        (
-            "user_settings/sampling_interval.yml",
-            "\"192.0.2.1\": 1024\n\"2001:db8::1\": \"512\"\n",
-        ),
-        (
-            "user_settings/ifName.yml",
-            "\"192.0.2.1::ifName.0\": \"eth0\"\n\"2001:db8::1::ifName.7\": \"ge-0/0/0, \\\"up\\\"\"\n",
-        ),
-        (
-            "user_settings/applications.yml",
-            "\"192.0.2.1:5601\": \"kibana\"\n\"2001:db8::1:443\": \"portal\"\n",
-        ),
-        (
-            "user_settings/ip_rep_whitelist.yml",
-            "\"1.1.1.1\": \"true\"\n\"8.8.8.8\": false\n",
-        ),
-    ]);
+fn types_and_rates_become_tables_of_exporters() {
+    let (_, config, _folder) = of(&DICTIONARIES);
     let labels = &config.enrich.exporters;
     let kinds: Vec<_> = labels
         .iter()
@@ -236,13 +243,19 @@ fn dictionaries_become_labels_rates_and_files() {
             ("2001:db8::1/128".to_owned(), 512, false)
         ]
     );
+}
+
+#[test]
+fn names_and_addresses_become_files() {
+    let (imported, config, _folder) = of(&DICTIONARIES);
     assert_eq!(
         config.enrich.interfaces,
         [Path::new("/etc/flowsluice/interfaces.csv")]
     );
     assert_eq!(
         contents(&imported, "interfaces.csv"),
-        "exporter,if_index,name,alias,speed\n192.0.2.1,0,eth0,,\n2001:db8::1,7,\"ge-0/0/0, \"\"up\"\"\",,\n"
+        "exporter,if_index,name,alias,speed\n192.0.2.1,0,eth0,,\n192.0.2.1,3,eth3,,\n\
+         2001:db8::1,7,\"ge-0/0/0, \"\"up\"\"\",,\n"
     );
     assert_eq!(
         config.enrich.applications,
@@ -267,7 +280,7 @@ fn dictionaries_become_labels_rates_and_files() {
     );
     assert!(has(
         &report.taken,
-        &["ifName.yml:1: to line 2: 2 of 2 entries -> interfaces.csv"]
+        &["ifName.yml:1: to line 3: 3 of 3 entries -> interfaces.csv"]
     ));
     assert!(has(&report.left, &["enrich.application_ids"]));
     assert!(report.odd.is_empty(), "{report:?}");
@@ -306,17 +319,20 @@ fn what_cannot_be_read_is_told_with_its_line_and_the_rest_is_taken() {
     let (imported, config, _folder) = of(&[
         (
             "sampling_interval.yml",
-            "\"router1\": 1024\n\"192.0.2.1\": often\n\"192.0.2.2\": [1]\n\"192.0.2.3\": 0\n\"192.0.2.4\": 8\n",
+            "\"router1\": 1024\n\"192.0.2.1\": often\n\"192.0.2.2\": [1]\n\
+             \"192.0.2.3\": 0\n\"192.0.2.4\": 8\n",
         ),
         (
             "ifName.yml",
-            "\"192.0.2.1:1\": \"eth0\"\n\"192.0.2.1::ifName.x\": \"eth0\"\n\"192.0.2.1::ifName.1\": \"a\\tb\"\n",
+            "\"192.0.2.1:1\": \"eth0\"\n\"192.0.2.1::ifName.x\": \"eth0\"\n\
+             \"192.0.2.1::ifName.1\": \"a\\tb\"\n",
         ),
         ("applications.yml", "\"192.0.2.1:99999\": \"x\"\n\"a: b\n"),
         ("app_id.srctype.yml", "\"192.0.2.1\": \"sonicwall\"\n"),
         (
             "elastiflow.conf",
-            "Environment=ELASTIFLOW_SFLOW_IPV4_PORT=70000\nEnvironment=ELASTIFLOW_NAMESERVER=dns1\n",
+            "Environment=ELASTIFLOW_SFLOW_IPV4_PORT=70000\n\
+             Environment=ELASTIFLOW_NAMESERVER=dns1\n",
         ),
     ]);
     let rates = &config.decode.exporters;

@@ -222,6 +222,13 @@ fn geo(variables: &Variables, making: &mut Making) {
         let text = format!("ELASTIFLOW_GEOIP_DB_PATH={path} is not absolute; write it from '/' on");
         return making.report.odd(&at, text);
     }
+    for file in files.iter().filter(|file| !file.exists()) {
+        let text = format!(
+            "{}: it is not on this host yet; copy it there",
+            file.display()
+        );
+        making.report.left(&at, text);
+    }
     let files: Vec<_> = files
         .iter()
         .map(|file| file.display().to_string())

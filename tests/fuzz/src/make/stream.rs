@@ -1,5 +1,5 @@
-//! Streams of IPFIX by several connections, cut anywhere; mostly what an exporter of one thing wrong
-//! sends.
+//! Streams of IPFIX by several connections, cut anywhere; mostly of an exporter that does one thing
+//! wrong.
 
 use rand::RngExt;
 

@@ -254,6 +254,7 @@ impl Parts {
     }
 
     fn renew_and_tell(&mut self, part: Part) -> bool {
+        let sites = Arc::clone(&self.sites);
         let outcome = self.renew(part);
         if let Err(fault) = &outcome {
             let fault = one_line(fault);
@@ -262,8 +263,8 @@ impl Parts {
                 "what was read before stays in use: {fault}"
             );
         }
-        // Lists that are refused do not keep others from being renewed.
-        outcome.is_ok() || part == Part::Threats
+        // Of threats, the lists that are not refused are taken all the same.
+        outcome.is_ok() || !Arc::ptr_eq(&sites, &self.sites)
     }
 
     fn renew(&mut self, part: Part) -> Result<(), String> {

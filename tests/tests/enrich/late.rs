@@ -10,7 +10,7 @@ use anyhow::Result;
 use flowsluice_tests::wire::Sender;
 use flowsluice_tests::{Collector, Process, Settings, place};
 
-use super::kit::{Files, Record, flows, settings, wait_for};
+use super::kit::{Files, Record, flows, options, settings, wait_for};
 
 /// Starts it; `None`, with the reason printed, where it is not installed.
 fn name_server(files: &Files) -> Result<Option<(Process, u16)>> {
@@ -21,7 +21,8 @@ fn name_server(files: &Files) -> Result<Option<(Process, u16)>> {
     let text = format!(
         "port={port}\nno-resolv\nno-hosts\nbind-interfaces\nlisten-address=127.0.0.1\n\
          local=/10.in-addr.arpa/\nptr-record=1.0.0.10.in-addr.arpa,client.example\n\
-         ptr-record=2.0.0.10.in-addr.arpa,server.example\n"
+         ptr-record=2.0.0.10.in-addr.arpa,server.example\n\
+         ptr-record=3.0.0.10.in-addr.arpa,router.example\n"
     );
     files.put("dnsmasq.conf", text)?;
     let file = files.path("dnsmasq.conf");
@@ -50,7 +51,7 @@ fn early_rows_have_no_name_later_ones_do_and_the_dictionary_has_them_for_both() 
     let Some((_server, port)) = name_server(&files)? else {
         return Ok(());
     };
-    let config = format!("[enrich.dns]\nnames = \"endpoints\"\nservers = [\"127.0.0.1:{port}\"]\n");
+    let config = format!("[enrich.dns]\nnames = \"both\"\nservers = [\"127.0.0.1:{port}\"]\n");
     let Some(settings) = settings(config) else {
         return Ok(());
     };
@@ -61,6 +62,13 @@ fn early_rows_have_no_name_later_ones_do_and_the_dictionary_has_them_for_both() 
     let collector = Collector::start(&settings)?;
     let clickhouse = collector.clickhouse()?;
     let mut sender = Sender::new(collector.target())?;
+    // The exporter's own address.
+    sender.send(&options(
+        300,
+        (1, 4),
+        &[(130, 4)],
+        &[127, 0, 0, 1, 10, 0, 0, 3],
+    ))?;
     let answer = Record::new("10.0.0.2:443", "10.0.0.1:50000");
     let mut raw_bytes = 1;
     sender.send(&flows(raw_bytes, &[answer]))?;
@@ -69,23 +77,29 @@ fn early_rows_have_no_name_later_ones_do_and_the_dictionary_has_them_for_both() 
         raw_bytes += 1;
         sender.send(&flows(raw_bytes, &[answer]))?;
         collector.settle(sender.sent)?;
-        Ok(clickhouse.value::<u64>("SELECT countIf(src_host != '') FROM flows")? > 0)
+        Ok(clickhouse
+            .value::<u64>("SELECT countIf(src_host != '' AND exporter_name != '') FROM flows")?
+            > 0)
     })?;
     let rows = clickhouse.rows(
-        "SELECT src_host, dst_host, client_host, server_host FROM flows ORDER BY raw_bytes",
+        "SELECT src_host, dst_host, client_host, server_host, exporter_name FROM flows \
+         ORDER BY raw_bytes",
     )?;
     assert_eq!(
         rows.first().map(|row| row.join(" ")).as_deref(),
-        Some("   ")
+        Some("    ")
     );
     let last = ["server.example", "client.example"];
     assert_eq!(
         rows.last().expect("rows")[..],
-        [last[0], last[1], last[1], last[0]]
+        [last[0], last[1], last[1], last[0], "router.example"]
     );
     wait_for("rows of hosts", || {
-        let hosts = clickhouse.query("SELECT addr, name FROM hosts FINAL ORDER BY addr")?;
-        Ok(hosts == "::ffff:10.0.0.1\tclient.example\n::ffff:10.0.0.2\tserver.example\n")
+        let names = "SELECT arrayStringConcat(groupArray(name), ' ') FROM \
+                     (SELECT * FROM hosts FINAL WHERE addr >= toIPv6('10.0.0.0') \
+                      AND addr < toIPv6('11.0.0.0') ORDER BY addr)";
+        let names = clickhouse.query(names)?;
+        Ok(names.trim() == "client.example server.example router.example")
     })?;
     assert_eq!(collector.stop()?.unaccounted, 0);
 

@@ -8,9 +8,10 @@ use anyhow::Result;
 use flowsluice_tests::collector::assert_all_stored;
 use flowsluice_tests::mmdb::{Database, city};
 use flowsluice_tests::process::{Signal, signal_pid};
-use flowsluice_tests::{ClickHouse, Collector, Generator};
+use flowsluice_tests::wire::Sender;
+use flowsluice_tests::{ClickHouse, Collector, Generator, Settings, Store};
 
-use super::kit::{Files, LONG, figure, settings, told, wait_for};
+use super::kit::{Files, LONG, Record, figure, flows, settings, told, wait_for};
 
 const CONFIG: &str = r#"
 [enrich]
@@ -19,6 +20,20 @@ networks = ["DIR/networks.csv"]
 
 [enrich.geo]
 databases = ["DIR/city.mmdb"]
+"#;
+
+/// Two lists of threats.
+const LISTS: &str = r#"
+[enrich]
+look_every = "1s"
+
+[[enrich.threats]]
+file = "DIR/a.txt"
+tag = "a"
+
+[[enrich.threats]]
+file = "DIR/b.txt"
+tag = "b"
 "#;
 
 /// Networks of everybody, all of them called `name`.
@@ -185,6 +200,53 @@ fn assert_told(collector: &Collector) -> Result<()> {
     assert_eq!(config.len(), 1, "{config:#?}");
     assert!(config[0].contains("ERROR"), "{config:?}");
     Ok(())
+}
+
+#[test]
+fn a_list_is_taken_though_another_is_refused_at_the_same_time() -> Result<()> {
+    let files = Files::new()?;
+    files.put("a.txt", "10.0.0.1\n")?;
+    files.put("b.txt", "10.0.0.2\n")?;
+    let config = files.config(LISTS);
+    let Some(settings) = settings(config) else {
+        return Ok(());
+    };
+    let collector = Collector::start(&settings)?;
+    let clickhouse = collector.clickhouse()?;
+    let mut sender = Sender::new(collector.target())?;
+    let flow = flows(1, &[Record::new("10.0.0.1:1", "10.0.0.2:2")]);
+    sender.send(&flow)?;
+    collector.settle(sender.sent)?;
+    // A new exporter is news of its own; after that there is nothing else.
+    std::thread::sleep(Duration::from_secs(3));
+    files.put("b.txt", "<html>\n<body>\n")?;
+    files.put("a.txt", "10.0.0.1\n10.0.0.2\n")?;
+    wait_for("the tags of both lists", || {
+        sender.send(&flow)?;
+        collector.settle(sender.sent)?;
+        let tags = "SELECT countIf(src_threats = ['a'] AND dst_threats = ['a', 'b']) FROM flows";
+        Ok(clickhouse.value::<u64>(tags)? > 0)
+    })?;
+    let status = collector.status()?;
+    assert_eq!(figure(&status, "parts/threats/faulty"), 1);
+    assert_eq!(told(&collector, "b.txt: ")?.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn sighup_without_enrichment_at_the_start_says_that_a_restart_is_needed() -> Result<()> {
+    let settings = Settings {
+        more: "\n[enrich]\nservices = false\n".into(),
+        ..Settings::new(Store::Null)
+    };
+    let collector = Collector::start(&settings)?;
+    let text = std::fs::read_to_string(collector.config())?;
+    let text = text.replace("services = false", "services = true");
+    std::fs::write(collector.config(), text)?;
+    signal_pid(collector.pid(), Signal::HUP)?;
+    wait_for("it is told", || {
+        Ok(!told(&collector, "restart flowsluice")?.is_empty())
+    })
 }
 
 #[test]

@@ -14,13 +14,13 @@ use super::kit::{Files, LONG, Record, figure, flows, settings};
 const SWAPS: u64 = 5;
 
 /// The networks under their names of `version`. The numbers of labels follow from the order of the
-/// lines, which is another in each: a number that is looked up in the wrong table names the wrong
-/// network.
+/// addresses, and every other version has a network before these two: a number that is looked up in
+/// the wrong table names another network.
 fn networks(version: u64) -> String {
     let (left, right) = ("10.1.0.0/16,left", "10.2.0.0/16,right");
     match version % 2 {
         0 => format!("prefix,name\n{left}-a\n{right}-a\n"),
-        _ => format!("prefix,name\n192.0.2.0/24,other\n{right}-b\n{left}-b\n"),
+        _ => format!("prefix,name\n{right}-b\n{left}-b\n1.0.0.0/8,first\n"),
     }
 }
 

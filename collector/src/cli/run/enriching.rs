@@ -14,6 +14,7 @@ use flowsluice::http;
 use flowsluice::receive;
 use flowsluice::store::SideRows;
 use tokio::runtime::Runtime;
+use tracing::warn;
 
 use super::drop_capabilities;
 
@@ -96,8 +97,12 @@ impl Enriching {
 
     /// Has the configuration read again.
     pub(super) fn reload(&self) {
-        if let Some(keeper) = &self.keeper {
-            keeper.reload();
+        match &self.keeper {
+            Some(keeper) => keeper.reload(),
+            None => warn!(
+                "SIGHUP: [enrich] was off when this began, and is switched on by a start only; \
+                 restart flowsluice to have the configuration read"
+            ),
         }
     }
 

@@ -230,8 +230,9 @@ impl Parts {
         has_news
     }
 
-    /// Goes on by another configuration, and loads the parts that it changes, those whose files have
-    /// changed, however recently, and those whose files were refused; true when anything is new.
+    /// Goes on by another configuration, and loads the parts that it changes, those whose files
+    /// have changed, however recently, and those whose files were refused; true when anything is
+    /// new.
     pub fn reconfigure(&mut self, config: &Enrich) -> bool {
         let before = std::mem::replace(&mut self.config, config.clone());
         self.generation += 1;
@@ -254,6 +255,7 @@ impl Parts {
     }
 
     fn renew_and_tell(&mut self, part: Part) -> bool {
+        let sites = Arc::clone(&self.sites);
         let outcome = self.renew(part);
         if let Err(fault) = &outcome {
             let fault = one_line(fault);
@@ -262,8 +264,8 @@ impl Parts {
                 "what was read before stays in use: {fault}"
             );
         }
-        // Lists that are refused do not keep others from being renewed.
-        outcome.is_ok() || part == Part::Threats
+        // Of threats, the lists that are not refused are taken all the same.
+        outcome.is_ok() || !Arc::ptr_eq(&sites, &self.sites)
     }
 
     fn renew(&mut self, part: Part) -> Result<(), String> {

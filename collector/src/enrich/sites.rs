@@ -1,5 +1,5 @@
-//! Networks and threats in one table: an address is looked up once for both. They are read apart, so
-//! that what is bad in one does not keep the other from being renewed.
+//! Networks and threats in one table: an address is looked up once for both. They are read apart,
+//! so that what is bad in one does not keep the other from being renewed.
 
 use std::sync::Arc;
 

@@ -81,12 +81,6 @@ impl Offline {
         });
     }
 
-    /// True when the next flows are marked by other tables than those before: a batch ends there.
-    #[must_use]
-    pub fn is_stale(&self) -> bool {
-        self.learned.is_some() || self.enricher.is_stale()
-    }
-
     /// Marks `flows`, as [`Enricher::mark`].
     pub fn mark(&mut self, flows: &mut [Flow]) -> Marked<'_> {
         if let Some(learned) = self.learned.take() {

@@ -5,4 +5,5 @@ mod helpers;
 mod kit;
 mod late;
 mod reload;
+mod replay;
 mod swap;

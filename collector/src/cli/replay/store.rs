@@ -255,14 +255,11 @@ impl Rows {
             self.shift.apply(flow);
             self.expired += u64::from(flow.time_received_s < self.expires_s);
         }
-        // A batch ends with the tables that it was filled with, so there has to be another.
-        while self.batcher.batches_free() < 2 && self.enriching.is_stale() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
         let marked = Some(self.enriching.mark(flows));
         let mut beside = Beside { extra, marked };
         for flows in flows.chunks(self.batch_rows) {
-            // The open batch and one more take as many rows as one holds.
+            // The open batch and one more take as many rows as one holds; the one more does by
+            // itself, where the open one ends with the tables that it was filled with.
             while self.batcher.batches_free() == 0 {
                 std::thread::sleep(Duration::from_millis(1));
             }

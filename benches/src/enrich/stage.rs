@@ -27,9 +27,13 @@ use crate::rounds::{self, Figure, Round};
 use crate::streams::Stream;
 
 /// Names that are known.
-const NAMES: usize = 25_000;
+const NAMES: u64 = 25_000;
 /// Until they must be.
 const NAMES_TIME_MAX: Duration = Duration::from_secs(60);
+/// How often all are asked for again that found no room.
+const ASK_EVERY: Duration = Duration::from_millis(300);
+/// A table of names is not made more often than once a second.
+const TABLE_EVERY: Duration = Duration::from_millis(1_500);
 /// Batches that make a block.
 const BATCHES: usize = FLOWS / BATCH_ROWS;
 
@@ -336,14 +340,20 @@ fn learn(
     };
     let dns = Dns::start(&fast, rows, runtime.handle());
     let (begun, mut asker) = (Instant::now(), dns.asker());
-    // A few have none that could be asked for.
-    let addresses = bursts.by_use();
-    let asked = &addresses[..addresses.len().min(NAMES + NAMES / 5)];
-    while dns.snapshot().ids() < NAMES {
+    // Some can have none, such as those for documentation: it ends when there are no more to ask.
+    let (addresses, mut queries) = (bursts.by_use(), 0);
+    loop {
+        addresses.iter().for_each(|address| asker.ask(*address));
+        thread::sleep(ASK_EVERY);
         let counts = dns.counts();
+        if counts.names >= NAMES || counts.queries == queries && counts.under_way == 0 {
+            break;
+        }
         ensure!(begun.elapsed() < NAMES_TIME_MAX, "no names: {counts:?}");
-        asked.iter().for_each(|address| asker.ask(*address));
-        thread::sleep(Duration::from_millis(50));
+        queries = counts.queries;
     }
+    // The last ones come with the next table.
+    thread::sleep(TABLE_EVERY);
+    ensure!(dns.snapshot().ids() > 1, "no names: {:?}", dns.counts());
     Ok((dns.snapshot(), begun.elapsed().as_secs_f64()))
 }

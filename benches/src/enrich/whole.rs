@@ -303,7 +303,7 @@ impl Extent {
             }
         } else {
             Self {
-                rounds: 5,
+                rounds: 3,
                 rates: &[100_000, 200_000],
                 duration: Duration::from_secs(4),
                 names: 24_000,

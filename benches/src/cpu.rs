@@ -68,6 +68,31 @@ impl ProcessTimes {
     }
 }
 
+/// CPU time, user and system, of those threads of process `pid` whose names begin with `prefix`, to
+/// the nanosecond.
+///
+/// # Errors
+/// When there is no such process or thread.
+pub fn of_threads(pid: u32, prefix: &str) -> Result<Duration> {
+    let folder = format!("/proc/{pid}/task");
+    let threads = std::fs::read_dir(&folder).with_context(|| format!("read {folder}"))?;
+    let mut sum = None;
+    for thread in threads {
+        let thread = thread?.path();
+        // One that has just ended has no files any more.
+        let read = |name: &str| std::fs::read_to_string(thread.join(name)).unwrap_or_default();
+        if read("comm").starts_with(prefix) {
+            // Time on a processor, time spent waiting for one, times on one: sched-stats.rst.
+            let schedstat = read("schedstat");
+            let ns = schedstat.split_whitespace().next();
+            let ns = ns.and_then(|ns| ns.parse().ok());
+            let ns = ns.with_context(|| format!("{}: no schedstat", thread.display()))?;
+            sum = Some(sum.unwrap_or_default() + Duration::from_nanos(ns));
+        }
+    }
+    sum.with_context(|| format!("process {pid} has no thread {prefix}..."))
+}
+
 /// CPU time of the whole machine, summed over its processors, seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MachineTimes {
@@ -166,6 +191,24 @@ mod tests {
         assert_eq!(times.interrupts_s, 13.0 / ticks_a_second);
         assert_eq!(times.idle_s, 450.0 / ticks_a_second);
         assert_eq!(times.since(&times), MachineTimes::default());
+    }
+
+    #[test]
+    fn the_times_of_a_thread_are_found_by_its_name() {
+        let pid = std::process::id();
+        assert!(of_threads(pid, "nobody-is-called").is_err());
+        let thread = std::thread::Builder::new().name("spin-7".into());
+        let spin = move || {
+            let begun = of_this_thread();
+            while of_this_thread() - begun < Duration::from_millis(30) {
+                std::hint::spin_loop();
+            }
+            of_threads(pid, "spin-").unwrap()
+        };
+        let found = thread.spawn(spin).unwrap().join().unwrap();
+        // The kernel writes down the current slice at a tick.
+        assert!(found >= Duration::from_millis(15), "{found:?}");
+        assert!(found < Duration::from_secs(1), "{found:?}");
     }
 
     #[test]

@@ -1,8 +1,15 @@
-//! `enrich`: place and autonomous system of both sides of a flow, CPU time a flow, beside
-//! maxminddb's own look-up of the same databases; then what the table costs.
+//! `enrich`: what it costs to know more of flows than they say.
+//!
+//! First place and autonomous system of both sides of a flow, beside maxminddb's own look-up of the
+//! same databases, and what the table costs; then the stage with everything that can be known; then
+//! the whole collector with it, beside itself without it and beside nfcapd.
 
 mod databases;
+mod files;
+mod names;
 mod peer;
+mod stage;
+mod whole;
 
 use std::fs;
 use std::hint::black_box;
@@ -15,6 +22,7 @@ use flowsluice::config;
 use flowsluice::decode::{Decoder, FlowSink, Shared};
 use flowsluice::enrich::geo::Places;
 use flowsluice::flow::{Address, Flow};
+use flowsluice::generate::Protocols;
 use flowsluice::ledger::WorkerCounts;
 use flowsluice::units::UnixNanos;
 
@@ -24,6 +32,7 @@ use crate::options::Options;
 use crate::report::{self, Section, Table};
 use crate::rounds::{self, Figure, Round};
 use crate::streams::{Recipe, Stream};
+use names::NameServer;
 use peer::Peer;
 
 /// CPU time of one round of one candidate: many passes.
@@ -52,6 +61,16 @@ pub fn main(options: &Options) -> Result<()> {
         &table(&places, &peer, options)?,
     );
     section.table("What the table costs:", &costs);
+    drop((places, peer));
+    let names = NameServer::start()?;
+    let all = files::write(
+        folder.path(),
+        &config.databases,
+        names.address(),
+        whole::EXPORTERS,
+    )?;
+    stage::measure(&all, options, &mut section)?;
+    whole::measure(&all, options, &mut section)?;
     report::publish(options, &section)
 }
 
@@ -176,12 +195,7 @@ fn same(places: &Places, peer: &Peer, addresses: &[Address]) -> Result<()> {
 
 /// Both addresses of each flow that exporters send, in their order.
 fn simulated(ipv6: f64) -> Result<Vec<Address>> {
-    let recipe = Recipe {
-        ipv6,
-        bytes: 60 * FLOWS,
-        ..Recipe::default()
-    };
-    let stream = Stream::new(&recipe, UnixNanos::now())?;
+    let stream = Stream::new(&recipe(ipv6), UnixNanos::now())?;
     let mut decoder = Decoder::new(&config::Decode::default(), &[], Arc::new(Shared::default()));
     let mut counts = WorkerCounts::default();
     let mut sink = Addresses(Vec::new());
@@ -198,6 +212,17 @@ fn simulated(ipv6: f64) -> Result<Vec<Address>> {
         sink.0.len()
     );
     Ok(sink.0)
+}
+
+/// [`FLOWS`] of NetFlow v9, or a little more.
+fn recipe(ipv6: f64) -> Recipe {
+    Recipe {
+        protocols: Protocols::Netflow9,
+        exporters: whole::EXPORTERS,
+        ipv6,
+        bytes: 64 * FLOWS,
+        ..Recipe::default()
+    }
 }
 
 /// Keeps the addresses of flows.

@@ -52,6 +52,15 @@ impl Status {
         let text = self.at(pointer).and_then(Value::as_str);
         text.with_context(|| format!("/status has no text at {pointer}: {}", self.0))
     }
+
+    /// The number at a JSON pointer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn number(&self, pointer: &str) -> Result<u64> {
+        let number = self.at(pointer).and_then(Value::as_u64);
+        number.with_context(|| format!("/status has no number at {pointer}: {}", self.0))
+    }
 }
 
 /// The collector's counters and equations.

@@ -23,7 +23,8 @@ pub const APPLICATIONS: u32 = 1_000;
 /// Interfaces of each exporter.
 const INTERFACES: u32 = 200;
 
-/// Writes them into `folder`; what a collector is told of them, of `databases` and of a name server.
+/// Writes them into `folder`; what a collector is told of them, of `databases` and of a name
+/// server.
 ///
 /// # Errors
 /// When a file cannot be written.

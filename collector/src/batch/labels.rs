@@ -186,6 +186,8 @@ pub struct LabelEncoder {
     used: usize,
     /// For each row its place in the dictionary.
     places: Vec<u32>,
+    /// Places of numbers, as far as they do not need the same slot.
+    slots: Slots,
 }
 
 impl LabelEncoder {
@@ -242,7 +244,12 @@ impl LabelEncoder {
     /// dictionary, the indexes.
     fn text(&mut self, tables: &Tables, label: Label, ids: &[u32]) {
         let mut places = std::mem::take(&mut self.places);
-        let dictionary = Dictionary::of(tables, label, ids, &mut places);
+        let dictionary = Dictionary::of(tables, label, ids, &mut places, &mut self.slots);
+        if dictionary.len == 1 {
+            // A network without threats, threats without a network.
+            self.places = places;
+            return;
+        }
         let column = self.begin(label.name(), TEXT_TYPE);
         let width = match dictionary.len {
             ..=0x100 => Width::One,
@@ -284,6 +291,61 @@ enum Width {
     Four = 2,
 }
 
+/// Numbers and their places in a dictionary, each in the one slot that it may have: a text that is
+/// looked up once more is found in the dictionary, so nothing has to be kept for sure.
+#[derive(Debug)]
+struct Slots {
+    slots: Box<[Slot]>,
+    /// Those with another mark are of other columns.
+    mark: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    mark: u32,
+    id: u32,
+    place: u32,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self {
+            slots: vec![Slot::default(); Self::COUNT].into_boxed_slice(),
+            mark: 0,
+        }
+    }
+}
+
+impl Slots {
+    /// As many as a batch has rows.
+    const COUNT: usize = 4096;
+
+    /// Forgets all.
+    fn begin(&mut self) {
+        self.mark = self.mark.wrapping_add(1);
+        if self.mark == 0 {
+            self.slots.fill(Slot::default());
+            self.mark = 1;
+        }
+    }
+
+    /// The place of a number, which `find` finds if it is not here.
+    #[inline]
+    fn get_or(&mut self, id: u32, find: impl FnOnce() -> u32) -> u32 {
+        // Fibonacci hashing: the upper bits of the product depend on all bits.
+        let at = id.wrapping_mul(0x9e37_79b9) >> (u32::BITS - Self::COUNT.ilog2());
+        let slot = &mut self.slots[at as usize];
+        if slot.mark != self.mark || slot.id != id {
+            *slot = Slot {
+                mark: self.mark,
+                id,
+                place: find(),
+            };
+        }
+        slot.place
+    }
+}
+
 /// The texts of a column, '' first.
 struct Dictionary {
     /// Each behind its length.
@@ -293,17 +355,23 @@ struct Dictionary {
 
 impl Dictionary {
     /// Of the texts of `ids`; `places` then has the place of each.
-    fn of(tables: &Tables, label: Label, ids: &[u32], places: &mut Vec<u32>) -> Self {
+    fn of(
+        tables: &Tables,
+        label: Label,
+        ids: &[u32],
+        places: &mut Vec<u32>,
+        slots: &mut Slots,
+    ) -> Self {
         let mut by_text: HashMap<&str, u32> = HashMap::new();
-        let mut by_id: HashMap<u32, u32> = HashMap::new();
         by_text.insert("", 0);
+        slots.begin();
         let mut texts = vec![0];
         places.clear();
         let mut before = (0, 0);
         places.extend(ids.iter().map(|id| {
             // Flows of one datagram often say the same.
             if *id != before.0 {
-                let place = *by_id.entry(*id).or_insert_with(|| {
+                let place = slots.get_or(*id, || {
                     let text = tables.text(label, *id);
                     let next = by_text.len() as u32;
                     *by_text.entry(text).or_insert_with(|| {

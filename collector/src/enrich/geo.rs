@@ -9,6 +9,7 @@ mod build;
 mod database;
 mod error;
 mod labels;
+mod numbers;
 mod record;
 mod special;
 
@@ -28,8 +29,13 @@ pub const PRIVATE_AS: u32 = u32::MAX;
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     table: Lpm,
-    /// By number; the first says nothing.
-    records: Box<[Record]>,
+    /// The label of the place, by number.
+    place_labels: Box<[u32]>,
+    /// The autonomous system, by block of [`BLOCK`] numbers: few enough for the caches of a core,
+    /// where places are not.
+    block_systems: Box<[u32]>,
+    /// Whether addresses are private, by block.
+    block_is_private: Box<[bool]>,
     places: Labels,
     /// Numbers of systems whose names are known, in order, and the numbers of the names.
     as_numbers: Box<[u32]>,
@@ -37,15 +43,8 @@ pub struct Places {
     systems: Labels,
 }
 
-/// What is known of an address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Record {
-    /// Number of the place's label; [`PRIVATE_BIT`] is set when the address is private.
-    place: u32,
-    as_number: u32,
-}
-
-const PRIVATE_BIT: u32 = 1 << 31;
+/// Numbers that stand for the same autonomous system, and are all of private addresses or none.
+const BLOCK: usize = 16;
 
 impl Places {
     /// Reads the databases and makes their table. Takes seconds and, for a while, the memory of
@@ -66,14 +65,16 @@ impl Places {
     /// `country\tregion\tcity\tlatitude\tlongitude`; nothing where no place is known.
     #[must_use]
     pub fn label(&self, id: u32) -> &str {
-        self.places.get(self.record(id).place & !PRIVATE_BIT)
+        let place = self.place_labels.get(id as usize);
+        self.places.get(place.copied().unwrap_or(0))
     }
 
     /// The number of the autonomous system; 0 where none is known.
     #[must_use]
     #[inline]
     pub fn as_number(&self, id: u32) -> u32 {
-        self.record(id).as_number
+        let system = self.block_systems.get(id as usize / BLOCK);
+        system.copied().unwrap_or(0)
     }
 
     /// The name of an autonomous system; nothing where none is known.
@@ -95,23 +96,21 @@ impl Places {
     #[must_use]
     #[inline]
     pub fn is_private(&self, id: u32) -> bool {
-        self.record(id).place & PRIVATE_BIT != 0
+        let is_private = self.block_is_private.get(id as usize / BLOCK);
+        is_private.copied().unwrap_or(false)
     }
 
     /// Bytes on the heap.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.table.memory_bytes()
-            + size_of_val(&*self.records)
+            + size_of_val(&*self.place_labels)
+            + size_of_val(&*self.block_systems)
+            + size_of_val(&*self.block_is_private)
             + self.places.memory_bytes()
             + size_of_val(&*self.as_numbers)
             + size_of_val(&*self.as_names)
             + self.systems.memory_bytes()
-    }
-
-    #[inline]
-    fn record(&self, id: u32) -> Record {
-        self.records.get(id as usize).copied().unwrap_or_default()
     }
 }
 

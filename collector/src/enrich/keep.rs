@@ -21,6 +21,7 @@ use super::tables::Published;
 use crate::config::{self, Config};
 use crate::decode;
 use crate::flow::Address;
+use crate::host::allocator;
 use crate::log::one_line;
 use crate::store::SideRows;
 use crate::units::UnixNanos;
@@ -32,6 +33,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ROWS_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How long a start waits for the first tables; what is not loaded by then comes later.
 const LOAD_MAX: Duration = Duration::from_secs(5);
+/// How long after tables were read free memory goes back to the kernel: batches that still have the
+/// tables before are written by then.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(5);
 
 /// Where names come from beside files.
 #[derive(Debug)]
@@ -92,6 +96,7 @@ impl Keeper {
             epochs: Epochs::default(),
             looked: Instant::now(),
             told: None,
+            give_back: None,
         };
         let thread = thread::Builder::new()
             .name("enrich".into())
@@ -172,6 +177,8 @@ struct Keeping {
     looked: Instant,
     /// When the interfaces of files were told last.
     told: Option<Instant>,
+    /// When free memory goes back to the kernel; `None` when nothing was read since it did.
+    give_back: Option<Instant>,
 }
 
 impl Keeping {
@@ -180,6 +187,7 @@ impl Keeping {
             let fault = one_line(&fault);
             error!(part = part.name(), "flows go without it: {fault}");
         }
+        self.give_back = Some(Instant::now() + GIVE_BACK_AFTER);
         self.learn();
         self.publish();
         let _ = loaded.send(());
@@ -197,13 +205,20 @@ impl Keeping {
         if self.looked.elapsed() >= self.config.enrich.look_every {
             self.looked = Instant::now();
             let before = self.parts.counts().of(Part::Interfaces).loaded;
-            has_news |= self.parts.look(SystemTime::now());
+            if self.parts.look(SystemTime::now()) {
+                has_news = true;
+                self.give_back = Some(Instant::now() + GIVE_BACK_AFTER);
+            }
             if self.parts.counts().of(Part::Interfaces).loaded != before {
                 self.told = None;
             }
         }
         if has_news {
             self.publish();
+        }
+        // Else what reading took stays with the process, which is as much as the tables.
+        if self.give_back.take_if(|at| Instant::now() >= *at).is_some() {
+            allocator::give_back();
         }
         if self.told.is_none_or(|told| told.elapsed() >= ROWS_EVERY) {
             self.told = Some(Instant::now());
@@ -314,6 +329,7 @@ impl Keeping {
         };
         if has_news {
             self.told = None;
+            self.give_back = Some(Instant::now() + GIVE_BACK_AFTER);
             self.publish();
         }
         info!(file, "SIGHUP: the configuration was read again");

@@ -16,7 +16,7 @@ use crate::flow::Address;
 
 /// Addresses that are looked up at once at most; longer bursts are cut. What a core can have
 /// under way in cache misses is far less.
-pub const BURST: usize = 128;
+pub const BURST: usize = 64;
 
 /// A table from addresses to values.
 #[derive(Clone, Debug, Default)]

@@ -20,6 +20,7 @@ mod marks;
 pub mod networks;
 pub mod offline;
 pub mod parts;
+mod recent;
 pub mod services;
 pub mod sides;
 pub mod sites;

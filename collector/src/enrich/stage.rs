@@ -6,6 +6,7 @@ use super::dns::Asker;
 use super::geo::{self, Places};
 use super::interfaces::ExporterInterfaces;
 use super::marks::{Lane, Locality, Marks};
+use super::recent::{Ids, Recent};
 use super::sides::{self, Sides};
 use super::tables::{Published, Tables};
 use crate::batch::Marked;
@@ -26,9 +27,51 @@ pub struct Enricher {
     asker: Option<Asker>,
     has_services: bool,
     marks: Box<Marks>,
-    /// Sources, then destinations.
-    addresses: [[Address; BURST_FLOWS]; 2],
+    recent: Recent,
+    missed: Box<Missed>,
     sides: [Sides; BURST_FLOWS],
+}
+
+/// Addresses of a burst of which nothing is remembered.
+#[derive(Debug)]
+struct Missed {
+    count: usize,
+    addresses: [Address; 2 * BURST_FLOWS],
+    /// Whose each is: 0 a source, 1 a destination; and of which flow.
+    of: [(u8, u8); 2 * BURST_FLOWS],
+    /// What the tables of places, sites and hosts say.
+    ids: [[u32; 2 * BURST_FLOWS]; 3],
+}
+
+impl Missed {
+    const EMPTY: Self = Self {
+        count: 0,
+        addresses: [Address::UNKNOWN; 2 * BURST_FLOWS],
+        of: [(0, 0); 2 * BURST_FLOWS],
+        ids: [[0; 2 * BURST_FLOWS]; 3],
+    };
+
+    #[inline]
+    fn push(&mut self, side: usize, number: usize, address: Address) {
+        self.addresses[self.count] = address;
+        self.of[self.count] = (side as u8, number as u8);
+        self.count += 1;
+    }
+}
+
+const _: () = assert!(BURST_FLOWS <= u8::MAX as usize + 1, "a number is a u8");
+
+/// Marks one side of a flow.
+#[inline]
+fn set(marks: &mut Marks, side: usize, number: usize, [place, site, host]: Ids) {
+    const LANES: [[Lane; 3]; 2] = [
+        [Lane::SrcPlace, Lane::SrcSite, Lane::SrcHost],
+        [Lane::DstPlace, Lane::DstSite, Lane::DstHost],
+    ];
+    let [places, sites, hosts] = LANES[side];
+    marks.lane_mut(places)[number] = place;
+    marks.lane_mut(sites)[number] = site;
+    marks.lane_mut(hosts)[number] = host;
 }
 
 impl Enricher {
@@ -45,7 +88,8 @@ impl Enricher {
             asker,
             has_services,
             marks: Box::default(),
-            addresses: [[Address::UNKNOWN; BURST_FLOWS]; 2],
+            recent: Recent::new(),
+            missed: Box::new(Missed::EMPTY),
             sides: [Sides::default(); BURST_FLOWS],
         }
     }
@@ -63,6 +107,7 @@ impl Enricher {
         if let Some(tables) = self.published.try_tables() {
             self.tables = tables;
             self.epoch = epoch;
+            self.recent.empty();
         }
     }
 
@@ -82,44 +127,72 @@ impl Enricher {
     }
 
     fn endpoints(&mut self, flows: &mut [Flow]) {
-        let Self {
-            tables,
-            marks,
-            addresses: [sources, destinations],
-            asker,
-            ..
-        } = self;
         let n = flows.len();
-        for ((flow, source), destination) in flows.iter().zip(&mut *sources).zip(&mut *destinations)
-        {
-            (*source, *destination) = (flow.src_addr, flow.dst_addr);
+        if let [first, ..] = flows {
+            self.recent.age(first.time_received_s);
         }
-        let (sources, destinations) = (&sources[..n], &destinations[..n]);
-        for (addresses, place, site, host) in [
-            (sources, Lane::SrcPlace, Lane::SrcSite, Lane::SrcHost),
-            (destinations, Lane::DstPlace, Lane::DstSite, Lane::DstHost),
-        ] {
-            tables
-                .places
-                .find(addresses, &mut marks.lane_mut(place)[..n]);
-            let ids = &mut marks.lane_mut(site)[..n];
-            match tables.sites.is_empty() {
-                true => ids.fill(0),
-                false => tables.sites.find(addresses, ids),
-            }
-            let ids = &mut marks.lane_mut(host)[..n];
-            match asker {
-                Some(asker) => tables.hosts.find_or_ask(addresses, ids, asker),
-                // Names are asked for those of exporters only, if at all.
-                None => ids.fill(0),
-            }
-        }
+        self.recall(flows);
+        self.look_up();
+        let Self { tables, marks, .. } = self;
         Self::systems(&tables.places, marks, flows);
         if tables.vendors.count() > 0 {
             Self::vendors(tables, marks, flows);
         } else {
             marks.lane_mut(Lane::SrcVendor)[..n].fill(0);
             marks.lane_mut(Lane::DstVendor)[..n].fill(0);
+        }
+    }
+
+    /// Marks what is remembered of sources and destinations; the others are `missed`.
+    fn recall(&mut self, flows: &[Flow]) {
+        let Self {
+            marks,
+            missed,
+            recent,
+            ..
+        } = self;
+        missed.count = 0;
+        for (number, flow) in flows.iter().enumerate() {
+            for (side, address) in [flow.src_addr, flow.dst_addr].into_iter().enumerate() {
+                match recent.get(address) {
+                    Some(ids) => set(marks, side, number, ids),
+                    None => missed.push(side, number, address),
+                }
+            }
+        }
+    }
+
+    /// Looks up what was missed, all of it table by table.
+    fn look_up(&mut self) {
+        let Self {
+            tables,
+            marks,
+            asker,
+            missed,
+            recent,
+            ..
+        } = self;
+        let n = missed.count;
+        if n == 0 {
+            return;
+        }
+        let addresses = &missed.addresses[..n];
+        let [places, sites, hosts] = &mut missed.ids;
+        tables.places.find(addresses, &mut places[..n]);
+        match tables.sites.is_empty() {
+            true => sites[..n].fill(0),
+            false => tables.sites.find(addresses, &mut sites[..n]),
+        }
+        match asker {
+            Some(asker) => tables.hosts.find_or_ask(addresses, &mut hosts[..n], asker),
+            // Names are asked for those of exporters only, if at all.
+            None => hosts[..n].fill(0),
+        }
+        for (at, address) in addresses.iter().enumerate() {
+            let ids = [places[at], sites[at], hosts[at]];
+            let (side, number) = missed.of[at];
+            set(marks, usize::from(side), usize::from(number), ids);
+            recent.put(*address, ids);
         }
     }
 

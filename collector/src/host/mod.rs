@@ -10,6 +10,7 @@
 //! whole message for one attribute that a newer kernel writes differently, or know nothing of the
 //! `netdev` family, or are asynchronous.
 
+pub mod allocator;
 pub mod bpf;
 pub mod cpus;
 pub mod ethtool;

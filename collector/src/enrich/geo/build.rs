@@ -5,8 +5,9 @@ use std::path::Path;
 use hashbrown::HashMap;
 
 use super::database::{self, Database, Network};
+use super::numbers::Numbers;
 use super::record::Said;
-use super::{GeoError, PRIVATE_AS, PRIVATE_BIT, Places, Record, labels, special};
+use super::{GeoError, PRIVATE_AS, Places, labels, special};
 use crate::config;
 use crate::enrich::lpm::{Lpm, Ranges};
 
@@ -32,6 +33,16 @@ const RANGE_BYTES: usize = 6;
 
 /// Networks between two looks at the memory that is needed.
 const NETWORKS_BETWEEN: usize = 1 << 14;
+
+/// Networks of a City database to what is said of them, about.
+const PER_NUMBER: usize = 8;
+
+/// An autonomous system, and whether an address that is in it is private.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct System {
+    as_number: u32,
+    is_private: bool,
+}
 
 #[derive(Default)]
 struct Builder<'a> {
@@ -106,7 +117,6 @@ impl Builder<'_> {
         self.text.clear();
         said.write_place(self.language, &mut self.text);
         let place = self.labels.number(&self.text);
-        let place = place.filter(|place| place & PRIVATE_BIT == 0);
         let place = place.ok_or_else(|| self.too_large(u64::from(u32::MAX)))?;
         let system = match said.as_number {
             PRIVATE_AS => 0,
@@ -154,27 +164,36 @@ impl Builder<'_> {
             ..
         } = self;
         // The small ones first: the large one is laid over them only once.
-        let mut rest = Numbers::new();
+        let mut rest = vec![System::default()];
+        let mut known = HashMap::new();
         let systems = systems.overlay(&special::ranges(), |as_number, special| {
-            let place = if special == special::PRIVATE {
-                PRIVATE_BIT
-            } else {
-                0
+            let system = System {
+                as_number,
+                is_private: special == special::PRIVATE,
             };
-            rest.number(Record { place, as_number })
+            *known.entry(system).or_insert_with(|| {
+                rest.push(system);
+                rest.len() as u32 - 1
+            })
         });
-        let mut records = Numbers::new();
-        let table = Lpm::of_overlay(places, systems, |place, number| {
-            let mut record = rest.record(number);
-            record.place |= place;
-            records.number(record)
+        let mut numbers = Numbers::with_capacity((places.len() + systems.len()) / PER_NUMBER);
+        let table = Lpm::of_overlay(places, systems, |place, system| {
+            numbers.number(place, system)
         });
-        drop(rest);
+        let (place_labels, blocks) = numbers.finish();
+        let blocks = blocks
+            .iter()
+            .filter_map(|&system| rest.get(system as usize));
+        let (block_systems, block_is_private): (Vec<_>, Vec<_>) = blocks
+            .map(|system| (system.as_number, system.is_private))
+            .unzip();
         let mut as_names: Vec<(u32, u32)> = as_names.into_iter().collect();
         as_names.sort_unstable();
         let places = Places {
             table,
-            records: records.records.into_boxed_slice(),
+            place_labels,
+            block_systems: block_systems.into(),
+            block_is_private: block_is_private.into(),
             places: labels.finish(),
             as_numbers: as_names.iter().map(|&(number, _)| number).collect(),
             as_names: as_names.iter().map(|&(_, name)| name).collect(),
@@ -187,47 +206,5 @@ impl Builder<'_> {
             }),
             _ => Ok(places),
         }
-    }
-}
-
-/// Records and their numbers.
-struct Numbers {
-    records: Vec<Record>,
-    numbers: HashMap<Record, u32>,
-    /// What was asked for last: neighbours are often alike.
-    last: (Record, u32),
-}
-
-impl Numbers {
-    fn new() -> Self {
-        Self {
-            records: vec![Record::default()],
-            numbers: HashMap::from_iter([(Record::default(), 0)]),
-            last: Default::default(),
-        }
-    }
-
-    fn number(&mut self, record: Record) -> u32 {
-        let Self {
-            records,
-            numbers,
-            last,
-        } = self;
-        if last.0 != record {
-            let number = *numbers.entry(record).or_insert_with(|| {
-                let number = u32::try_from(records.len());
-                records.push(record);
-                number.expect("each stands for a range, of which there are fewer than 2^32")
-            });
-            *last = (record, number);
-        }
-        last.1
-    }
-
-    fn record(&self, number: u32) -> Record {
-        self.records
-            .get(number as usize)
-            .copied()
-            .unwrap_or_default()
     }
 }

@@ -103,10 +103,7 @@ impl<'a> Database<'a> {
                 continue;
             }
             let record_or_gap = if record > tree.nodes { record } else { 0 };
-            for start in tree.starts(at, depth).into_iter().flatten() {
-                let record = record_or_gap;
-                take(Network { start, record })?;
-            }
+            tree.at(at, depth, record_or_gap, &mut take)?;
             // The next address has a one where the way turns to the other bit, then zeros.
             let next = 1_u128
                 .checked_shl(u128::BITS - depth)
@@ -202,19 +199,29 @@ impl<'a> Tree<'a> {
         node == self.v4_root && node != 0 && (at, depth) != (0, V4_DEPTH)
     }
 
-    /// Where a network begins. One of IPv6 that holds `::/96`, at which the format has IPv4, is
-    /// one of IPv4 too; what is at `::ffff:0:0/96` is of neither.
+    /// Hands on a network. One of IPv6 that holds `::/96`, at which the format has IPv4, is one of
+    /// IPv4 too; what is at `::ffff:0:0/96` is of neither.
     #[inline]
-    fn starts(&self, at: u128, depth: u32) -> [Option<Start>; 2] {
+    fn at(
+        &self,
+        at: u128,
+        depth: u32,
+        record: u32,
+        take: &mut impl FnMut(Network) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let mut take = |start| take(Network { start, record });
         if self.bits == 32 {
-            [Some(Start::V4((at >> 96) as u32)), None]
-        } else if at >> 32 == 0 && depth > V4_DEPTH {
-            [Some(Start::V4(at as u32)), None]
-        } else if at >> 32 == 0xffff {
-            [None, None]
-        } else {
-            let v4 = (at == 0).then_some(Start::V4(0));
-            [v4, Some(Start::V6(at))]
+            return take(Start::V4((at >> 96) as u32));
+        }
+        if at >> 32 == 0 && depth > V4_DEPTH {
+            return take(Start::V4(at as u32));
+        }
+        if at == 0 {
+            take(Start::V4(0))?;
+        }
+        match at >> 32 {
+            0xffff => Ok(()),
+            _ => take(Start::V6(at)),
         }
     }
 }

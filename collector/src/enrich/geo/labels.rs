@@ -40,7 +40,8 @@ fn text_of<'a>(text: &'a str, ends: &[u32], number: u32) -> &'a str {
 pub(super) struct Builder {
     text: String,
     ends: Vec<u32>,
-    numbers: HashTable<u32>,
+    /// Hashes and numbers; the hashes, so that texts are read again only where they are equal.
+    numbers: HashTable<(u32, u32)>,
     hasher: DefaultHashBuilder,
 }
 
@@ -56,17 +57,17 @@ impl Builder {
             numbers,
             hasher,
         } = self;
-        let hash = hasher.hash_one(label);
-        if let Some(&known) = numbers.find(hash, |&known| text_of(text, ends, known) == label) {
+        let hash = (hasher.hash_one(label) >> 32) as u32;
+        let spread = |hash: u32| u64::from(hash) << 32 | u64::from(hash);
+        let is_it = |&(of, known): &(u32, u32)| of == hash && text_of(text, ends, known) == label;
+        if let Some(&(_, known)) = numbers.find(spread(hash), is_it) {
             return Some(known);
         }
         let end = u32::try_from(text.len() + label.len()).ok()?;
         text.push_str(label);
         ends.push(end);
         let number = u32::try_from(ends.len()).ok()?;
-        numbers.insert_unique(hash, number, |&known| {
-            hasher.hash_one(text_of(text, ends, known))
-        });
+        numbers.insert_unique(spread(hash), (hash, number), |&(hash, _)| spread(hash));
         Some(number)
     }
 

@@ -234,6 +234,39 @@ fn ranges_are_pushed_in_order_or_refused() {
     assert_eq!(starts, ["10.0.0.0", "10.0.0.30", "2001:db8::"]);
 }
 
+#[test]
+fn values_hold_up_to_the_next_one_or_are_refused() {
+    let mut ranges = Ranges::default();
+    for (start, value) in [(0, 0), (5, 1), (9, 1), (12, 2), (12, 3), (20, 0)] {
+        assert!(ranges.hold(Start::V4(start), value), "{start}");
+        assert!(ranges.hold(Start::V6(u128::from(start) << 64), value));
+    }
+    assert!(!ranges.hold(Start::V4(19), 9), "before the last");
+    assert!(!ranges.hold(Start::V6(19 << 64), 9), "before the last");
+    assert_eq!(ranges.len(), 6, "equal neighbours are one");
+    let v4 = |n: u32| Address::from_v4(n.to_be_bytes());
+    let v6 = |n: u128| Address((n << 64).to_be_bytes());
+    let end = |n: u128| Address(((n << 64) - 1).to_be_bytes());
+    let expected = [
+        (v4(5), v4(11), 1),
+        (v4(12), v4(19), 3),
+        (v6(5), end(12), 1),
+        (v6(12), end(20), 3),
+    ];
+    assert_eq!(ranges.iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn what_is_below_counts_where_nothing_is_said_above() {
+    let ranges = |prefixes: &[(&str, u32)]| Ranges::of_prefixes(of(prefixes));
+    let v4 = [("10.0.0.0/8", 1)];
+    let wider = [("10.0.0.0/7", 2), ("2001:db8::/32", 3)];
+    let both = ranges(&[v4[0], ("11.0.0.0/8", 2), wider[1]]);
+    assert_eq!(ranges(&v4).or(ranges(&wider)), both);
+    assert_eq!(ranges(&wider).or(ranges(&v4)), ranges(&wider));
+    assert_eq!(Ranges::default().or(ranges(&wider)), ranges(&wider));
+}
+
 /// Prefixes close together, so that they nest, touch and repeat.
 fn prefix() -> impl Strategy<Value = (IpNet, u32)> {
     let value = prop_oneof![8 => 1..9_u32, 1 => Just(0), 1 => any::<u32>()];

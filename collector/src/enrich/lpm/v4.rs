@@ -164,6 +164,9 @@ impl Table {
 /// Changes that are counted through instead of halved: two cache lines.
 const SCAN: usize = 64;
 
+/// Numbers of a cache line.
+const LINE: usize = 32;
+
 /// Makes index and lists.
 struct Builder {
     index: Vec<u32>,
@@ -208,6 +211,7 @@ impl Builder {
             self.index.push(list);
             return;
         }
+        self.pad(1 + self.changes.len() + 2 * self.values.len());
         let list = u32::try_from(self.lists.len())
             .expect("three numbers a change and a part: there are not 2^30 networks of IPv4");
         self.index.push(list);
@@ -217,5 +221,15 @@ impl Builder {
             self.lists.extend([(value >> 16) as u16, value as u16]);
         }
         self.plain = only.map(|value| (list, value));
+    }
+
+    /// A list that has room in a cache line does not begin near the end of one. Only speed depends
+    /// on where the lists are in memory.
+    fn pad(&mut self, len: usize) {
+        let at = self.lists.as_ptr().addr() / 2 + self.lists.len();
+        let room = LINE - at % LINE;
+        if room < len && len <= LINE {
+            self.lists.resize(self.lists.len() + room, 0);
+        }
     }
 }

@@ -42,6 +42,7 @@ const UNSAFE: [(&str, &str); 8] = [
         "set-up of the child process",
     ),
     ("collector/src/cli/engine.rs", "dlopen and calling C"),
+    ("collector/src/host/allocator.rs", "malloc_trim"),
     ("collector/src/host/ethtool.rs", "ioctl"),
     ("collector/src/host/memory_lock.rs", "mlock"),
     ("collector/tests/", "counting allocators"),

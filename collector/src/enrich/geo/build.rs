@@ -77,15 +77,15 @@ impl Builder<'_> {
         let bytes = database::read(file, self.memory_max.saturating_mul(FILE_TIMES))?;
         let database = Database::new(file, &bytes)?;
         let (mut places, mut systems) = (Ranges::default(), Ranges::default());
-        let mut known: HashMap<u32, Pair> = HashMap::new();
+        let mut known = Known::of(bytes.len());
         let mut networks = 0_usize;
         let mut last = (0, (0, 0));
         database.networks(|network| {
             let Network { start, record } = network;
             if last.0 != record {
-                let pair = match known.get(&record) {
+                let pair = match known.get(record) {
                     _ if record == 0 => (0, 0),
-                    Some(&pair) => pair,
+                    Some(pair) => pair,
                     None => {
                         let pair = self.pair(&database.said(&network)?)?;
                         known.insert(record, pair);
@@ -205,6 +205,42 @@ impl Builder<'_> {
                 max: memory_max,
             }),
             _ => Ok(places),
+        }
+    }
+}
+
+/// What records lead to. Found by where it is in the file, as hashes would scatter what networks
+/// close to each other say; what shares a place there with another is in a map.
+struct Known {
+    places: Vec<(u32, Pair)>,
+    others: HashMap<u32, Pair>,
+}
+
+/// Bytes that what is said of a place has at least, as a rule.
+const SAID_BYTES: usize = 32;
+
+impl Known {
+    /// For a file of so many bytes; of the room only what is used is ever touched.
+    fn of(bytes: usize) -> Self {
+        Self {
+            places: vec![(0, (0, 0)); bytes / SAID_BYTES + 1],
+            others: HashMap::new(),
+        }
+    }
+
+    fn get(&self, record: u32) -> Option<Pair> {
+        match self.places.get(record as usize / SAID_BYTES) {
+            Some(&(of, pair)) if of == record => Some(pair),
+            _ => self.others.get(&record).copied(),
+        }
+    }
+
+    fn insert(&mut self, record: u32, pair: Pair) {
+        match self.places.get_mut(record as usize / SAID_BYTES) {
+            Some(place) if place.0 == 0 => *place = (record, pair),
+            _ => {
+                self.others.insert(record, pair);
+            }
         }
     }
 }

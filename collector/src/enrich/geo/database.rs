@@ -21,7 +21,8 @@ pub(super) struct Database<'a> {
 /// A network, or a gap between networks. Each begins where the one before ends.
 pub(super) struct Network {
     pub(super) start: Start,
-    /// The record that leads to what is said of it; the same record leads to the same. 0 in a gap.
+    /// Where it is said what is said of it, in bytes from about where that begins in the file; 0
+    /// in a gap.
     pub(super) record: u32,
 }
 
@@ -77,7 +78,7 @@ impl<'a> Database<'a> {
     /// Hands each network and each gap to `take`, in the order of addresses. Aliases of IPv4
     /// within IPv6 (`::ffff:0:0/96`, 6to4, Teredo) are gaps.
     ///
-    /// Goes through the tree itself, at a hundredth of the time that the reader's own way takes.
+    /// Goes through the tree itself: the reader makes a result of each network, and we want numbers.
     pub(super) fn networks(&self, mut take: impl FnMut(Network) -> Outcome<()>) -> Outcome<()> {
         let tree = Tree::of(&self.reader, self.bytes);
         // A damaged one may lead in ever longer detours.
@@ -102,7 +103,7 @@ impl<'a> Database<'a> {
                 (record, depth) = (zero, depth + 1);
                 continue;
             }
-            let record_or_gap = if record > tree.nodes { record } else { 0 };
+            let record_or_gap = record.saturating_sub(tree.nodes);
             tree.at(at, depth, record_or_gap, &mut take)?;
             // The next address has a one where the way turns to the other bit, then zeros.
             let next = 1_u128

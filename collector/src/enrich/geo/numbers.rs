@@ -1,6 +1,8 @@
 //! Numbers of what is known of addresses, given out in blocks of the same autonomous system.
 
-use hashbrown::HashMap;
+use std::hash::BuildHasher as _;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::BLOCK;
 
@@ -10,8 +12,9 @@ pub(super) struct Numbers {
     places: Vec<u32>,
     /// The system of each block of numbers.
     blocks: Vec<u32>,
-    /// By place, in the upper half, and system.
-    known: HashMap<u64, u32>,
+    /// Places and numbers, by place and system: the block of a number tells its system.
+    known: HashTable<(u32, u32)>,
+    hasher: DefaultHashBuilder,
     /// The last number of each system; 0 of one that has none yet.
     last: Vec<usize>,
 }
@@ -22,7 +25,8 @@ impl Numbers {
         let mut numbers = Self {
             places: Vec::with_capacity(capacity),
             blocks: Vec::new(),
-            known: HashMap::with_capacity(capacity),
+            known: HashTable::with_capacity(capacity),
+            hasher: DefaultHashBuilder::default(),
             last: Vec::new(),
         };
         numbers.number(0, 0);
@@ -32,15 +36,25 @@ impl Numbers {
     /// The number of a place and a system, both as numbers, of which those of systems are dense.
     #[inline]
     pub(super) fn number(&mut self, place: u32, system: u32) -> u32 {
-        let pair = u64::from(place) << 32 | u64::from(system);
-        match self.known.get(&pair) {
-            Some(&number) => number,
-            None => self.add(pair),
+        let hash = self.hash(place, system);
+        let is_it = |&(of, number): &(u32, u32)| of == place && self.system(number) == system;
+        match self.known.find(hash, is_it) {
+            Some(&(_, number)) => number,
+            None => self.add(place, system, hash),
         }
     }
 
-    fn add(&mut self, pair: u64) -> u32 {
-        let (place, system) = ((pair >> 32) as u32, pair as u32);
+    fn hash(&self, place: u32, system: u32) -> u64 {
+        self.hasher
+            .hash_one(u64::from(place) << 32 | u64::from(system))
+    }
+
+    fn system(&self, number: u32) -> u32 {
+        let block = self.blocks.get(number as usize / BLOCK);
+        block.copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, place: u32, system: u32, hash: u64) -> u32 {
         let at = system as usize;
         if self.last.len() <= at {
             self.last.resize(at + 1, 0);
@@ -58,7 +72,11 @@ impl Numbers {
         let of = self.places.get_mut(*last).expect("blocks are whole");
         *of = place;
         let number = u32::try_from(*last).expect("of 2^28 networks at most, each in its block");
-        self.known.insert(pair, number);
+        let mut known = std::mem::take(&mut self.known);
+        known.insert_unique(hash, (place, number), |&(place, number)| {
+            self.hash(place, self.system(number))
+        });
+        self.known = known;
         number
     }
 

@@ -104,7 +104,7 @@ fn of_each_field_files_count_before_snmp_and_snmp_before_options() {
     assert_eq!(of_router(3), "options3\tsnmp\t\t\t\t");
     assert_eq!(of_router(4), "in domain 2\tnine\t\t\t\t");
     assert_eq!(label(&all, SWITCH, 1), "other\t\t\t\t\t");
-    assert_eq!(all.len(), 5);
+    assert_eq!(all.len(), 6);
     assert!(all.memory_bytes() < 10_000, "{}", all.memory_bytes());
 }
 

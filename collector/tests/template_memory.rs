@@ -100,7 +100,9 @@ fn the_longest_templates_stay_within_the_sum_with_a_name_for_each_of_their_field
     let names = config.templates_max as i64 * memory::EXTRA_NAMES_BYTES as i64;
     let learned = bench.counts.templates_learned;
     println!("{learned} templates of 250 fields learned: {taken} bytes; bound: {bound} + {names}");
-    assert!(start - before < 4 << 20, "what the bench itself takes");
+    let own = start - before;
+    println!("the bench itself takes {own} bytes: queues of one worker and of all");
+    assert!(own < 5 << 20, "{own}");
     assert!(
         bench.dropped(DropReason::TemplateLimit) > 0,
         "there were too many"

@@ -1,7 +1,7 @@
 //! What tables said of addresses a moment ago.
 //!
-//! Flows repeat their addresses: of traffic that follows Zipf's law a few thousand addresses are most
-//! of it. A worker remembers them in its second cache, where the tables are too large to be.
+//! Flows repeat their addresses: of traffic that follows Zipf's law a few thousand addresses are
+//! most of it. A worker remembers them in its second cache, where the tables are too large to be.
 
 use crate::flow::Address;
 

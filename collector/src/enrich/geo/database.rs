@@ -78,7 +78,7 @@ impl<'a> Database<'a> {
     /// Hands each network and each gap to `take`, in the order of addresses. Aliases of IPv4
     /// within IPv6 (`::ffff:0:0/96`, 6to4, Teredo) are gaps.
     ///
-    /// Goes through the tree itself: the reader makes a result of each network, and we want numbers.
+    /// Goes through the tree itself: the reader makes a result of each network; numbers are wanted.
     pub(super) fn networks(&self, mut take: impl FnMut(Network) -> Outcome<()>) -> Outcome<()> {
         let tree = Tree::of(&self.reader, self.bytes);
         // A damaged one may lead in ever longer detours.

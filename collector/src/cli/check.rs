@@ -112,7 +112,7 @@ impl Report {
         for part in Part::ALL {
             let status = counts.of(part);
             if status.memory_bytes > 0 && part.is_named(config) {
-                let memory = display::bytes(bytesize::ByteSize::b(status.memory_bytes));
+                let memory = format!("{:.1} MiB", status.memory_bytes as f64 / f64::from(1 << 20));
                 self.line(part.name(), &memory, "loaded");
             }
         }

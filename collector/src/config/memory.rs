@@ -12,7 +12,7 @@ use crate::decode::ExtraBuffer;
 use crate::decode::nsel;
 use crate::decode::sequence::SOURCES_BYTES;
 use crate::decode::sflow::{CounterQueue, DiscardQueue};
-use crate::enrich::{dns, snmp};
+use crate::enrich::{RECENT_BYTES, dns, snmp};
 use crate::store::{SIDE_TABLES, side};
 use crate::worker::sharing;
 use crate::{batch, names, receive};
@@ -236,11 +236,11 @@ fn enrich_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     let batching = (workers.0 + u64::from(has_tcp), workers.1);
     let batches = [batching, (batch.per_worker as u64, "batches"), (lanes, "B")];
     let line = |what, parts: &[_]| Line::product(Owner::CollectorAtMost, what, parts);
-    let mut lines = vec![Line::product(
-        Owner::Collector,
-        "labels of batches",
-        &batches,
-    )];
+    let recent = [batching, (RECENT_BYTES as u64, "B")];
+    let mut lines = vec![
+        Line::product(Owner::Collector, "labels of batches", &batches),
+        Line::product(Owner::Collector, "addresses just seen", &recent),
+    ];
     if !enrich.geo.databases.is_empty() {
         let tables = [(2, "tables"), (enrich.geo.memory_max.as_u64(), "B")];
         lines.push(line("places, while they are made anew", &tables));

@@ -33,5 +33,6 @@ pub mod watch_files;
 
 pub use facts::{EnrichFacts, Figure};
 pub use marks::{LANES, Lane, Locality, Marks};
+pub use recent::MEMORY_BYTES as RECENT_BYTES;
 pub use stage::Enricher;
 pub use tables::{Label, Published, Tables};

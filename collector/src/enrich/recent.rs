@@ -8,8 +8,11 @@ use crate::flow::Address;
 /// Numbers of an address in the tables of places, sites and hosts.
 pub(super) type Ids = [u32; 3];
 
-/// Addresses that are remembered: 224 KiB.
+/// Addresses that are remembered.
 const ENTRIES: usize = 1 << 13;
+
+/// Bytes of what a worker remembers.
+pub const MEMORY_BYTES: usize = ENTRIES * size_of::<Entry>();
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {

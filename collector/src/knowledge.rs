@@ -101,8 +101,8 @@ struct Teller {
     counted_since: u32,
     /// When it looked last, in seconds since the epoch.
     looked: u32,
-    /// The `last_seen` of exporters as it was told.
-    told: HashMap<DomainKey, UnixNanos>,
+    /// The `last_seen` of exporters and what was found of their numbers, as they were told.
+    told: HashMap<DomainKey, (UnixNanos, SequenceCounts)>,
 }
 
 /// Under what the status of a domain stands.
@@ -191,7 +191,8 @@ impl Teller {
     fn state(&mut self, statuses: &[ExporterStatus], of_all: bool) {
         let before = std::mem::take(&mut self.told);
         for status in statuses {
-            let (key, now) = (status.key(), status.last_seen);
+            // What is missing is known to be lost only after the last message.
+            let (key, now) = (status.key(), (status.last_seen, status.sequence.counts));
             let told = before.get(&key).copied();
             let is_due = told.is_none_or(|told| of_all && told != now);
             if is_due {
@@ -346,6 +347,21 @@ mod tests {
         assert_eq!(rig.rows(), [2, 2]);
         rig.look(120);
         assert_eq!(rig.rows(), [2, 2], "it was not heard of");
+    }
+
+    #[tokio::test]
+    async fn what_is_known_to_be_lost_after_the_last_message_is_told_as_well() {
+        let mut rig = Rig::new();
+        rig.hear(59, 1);
+        rig.hear(59, 4);
+        rig.look(60);
+        assert_eq!(rig.rows()[1], 1, "two numbers may still come");
+        rig.look(120);
+        assert_eq!(rig.shared.sequence_totals().lost, [2, 0, 0]);
+        rig.look(180);
+        assert_eq!(rig.rows()[1], 2);
+        rig.look(240);
+        assert_eq!(rig.rows()[1], 2, "nothing is new");
     }
 
     #[tokio::test]

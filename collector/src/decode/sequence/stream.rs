@@ -153,9 +153,11 @@ impl Stream {
             return u64::from(ahead) <= messages.saturating_mul(scale);
         }
         let back = self.next.wrapping_sub(start);
-        // Exporters of IPFIX begin at 0, and do not tell their uptime.
+        // Exporters of IPFIX begin at 0, and do not tell their uptime. But where no number was there
+        // yet that is so low, it is the first message, which others have overtaken.
         let begins = start == 0 && scale > 1 && observation.uptime_ms.is_none();
         let begins = begins && back > observation.records.unwrap_or_default();
+        let begins = begins && !self.is_before_first(back);
         u64::from(back) <= BACK_MAX * scale && !begins || self.hole_with(start).is_some()
     }
 

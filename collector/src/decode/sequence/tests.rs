@@ -89,6 +89,19 @@ fn the_numbers_of_a_domain_take_the_memory_that_the_configuration_says() {
 }
 
 #[test]
+fn the_first_message_of_ipfix_may_be_overtaken_by_several() {
+    // A worker that learns a template hands it in behind those of another.
+    let mut follower = Follower::new(FlowType::Ipfix);
+    follower.take_all([24, 48, 72, 0]);
+    follower.take_all((4..40).map(|n| n * 24));
+    assert_eq!(follower.end(), [0, 1, 0, 0]);
+    // Not a second time: the numbers were there.
+    follower.take(0, 24);
+    follower.take_all((1..20).map(|n| n * 24));
+    assert_eq!(follower.end()[3], 1);
+}
+
+#[test]
 fn what_is_missing_for_two_seconds_is_lost_and_not_before() {
     let mut follower = Follower::new(FlowType::Sflow5);
     follower.take_all([1, 2, 5]);

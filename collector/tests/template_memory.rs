@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use counting::live_bytes;
 use flowsluice::config::{self, Config, memory};
-use flowsluice::decode::Shared;
+use flowsluice::decode::sequence::HELD_BYTES;
+use flowsluice::decode::sflow::{CounterQueue, DiscardQueue};
+use flowsluice::decode::{ExtraBuffer, Shared};
 use flowsluice::ledger::DropReason;
+use flowsluice::names;
 use messages::{Bench, TWENTY_FIELDS, netflow9, set, template, twenty_field_records};
 
 /// Bytes that the decoder's state may take with one worker, and of these those of templates.
@@ -101,8 +104,11 @@ fn the_longest_templates_stay_within_the_sum_with_a_name_for_each_of_their_field
     let learned = bench.counts.templates_learned;
     println!("{learned} templates of 250 fields learned: {taken} bytes; bound: {bound} + {names}");
     let own = start - before;
-    println!("the bench itself takes {own} bytes: queues of one worker and of all");
-    assert!(own < 4 << 20, "{own}");
+    let queues = CounterQueue::MEMORY_BYTES + DiscardQueue::MEMORY_BYTES + names::INBOX_BYTES;
+    let of_a_worker = ExtraBuffer::MEMORY_BYTES + HELD_BYTES;
+    let named = (queues + of_a_worker) as i64;
+    println!("before the first exporter: {own} bytes; of these the sum names {named}");
+    assert!(own < named + (256 << 10), "{own} of {named}");
     assert!(
         bench.dropped(DropReason::TemplateLimit) > 0,
         "there were too many"

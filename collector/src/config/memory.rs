@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use super::{self as config, Config, StoreTarget, display};
 use crate::decode::ExtraBuffer;
 use crate::decode::nsel;
-use crate::decode::sequence::SOURCES_BYTES;
+use crate::decode::sequence::{HELD_BYTES, SOURCES_BYTES};
 use crate::decode::sflow::{CounterQueue, DiscardQueue};
 use crate::enrich::{RECENT_BYTES, dns, snmp};
 use crate::store::{SIDE_TABLES, side};
@@ -177,7 +177,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
 }
 
 /// What is known of exporters.
-fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 8] {
+fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 9] {
     let exporters = (decode.exporters_max as u64, "exporters");
     let templates = (decode.templates_max as u64, "templates");
     let names = (names::NAMES_MAX as u64, "names");
@@ -186,6 +186,10 @@ fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 8] {
         line("exporters", &[workers, exporters, (EXPORTER_BYTES, "B")]),
         line("sequence numbers", &[exporters, (SEQUENCE_BYTES, "B")]),
         line("sFlow data sources", &[(SOURCES_BYTES as u64, "B")]),
+        line(
+            "sequence numbers handed in later",
+            &[workers, (HELD_BYTES as u64, "B")],
+        ),
         line("templates", &[templates, (TEMPLATE_BYTES, "B")]),
         line("names", &[names, (NAME_BYTES, "B")]),
         line("names being taken in", &[(names::INBOX_BYTES as u64, "B")]),

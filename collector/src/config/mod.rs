@@ -30,7 +30,9 @@ pub use enrich::{
 };
 pub use error::{ConfigError, Problem};
 pub use load::{DEFAULT_PATH, load, load_or_default, parse};
-pub use secret::{PASSWORD_VARIABLE, SecretError};
+pub use secret::{
+    FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
+};
 pub use tcp::{Tcp, TcpListener};
 pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};
 

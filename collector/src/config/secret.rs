@@ -1,6 +1,8 @@
 //! Where the password of a ClickHouse server comes from.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 use super::{Secret, Store};
 
@@ -16,7 +18,7 @@ pub enum SecretError {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Its first line is empty.
     #[error("store.password_file: the first line of {path} is empty; the password belongs there",
@@ -25,6 +27,55 @@ pub enum SecretError {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// Bytes of a password; tokens are long.
+pub const PASSWORD_MAX: usize = 4096;
+
+/// Why the first line of a file is no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum FirstLineError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
+    /// It has so many bytes: none, or more than are allowed.
+    #[error("its first line has {0} bytes or more")]
+    Length(usize),
+}
+
+impl From<FirstLineError> for io::Error {
+    fn from(error: FirstLineError) -> Self {
+        match error {
+            FirstLineError::Unreadable(error) => error,
+            FirstLineError::Length(_) => Self::other(error),
+        }
+    }
+}
+
+/// The first line of a file, without its end: one byte to `bytes_max`. No more of the file is read.
+///
+/// # Errors
+/// When there is none.
+pub fn first_line(file: &Path, bytes_max: usize) -> Result<Vec<u8>, FirstLineError> {
+    let mut bytes = Vec::new();
+    let limit = bytes_max as u64 + 2;
+    File::open(file)?.take(limit).read_to_end(&mut bytes)?;
+    let line = bytes.split(|byte| *byte == b'\n').next();
+    let line = line.unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() || line.len() > bytes_max {
+        return Err(FirstLineError::Length(line.len()));
+    }
+    Ok(line.into())
+}
+
+/// The same as text.
+///
+/// # Errors
+/// As [`first_line`], and when it is none.
+pub fn first_line_text(file: &Path, bytes_max: usize) -> Result<String, FirstLineError> {
+    let text = String::from_utf8(first_line(file, bytes_max)?);
+    text.map_err(|_| io::Error::other("its first line is no UTF-8").into())
 }
 
 impl Store {
@@ -61,13 +112,13 @@ impl Store {
         let Some(path) = self.password_file.clone() else {
             return Ok(None);
         };
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(source) => return Err(SecretError::Unreadable { path, source }),
-        };
-        match text.lines().next().filter(|line| !line.is_empty()) {
-            Some(line) => Ok(Some(Secret::new(line))),
-            None => Err(SecretError::Empty { path }),
+        match first_line_text(&path, PASSWORD_MAX) {
+            Ok(line) => Ok(Some(Secret::new(line))),
+            Err(FirstLineError::Length(0)) => Err(SecretError::Empty { path }),
+            Err(error) => {
+                let source = error.into();
+                Err(SecretError::Unreadable { path, source })
+            }
         }
     }
 }

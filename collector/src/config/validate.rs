@@ -34,8 +34,6 @@ pub const PREFIXES_MAX: usize = maps::ALLOWED_MAX as usize / 2;
 /// exporters send them again, which is 30 minutes where routers take longest by default.
 const TEMPLATE_LIFETIME_MIN: Duration = Duration::from_secs(90 * 60);
 const TEMPLATE_LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// Most exporters, or prefixes of them, that the operator knows better.
-const EXPORTER_OVERRIDES_MAX: usize = 4096;
 /// Most TCP connections; each has a buffer of 64 KiB.
 const CONNECTIONS_MAX: usize = 4096;
 /// Most interfaces to receive from by AF_XDP.
@@ -275,16 +273,8 @@ impl Problems {
 
     fn overrides(&mut self, overrides: &[ExporterOverride]) {
         let key = "decode.exporters";
-        self.count(key, overrides.len(), 0..=EXPORTER_OVERRIDES_MAX);
+        self.prefixes(key, overrides.iter().map(|one| one.source));
         for (index, one) in overrides.iter().enumerate() {
-            let source = one.source.trunc();
-            if overrides[..index]
-                .iter()
-                .any(|it| it.source.trunc() == source)
-            {
-                let text = format!("{source} is listed twice; remove one of the two");
-                self.add(format!("{key}[{index}].source"), text);
-            }
             if one.sampling_force && one.sampling_rate == 0 {
                 let text = "true, but sampling_rate names none; set it beside, or remove this";
                 self.add(format!("{key}[{index}].sampling_force"), text);

@@ -224,8 +224,7 @@ impl StateFile {
         Ok(())
     }
 
-    /// Sets a file aside that is of no use, so that nobody loses what he might want to look at.
-    /// True when there was one of use.
+    /// Tells `shared` what the file knows, or sets it aside. True when there was one of use.
     fn read(&self, config: &config::Decode, shared: &Shared, now: UnixNanos) -> bool {
         let path = self.path(FILE);
         // From here on something is received that a final file does not know.
@@ -243,11 +242,7 @@ impl StateFile {
                 "what exporters told before the start is known"
             ),
             Err(error) => {
-                let aside = self.path("exporters.json.broken");
-                let set_aside = match fs::rename(&path, &aside) {
-                    Ok(()) => aside.display().to_string(),
-                    Err(error) => format!("no ({error})"),
-                };
+                let set_aside = set_aside(&path);
                 warn!(
                     file = %path.display(),
                     %error,
@@ -257,6 +252,16 @@ impl StateFile {
             }
         }
         is_known
+    }
+}
+
+/// Gives a file that is of no use another name, so that nobody loses what he might want to look at;
+/// says which, or why not.
+pub(crate) fn set_aside(path: &Path) -> String {
+    let aside = path.with_extension("json.broken");
+    match fs::rename(path, &aside) {
+        Ok(()) => aside.display().to_string(),
+        Err(error) => format!("no ({error})"),
     }
 }
 

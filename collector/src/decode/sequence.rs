@@ -294,8 +294,13 @@ impl Sequence {
 pub struct Held(Vec<(Arc<Sequence>, Observation)>);
 
 /// Observations that a worker keeps. Who else is inside stays there for a tenth of a microsecond,
-/// or until it gets its processor back; what comes beyond makes its domain unsure instead.
-const HELD_MAX: usize = 256;
+/// or until it gets its processor back, which is some milliseconds where threads outnumber
+/// processors; what comes beyond makes its domain unsure instead. (With 256, one run in four of two
+/// workers and a sender on two processors got there.)
+const HELD_MAX: usize = 2048;
+
+/// Bytes that a worker has for them.
+pub const HELD_BYTES: usize = HELD_MAX * size_of::<(Arc<Sequence>, Observation)>();
 
 impl Default for Held {
     fn default() -> Self {

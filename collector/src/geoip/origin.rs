@@ -14,7 +14,7 @@ use ureq::Agent;
 use ureq::config::RedirectAuthHeaders;
 
 use super::BYTES_MAX;
-use crate::config::{GeoUpdate, Secret};
+use crate::config::{FirstLineError, GeoUpdate, PASSWORD_MAX, Secret, first_line_text};
 
 const CONNECT_MAX: Duration = Duration::from_secs(30);
 const ANSWER_MAX: Duration = Duration::from_secs(120);
@@ -182,11 +182,12 @@ fn first_line(file: &Path) -> Result<Secret> {
     if file.as_os_str().is_empty() {
         bail!("user is set, but password_file is not; the password is the first line of that file");
     }
-    let text = fs::read_to_string(file)
-        .with_context(|| format!("password_file: {path} cannot be read"))?;
-    match text.lines().next().filter(|line| !line.is_empty()) {
-        Some(line) => Ok(Secret::new(line)),
-        None => bail!("password_file: the first line of {path} is empty; it is the password"),
+    match first_line_text(file, PASSWORD_MAX) {
+        Ok(line) => Ok(Secret::new(line)),
+        Err(FirstLineError::Length(0)) => {
+            bail!("password_file: the first line of {path} is empty; it is the password")
+        }
+        Err(error) => Err(error).with_context(|| format!("password_file: {path} cannot be read")),
     }
 }
 

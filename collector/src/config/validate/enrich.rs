@@ -75,14 +75,14 @@ impl Problems {
         }
     }
 
-    /// One prefix twice would make the second mean nothing.
-    fn prefixes(&mut self, key: &str, prefixes: impl Iterator<Item = ipnet::IpNet>) {
+    /// One prefix twice would make one of the two mean nothing.
+    pub(super) fn prefixes(&mut self, key: &str, prefixes: impl Iterator<Item = ipnet::IpNet>) {
         let mut seen = std::collections::HashSet::new();
         let mut count = 0;
         for (number, prefix) in prefixes.enumerate() {
             count += 1;
             if !seen.insert(prefix.trunc()) {
-                let text = format!("{} is there twice; which one counts?", prefix.trunc());
+                let text = format!("{} is listed twice; remove one of the two", prefix.trunc());
                 self.add(format!("{key}[{number}].source"), text);
             }
         }

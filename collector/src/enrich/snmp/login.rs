@@ -1,14 +1,12 @@
 //! With what an agent is asked: community or user, out of the configuration and files of secrets.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use snmp2::v3::{Auth, AuthProtocol, Cipher, KeyExtension, Security};
 
 use super::discovery::Engine;
 use super::error::PollError;
-use crate::config::{SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion};
+use crate::config::{self, FirstLineError, SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion};
 
 /// Bytes of a community or password.
 pub const SECRET_MAX: usize = 255;
@@ -130,29 +128,18 @@ impl User {
     }
 }
 
-/// The first line of a file, without its end.
+/// The first line of a file.
 fn first_line(file: &Path) -> Result<Vec<u8>, PollError> {
-    let unreadable = |error| PollError::SecretUnreadable {
-        file: file.into(),
-        error,
-    };
-    let opened = File::open(file).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    let limit = SECRET_MAX as u64 + 2;
-    opened
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    let line = bytes.split(|byte| *byte == b'\n').next();
-    let line = line.unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    match line.len() {
-        1..=SECRET_MAX => Ok(line.into()),
-        bytes => Err(PollError::SecretLength {
+    config::first_line(file, SECRET_MAX).map_err(|error| match error {
+        FirstLineError::Unreadable(error) => PollError::SecretUnreadable {
+            file: file.into(),
+            error,
+        },
+        FirstLineError::Length(bytes) => PollError::SecretLength {
             file: file.into(),
             bytes,
-        }),
-    }
+        },
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Whoever reads it passes over fields that he does not know. [`VERSION`] changes when that is not
 //! enough.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::INTERFACES_MAX;
 use super::walk::ROWS_MAX;
-use crate::decode::persist::write_whole;
+use crate::decode::persist::{set_aside, write_whole};
 use crate::enrich::interfaces::{Interface, clean};
 
 /// The file's name in `decode.state_dir`.
@@ -102,11 +102,7 @@ impl SavedFile {
                 exporters
             }
             Err(error) => {
-                let aside = path.with_extension("json.broken");
-                let set_aside = match fs::rename(&path, &aside) {
-                    Ok(()) => aside.display().to_string(),
-                    Err(error) => format!("no ({error})"),
-                };
+                let set_aside = set_aside(&path);
                 warn!(
                     file = %path.display(),
                     %error,
@@ -181,6 +177,8 @@ impl SavedExporter {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn saved(if_index: u32, name: &str) -> SavedInterface {

@@ -153,8 +153,8 @@ impl Stream {
             return u64::from(ahead) <= messages.saturating_mul(scale);
         }
         let back = self.next.wrapping_sub(start);
-        // Exporters of IPFIX begin at 0, and do not tell their uptime. But where no number was there
-        // yet that is so low, it is the first message, which others have overtaken.
+        // Exporters of IPFIX begin at 0, and do not tell their uptime. But where no number was
+        // there yet that is so low, it is the first message, which others have overtaken.
         let begins = start == 0 && scale > 1 && observation.uptime_ms.is_none();
         let begins = begins && back > observation.records.unwrap_or_default();
         let begins = begins && !self.is_before_first(back);

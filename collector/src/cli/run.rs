@@ -14,6 +14,7 @@ use anyhow::Context;
 use flowsluice::config::{self, Config, ReceiveMode};
 use flowsluice::decode;
 use flowsluice::decode::persist::{Keeper, Keeping};
+use flowsluice::host::allocator;
 use flowsluice::http;
 use flowsluice::knowledge;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, losses};
@@ -46,6 +47,7 @@ pub struct Args {
 }
 
 pub fn main(Args { config }: Args) -> anyhow::Result<()> {
+    allocator::set_up();
     let (config, file) = config::load_or_default(config.as_deref())?;
     flowsluice::log::init(&config.log)?;
     info!(

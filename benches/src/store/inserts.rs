@@ -296,9 +296,9 @@ impl Bench<'_> {
     /// Makes the tables if this is the first round.
     fn empty(&self) -> Result<()> {
         let client = ours::client(&self.endpoint);
-        let retention = self.store.retention;
+        let wanted = flowsluice::store::schema::Wanted::new(&self.store);
         let (database, runtime) = (&self.endpoint.database, &self.runtime);
-        let applied = flowsluice::store::schema::apply(&client, database, retention);
+        let applied = flowsluice::store::schema::apply(&client, database, &wanted);
         runtime.block_on(applied)?;
         self.ask("TRUNCATE TABLE flows").map(|_| ())
     }

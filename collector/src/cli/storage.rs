@@ -8,6 +8,7 @@ use flowsluice::ledger::StoreCounts;
 use flowsluice::store::embedded::{self, Engine};
 use flowsluice::store::{self, Endpoint, SideRows, StopReport, Store, WorkerQueue};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tracing::warn;
 
 /// Where rows go while a command runs.
@@ -94,6 +95,11 @@ impl Storage {
     /// True once ClickHouse answered and has the schema, or none is needed.
     pub fn is_ready(&self) -> bool {
         self.store.is_ready()
+    }
+
+    /// A flag that others can watch: [`Storage::is_ready`].
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.store.ready()
     }
 
     /// Where rows of the tables beside `flows` are pushed.

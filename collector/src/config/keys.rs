@@ -4,6 +4,7 @@
 //! the mistakes of a file can be told at once. A test holds the two against each other.
 
 mod store;
+mod tables;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -92,7 +93,7 @@ const FORMATS: &[&str] = &["text", "json"];
 
 /// All keys.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(store::KEYS)
+    KEYS.iter().chain(store::KEYS).chain(tables::KEYS)
 }
 
 /// All keys but those of `[store]`, in the order of the file.
@@ -361,6 +362,7 @@ mod tests {
             time: TimeSource::Received,
         }];
         fill_enrich(&mut config.enrich);
+        config.store = tables::full(config.store);
         config.store.url = Some("http://localhost:8123".into());
         config.store.password = Some(Secret::new("x"));
         config.store.password_file = Some("/x".into());

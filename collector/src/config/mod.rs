@@ -13,6 +13,7 @@ mod load;
 pub mod memory;
 mod secret;
 mod store;
+mod tables;
 mod tcp;
 mod validate;
 
@@ -34,6 +35,7 @@ pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
 };
 pub use store::{Embedded, Store, StoreKind, StoreTarget};
+pub use tables::{Budget, Group, Partition, Profile, RetentionOf};
 pub use tcp::{Tcp, TcpListener};
 pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::tables::{Budget, Partition, Profile, RetentionOf};
 use super::{Secret, display};
 
 /// Where rows go, as the file says it.
@@ -51,10 +52,15 @@ pub struct Store {
     pub password: Option<Secret>,
     /// File whose first line is the password.
     pub password_file: Option<PathBuf>,
-    /// How long flows are kept; whole days or more keep partitions whole.
+    /// How long flows are kept, and whatever `retention_of` does not name; a multiple of the
+    /// partitions' length keeps them no longer than that.
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub retention: Duration,
+    /// `auto`, `hour`, `3hours`, `6hours`, `12hours` or `day`: how long a partition of `flows` is.
+    pub partition: Partition,
+    /// `ssd` or `hdd`: the disk under the tables.
+    pub profile: Profile,
     /// Compressed blocks held in memory while ClickHouse is slow or away.
     #[serde(serialize_with = "display::serialize_bytes")]
     pub queue_max: ByteSize,
@@ -68,6 +74,10 @@ pub struct Store {
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub stop_timeout: Duration,
+    /// What is kept longer or shorter than flows.
+    pub retention_of: RetentionOf,
+    /// What the tables may take of the disk.
+    pub budget: Budget,
     /// The embedded ClickHouse.
     pub embedded: Embedded,
 }
@@ -96,10 +106,14 @@ impl Default for Store {
             password: None,
             password_file: None,
             retention: Duration::from_secs(30 * 24 * 3600),
+            partition: Partition::Auto,
+            profile: Profile::Ssd,
             queue_max: ByteSize::mib(64),
             inserts: 2,
             insert_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(5),
+            retention_of: RetentionOf::default(),
+            budget: Budget::default(),
             embedded: Embedded::default(),
         }
     }

@@ -4,6 +4,7 @@
 //! `flowsluice check` and of the stages themselves.
 
 mod enrich;
+mod tables;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -351,6 +352,7 @@ impl Problems {
         }
         let hour = Duration::from_secs(3600);
         self.time("store.retention", store.retention, hour..=RETENTION_MAX);
+        self.tables(store);
         let queue = ByteSize::mib(1)..=ByteSize::gib(1024);
         self.bytes("store.queue_max", store.queue_max, queue);
         self.count("store.inserts", store.inserts, 1..=64);

@@ -3,6 +3,7 @@
 //! Names are `flowsluice_<stage>_<noun>_<unit>_total{worker,reason}`. Values are read when somebody
 //! scrapes, all from one reading of the ledger, so the equations hold within one scrape.
 
+mod budget;
 mod enrich;
 mod exporters;
 
@@ -52,6 +53,7 @@ impl Collector for Scrape {
         out.frames(&ledger)?;
         out.drops(&ledger)?;
         out.store(&ledger)?;
+        out.budget(&state.ledger.store.budget.read())?;
         out.side(&ledger)?;
         out.store_facts(state)?;
         out.ledger(&ledger)?;

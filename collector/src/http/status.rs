@@ -8,12 +8,14 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::State;
+use crate::config::Group;
 use crate::decode::ExporterStatus;
 use crate::decode::sequence::SequenceStatus;
 use crate::enrich::parts::{Part, PartStatus};
 use crate::enrich::{EnrichFacts, Figure};
 use crate::ledger::{
-    DropReason, LedgerSnapshot, SideSnapshot, StoreSnapshot, WORKER_COUNTERS, WorkerCounts,
+    BudgetSnapshot, DropReason, LedgerSnapshot, SideSnapshot, StoreSnapshot, WORKER_COUNTERS,
+    WorkerCounts,
 };
 use crate::names::Counts;
 use crate::receive::xdp::steering::{InterfaceMode, SteeredBy};
@@ -47,6 +49,7 @@ pub(super) fn json(state: &State) -> Value {
             "engine_pid": store.engine_pid,
             "engine_restarts": store.engine_restarts,
             "ready": store.ready,
+            "budget": budget(&state.ledger.store.budget.read()),
         },
         "workers": workers(state, &ledger),
         "exporters": exporters(state, now),
@@ -219,6 +222,24 @@ fn stored(store: &StoreSnapshot) -> Value {
         "inserts_retried": inserts_retried,
         "insert_seconds": rounded(*insert_nanos as f64 / 1e9),
         "flows_lost": flows_lost.iter().sum::<u64>(),
+    })
+}
+
+/// What the disk's budget found and dropped.
+fn budget(budget: &BudgetSnapshot) -> Value {
+    let BudgetSnapshot {
+        expired,
+        bytes_used,
+        bytes_over,
+        disk_free_bytes,
+    } = budget;
+    let groups = Group::ALL.iter().zip(expired);
+    let rows = groups.map(|(group, expired)| (group.name().to_owned(), expired.rows.into()));
+    json!({
+        "bytes_used": bytes_used,
+        "bytes_over": bytes_over,
+        "disk_free_bytes": disk_free_bytes,
+        "rows_expired_by_budget": rows.collect::<Map<String, Value>>(),
     })
 }
 

@@ -18,7 +18,7 @@ pub struct ClickHouse {
     insert_sql: String,
     dictionary: Dictionary,
     insert_timeout: Duration,
-    retention: Duration,
+    tables: schema::Wanted,
 }
 
 /// A client of `endpoint` for queries. It names no database, since that may not exist yet.
@@ -47,7 +47,7 @@ impl ClickHouse {
             dictionary: Dictionary::new(endpoint),
             database: endpoint.database.clone(),
             insert_timeout: config.insert_timeout,
-            retention: config.retention,
+            tables: schema::Wanted::new(config),
         }
     }
 
@@ -104,7 +104,7 @@ impl ClickHouse {
 impl Insert for ClickHouse {
     fn prepare(&self) -> Attempt<'_> {
         Box::pin(async {
-            let applied = schema::apply(&self.client, &self.database, self.retention);
+            let applied = schema::apply(&self.client, &self.database, &self.tables);
             tokio::time::timeout(self.insert_timeout, applied)
                 .await
                 .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))?;

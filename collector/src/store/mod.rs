@@ -6,6 +6,7 @@
 //! Losses: `insert_refused`, `store_stopped`, and with the null store everything, as `store_null`.
 
 mod block;
+pub mod budget;
 pub mod clickhouse;
 mod dictionary;
 pub mod embedded;

@@ -87,7 +87,7 @@ impl Keeper {
             },
             config: config.clone(),
             paths,
-            tables: schema::tables(),
+            tables: schema::kept(),
             counts,
             told: Told::default(),
         }

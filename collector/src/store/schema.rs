@@ -186,18 +186,12 @@ pub fn sql(database: &str, wanted: &Wanted) -> Vec<String> {
     std::iter::once(make).chain(all).collect()
 }
 
-/// The tables that hold rows, the newest migration applied.
+/// The tables whose rows are kept for a retention of the configuration.
 #[must_use]
-pub fn tables() -> Vec<String> {
-    let statements: Vec<_> = MIGRATIONS.iter().flat_map(|m| statements(m.sql)).collect();
-    let names = statements
-        .iter()
-        .filter_map(|statement| match effect(statement) {
-            Effect::Table(name) => Some(name.to_owned()),
-            _ => None,
-        });
-    let made = made(MIGRATIONS);
-    names.filter(|name| made.contains(name)).collect()
+pub fn kept() -> Vec<String> {
+    let mut tables = made(MIGRATIONS);
+    tables.retain(|table| declaration(table).contains(KEPT));
+    tables
 }
 
 /// The tables and views that are there after `migrations`.
@@ -247,7 +241,8 @@ fn follow(table: &str, found: Engine<'_>, database: &str, wanted: &Wanted, plan:
     }
     let declared = declaration(table);
     let declared = Engine::of(&declared);
-    for name in SETTINGS {
+    let settings = SETTINGS.into_iter().filter(|_| found.is_merge_tree());
+    for name in settings {
         let value = found.setting(name);
         let from = value.map_or("default".to_owned(), |value| value.to_string());
         let (to, change) = match wanted.setting(table, name, value, declared.setting(name)) {
@@ -292,6 +287,9 @@ fn declaration(table: &str) -> String {
 pub fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
+
+/// The rule of such a table.
+const KEPT: &str = " + toIntervalSecond({retention_seconds})";
 
 /// What was applied, by version.
 const MIGRATIONS_TABLE: &str = "schema_migrations";
@@ -393,20 +391,21 @@ pub(crate) mod tests {
 
     #[test]
     fn every_table_of_ours_keeps_its_rows_as_long_as_is_configured_and_none_twice() {
-        let tables = tables();
+        let tables = made(MIGRATIONS);
         assert_eq!(tables[..3], [MIGRATIONS_TABLE, FLOWS, "exporter_gaps"]);
         for table in &tables[1..] {
-            let engine = declaration(table).replace("{retention_seconds}", "5");
-            let engine = Engine::of(&engine);
-            let (column, seconds) = engine.retention.unwrap_or_else(|| panic!("{table}: TTL"));
-            assert_eq!(seconds, 5, "{table} {column}");
-            assert!(
-                engine
-                    .setting("non_replicated_deduplication_window")
-                    .is_some(),
-                "{table}"
-            );
+            let engine = declaration(table);
+            let found = Engine::of(&engine);
+            if found.is_merge_tree() {
+                assert!(engine.contains(" TTL "), "{table}: {engine}");
+                assert!(found.setting(wanted::WINDOW).is_some(), "{table}: {engine}");
+            }
         }
+        let kept = kept();
+        for table in [FLOWS, "exporters", "hosts", "interface_counters"] {
+            assert!(kept.iter().any(|name| name == table), "{table}: {kept:?}");
+        }
+        assert!(!kept.contains(&MIGRATIONS_TABLE.to_owned()));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 /// toIntervalSecond(5) SETTINGS a = 1, b = 2`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Engine<'a> {
+    /// The engine alone: `MergeTree`, `Null`, `ReplicatedSummingMergeTree`; '' for a view.
+    pub name: &'a str,
     /// The partition key; '' for a table without one.
     pub partition: &'a str,
     /// Column and seconds of the retention, if it has the form of `sql/`.
@@ -23,11 +25,19 @@ impl<'a> Engine<'a> {
             let end = ends.into_iter().flatten().min();
             &key[..end.unwrap_or(key.len())]
         });
+        let end = engine_full.find([' ', '(']).unwrap_or(engine_full.len());
         Self {
+            name: &engine_full[..end],
             partition,
             retention: retention(rule),
             settings,
         }
+    }
+
+    /// Whether it keeps rows by itself: no view, no `Null`, and no replica, whose settings have
+    /// other names.
+    pub fn is_merge_tree(&self) -> bool {
+        self.name.ends_with("MergeTree") && !self.name.starts_with("Replicated")
     }
 
     /// A setting that the table has a number of its own for.
@@ -61,6 +71,7 @@ mod tests {
              storage_policy = 'a = 7, b', index_granularity = 8192",
         );
         let partition = "toStartOfInterval(time_received, toIntervalHour(6))";
+        assert_eq!(engine.name, "MergeTree");
         assert_eq!(engine.partition, partition);
         assert_eq!(engine.retention, Some(("time_received", 2_592_000)));
         let window = engine.setting("non_replicated_deduplication_window");
@@ -68,6 +79,14 @@ mod tests {
         assert_eq!(engine.setting("index_granularity"), Some(8192));
         assert_eq!(engine.setting("deduplication_window"), None);
         assert_eq!(engine.setting("storage_policy"), None);
+    }
+
+    #[test]
+    fn what_keeps_no_rows_of_its_own_is_no_merge_tree() {
+        let is_one = |engine| Engine::of(engine).is_merge_tree();
+        assert!(is_one("SummingMergeTree((a, b)) ORDER BY x"));
+        assert!(!is_one("ReplicatedMergeTree('/a', '{replica}') ORDER BY x"));
+        assert!(!is_one("Null") && !is_one("MaterializedView") && !is_one(""));
     }
 
     #[test]
@@ -80,7 +99,7 @@ mod tests {
         assert!(!retention("x + toIntervalSecond(5) WHERE y"));
         assert!(!retention("x + toIntervalDay(5)"));
         assert!(!retention("toDateTime(x) + toIntervalSecond(5)"));
-        assert_eq!(Engine::of("Dictionary"), Engine::default());
+        assert_eq!(Engine::of(""), Engine::default());
         assert_eq!(Engine::of("MergeTree ORDER BY x").retention, None);
     }
 }

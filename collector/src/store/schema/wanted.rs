@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crate::config::{Group, Partition, Profile, Store};
 
-/// Blocks whose tokens `flows` and the tables behind its views remember, so that a block that is
-/// sent again is stored once. More than the longest replay of blocks that were stored already, of
-/// which the answer was lost. One takes some 250 bytes of ClickHouse's memory a table.
-pub const BLOCKS_REMEMBERED: u64 = 100_000;
+/// Parts whose tokens `flows` and the tables behind its views remember, so that a block that is
+/// sent again is stored once. A collector needs a thousand (it sends nothing new behind a block
+/// whose fate it does not know for so long), so ten may share a table. One takes some 250 bytes of
+/// ClickHouse's memory a table.
+pub const BLOCKS_REMEMBERED: u64 = 10_000;
 
 /// What the tables are to be like.
 #[derive(Clone, Debug)]

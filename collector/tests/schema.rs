@@ -64,7 +64,8 @@ impl Place {
 
     fn apply(&self, config: &Store) -> Plan {
         let client = clickhouse::client(&self.writer());
-        let applied = schema::apply(&client, "flowsluice", &Wanted::new(config));
+        let wanted = Wanted::new(config);
+        let applied = schema::apply(&client, "flowsluice", &wanted);
         runtime().block_on(applied).unwrap()
     }
 
@@ -272,4 +273,25 @@ fn a_shorter_retention_drops_what_is_past_it_and_nothing_newer() {
     assert_eq!(place.run(newer), "2500\n", "{}", place.run(parts));
     let others = "SELECT count() FROM flowsluice.interface_counters";
     assert_eq!(place.run(others), "5000\n", "kept for longer");
+}
+
+#[test]
+fn an_engine_for_rotating_disks_merges_less_at_once_and_reads_more() {
+    let Some(library) = library() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(library, folder.path());
+    config.profile = Profile::Hdd;
+    let engine = started(&config);
+    let runtime = runtime();
+    let collector = ClickHouse::new(&engine.endpoint(), &config);
+    runtime.block_on(collector.prepare()).unwrap();
+    let sql = "SELECT value FROM system.settings WHERE name = 'max_read_buffer_size_local_fs'";
+    assert_eq!(run(&engine.reader(), sql), "1048576\n");
+    let sql = "SELECT toUInt64(value) * toUInt64((SELECT value FROM system.server_settings \
+               WHERE name = 'background_merges_mutations_concurrency_ratio')) \
+               FROM system.server_settings WHERE name = 'background_pool_size'";
+    assert_eq!(run(&engine.endpoint(), sql), "2\n");
+    let sql = "SELECT engine_full LIKE '%min_bytes_for_wide_part = 536870912%' \
+               FROM system.tables WHERE name = 'flows'";
+    assert_eq!(run(&engine.endpoint(), sql), "1\n");
 }

@@ -1,5 +1,7 @@
 //! `flowsluice check`.
 
+mod tables;
+
 use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
@@ -76,6 +78,7 @@ impl Report {
         let mode = report.receive_mode(config);
         let cpus = report.cpus(config);
         let queues = report.bound(config, &mode, &cpus);
+        report.tables(config);
         report.state(&config.decode.state_dir);
         report.enrich(&config.enrich);
         report.title("memory");

@@ -169,7 +169,8 @@ pub async fn plan(client: &Client, database: &str, wanted: &Wanted) -> Result<Pl
             plan.add(what.clone(), statement);
         }
     }
-    let ours = made(MIGRATIONS);
+    let mut ours = made(MIGRATIONS);
+    ours.retain(|table| table != MIGRATIONS_TABLE);
     for (table, engine) in found.iter().filter(|(table, _)| ours.contains(table)) {
         follow(table, Engine::of(engine), database, wanted, &mut plan);
     }

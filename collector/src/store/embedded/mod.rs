@@ -86,6 +86,7 @@ impl Engine {
             http,
             has_tcp: tcp.is_some(),
             memory_max: embedded.memory_max.as_u64(),
+            profile: config.profile,
             database: &config.database,
             display_name: data_dir::random_hex()?,
             log: data_dir.engine().join("clickhouse.log"),

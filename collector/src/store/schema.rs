@@ -71,6 +71,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "agent_drops",
         sql: include_str!("../../../sql/009_agent_drops.sql"),
     },
+    Migration {
+        version: 10,
+        name: "rollups",
+        sql: include_str!("../../../sql/010_rollups.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.

@@ -5,6 +5,7 @@
 
 mod enrich;
 mod exporters;
+mod servers;
 
 use std::fmt;
 use std::sync::Arc;
@@ -318,7 +319,8 @@ impl Out<'_> {
             "flowsluice_store_engine_restarts",
             "Times that the embedded ClickHouse was started again",
             facts.engine_restarts,
-        )
+        )?;
+        self.servers(&facts.endpoints)
     }
 
     fn ledger(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {

@@ -175,9 +175,9 @@ impl Running {
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
         if let Some(endpoint) = &storage.endpoint {
-            let counts = Arc::clone(&ledger.store);
-            let keeper = budget::Keeper::new(endpoint, &config.store, counts);
-            runtime.spawn(keeper.keep(storage.ready()));
+            for keeper in budget::Keeper::of_each(endpoint, &config.store, &ledger.store) {
+                runtime.spawn(keeper.keep(storage.ready()));
+            }
         }
         let telling = Telling::start(shared, keeper, storage.side_rows(), runtime)?;
         Ok(Self {

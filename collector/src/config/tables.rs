@@ -41,16 +41,16 @@ impl Group {
         Self::Collector,
     ];
 
-    /// The group of a table, by the table's name.
+    /// The group of a table, by the table's name, which ends in `_local` on a cluster.
     #[must_use]
     pub fn of(table: &str) -> Self {
-        match table {
+        match table.strip_suffix("_local").unwrap_or(table) {
             "interface_counters" | "discarded_packets" => Self::Counters,
             "exporters" | "exporter_gaps" => Self::Exporters,
             "interfaces" | "applications" | "vrfs" | "hosts" => Self::Names,
-            _ if table.starts_with("rollup_minute") => Self::RollupMinute,
-            _ if table.starts_with("rollup_hour") => Self::RollupHour,
-            _ if table.starts_with("collector_") => Self::Collector,
+            name if name.starts_with("rollup_minute") => Self::RollupMinute,
+            name if name.starts_with("rollup_hour") => Self::RollupHour,
+            name if name.starts_with("collector_") => Self::Collector,
             _ => Self::Flows,
         }
     }

@@ -6,6 +6,7 @@
 mod budget;
 mod enrich;
 mod exporters;
+mod servers;
 
 use std::fmt;
 use std::sync::Arc;
@@ -320,7 +321,8 @@ impl Out<'_> {
             "flowsluice_store_engine_restarts",
             "Times that the embedded ClickHouse was started again",
             facts.engine_restarts,
-        )
+        )?;
+        self.servers(&facts.endpoints)
     }
 
     fn ledger(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {

@@ -41,7 +41,8 @@ pub struct Expired {
 pub struct BudgetSnapshot {
     /// By [`Group`], in the order of [`Group::ALL`].
     pub expired: [Expired; GROUPS],
-    /// Bytes of all that counts toward `store.budget.max_bytes`, at the last look.
+    /// Bytes of all that counts toward `store.budget.max_bytes`, at the last look; of several
+    /// servers, on the one that was looked at last.
     pub bytes_used: u64,
     /// Bytes that the last look found too much and could not drop.
     pub bytes_over: u64,

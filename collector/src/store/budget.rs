@@ -7,7 +7,7 @@
 //! the table: of flows kept for 30 days and sums kept for 90, a week of each may go together with
 //! three weeks of the other, so all are shortened by the same factor. The newest partition of a
 //! table is never dropped. Two collectors on one database see the same order and drop part by
-//! part, which succeeds once: nothing is dropped or counted twice.
+//! part, which succeeds once: nothing is dropped or counted twice. The same holds for replicas.
 
 mod usage;
 
@@ -32,6 +32,7 @@ pub use usage::{Partition, Usage};
 /// Looks at the disk and drops what is too much.
 pub struct Keeper {
     client: Client,
+    url: String,
     database: String,
     config: config::Store,
     limits: Limits,
@@ -70,6 +71,26 @@ pub struct Look {
 }
 
 impl Keeper {
+    /// One for each server of `endpoint`: each has a disk of its own.
+    #[must_use]
+    pub fn of_each(
+        endpoint: &Endpoint,
+        config: &config::Store,
+        counts: &Arc<StoreCounts>,
+    ) -> Vec<Self> {
+        let servers = std::iter::once(&endpoint.url).chain(&endpoint.standbys);
+        servers
+            .map(|url| {
+                let server = Endpoint {
+                    url: url.clone(),
+                    standbys: Vec::new(),
+                    ..endpoint.clone()
+                };
+                Self::new(&server, config, Arc::clone(counts))
+            })
+            .collect()
+    }
+
     /// Of the tables at `endpoint`; nothing is sent yet.
     #[must_use]
     pub fn new(endpoint: &Endpoint, config: &config::Store, counts: Arc<StoreCounts>) -> Self {
@@ -80,6 +101,7 @@ impl Keeper {
         }
         Self {
             client: client(endpoint),
+            url: endpoint.url.clone(),
             database: endpoint.database.clone(),
             limits: Limits {
                 bytes_max: config.budget.max_bytes.map(|bytes| bytes.as_u64()),
@@ -87,7 +109,7 @@ impl Keeper {
             },
             config: config.clone(),
             paths,
-            tables: schema::kept(),
+            tables: schema::kept(&schema::Wanted::new(config)),
             counts,
             told: Told::default(),
         }
@@ -211,6 +233,7 @@ impl Keeper {
             Some(error) if !self.told.failure => {
                 self.told.failure = true;
                 warn!(
+                    server = self.url,
                     %error,
                     remedy = "let store.user SELECT system.parts, system.detached_parts and \
                               system.disks, and ALTER DELETE its database",
@@ -220,7 +243,7 @@ impl Keeper {
             Some(_) => {}
             None if self.told.failure => {
                 self.told.failure = false;
-                info!("store.budget is kept again");
+                info!(server = self.url, "store.budget is kept again");
             }
             None => {}
         }
@@ -240,7 +263,10 @@ impl Keeper {
 
     /// A drop should not take much of what the budget can hold.
     fn tell_coarse(&mut self, usage: &Usage) {
-        let flows = usage.partitions.iter().filter(|one| one.table == "flows");
+        let flows = usage
+            .partitions
+            .iter()
+            .filter(|one| Group::of(&one.table) == Group::Flows);
         let largest = flows.map(|one| one.bytes).max().unwrap_or(0);
         let bytes_max = self.limits.bytes_max.unwrap_or(u64::MAX);
         if largest > bytes_max / STEPS_MIN && !self.told.coarse {

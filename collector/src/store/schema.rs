@@ -11,10 +11,11 @@ mod wanted;
 use clickhouse::Client;
 use tracing::{info, warn};
 
+use super::cluster;
 use super::insert::InsertError;
 use engine::Engine;
 use statement::{Effect, effect, fill_in, statements};
-use wanted::{Change, FLOWS, SETTINGS};
+use wanted::{Change, SETTINGS};
 
 pub use wanted::Wanted;
 
@@ -120,12 +121,14 @@ impl Plan {
 }
 
 /// Makes the database and its tables, or brings them up to date, and has retention and settings
-/// follow the configuration. Tells what it did.
+/// follow the configuration; all of it on every node of the cluster, if there is one. Tells what it
+/// did.
 ///
 /// # Errors
 /// When ClickHouse fails, or when the database was made by a newer version.
 pub async fn apply(client: &Client, database: &str, wanted: &Wanted) -> Result<Plan, InsertError> {
     let plan = plan(client, database, wanted).await?;
+    let client = cluster::for_schema(client, wanted.cluster());
     for step in &plan.steps {
         client.query_raw(&step.statement).execute().await?;
     }
@@ -147,8 +150,10 @@ pub async fn plan(client: &Client, database: &str, wanted: &Wanted) -> Result<Pl
     let mut plan = Plan::default();
     // Asked first: a user who may not create databases can work in one that exists.
     if !place.exists().await? {
-        let make = format!("CREATE DATABASE IF NOT EXISTS {}", quoted(database));
-        plan.add(format!("database {database}"), make);
+        plan.add(
+            format!("database {database}"),
+            make_database(database, wanted),
+        );
     }
     let found = place.tables().await?;
     let is_there = |table: &str| found.iter().any(|(name, _)| name == table);
@@ -166,7 +171,9 @@ pub async fn plan(client: &Client, database: &str, wanted: &Wanted) -> Result<Pl
     }
     // Tables that were dropped by hand are made again, whatever schema_migrations says.
     let up_to_now = MIGRATIONS.iter().filter(|m| m.version <= applied);
-    let is_whole = made(up_to_now).iter().all(|name| is_there(name));
+    let is_whole = made(up_to_now, wanted.cluster())
+        .iter()
+        .all(|name| is_there(name));
     let applied = if is_whole { applied } else { 0 };
     for migration in MIGRATIONS.iter().filter(|m| m.version > applied) {
         let what = format!("migration {}, {}", migration.version, migration.name);
@@ -174,7 +181,7 @@ pub async fn plan(client: &Client, database: &str, wanted: &Wanted) -> Result<Pl
             plan.add(what.clone(), statement);
         }
     }
-    let mut ours = made(MIGRATIONS);
+    let mut ours = made(MIGRATIONS, wanted.cluster());
     ours.retain(|table| table != MIGRATIONS_TABLE);
     for (table, engine) in found.iter().filter(|(table, _)| ours.contains(table)) {
         follow(table, Engine::of(engine), database, wanted, &mut plan);
@@ -185,25 +192,49 @@ pub async fn plan(client: &Client, database: &str, wanted: &Wanted) -> Result<Pl
 /// All statements that make a database of now, as ClickHouse would get them.
 #[must_use]
 pub fn sql(database: &str, wanted: &Wanted) -> Vec<String> {
-    let make = format!("CREATE DATABASE IF NOT EXISTS {}", quoted(database));
     let all = MIGRATIONS
         .iter()
         .flat_map(|one| filled(one, database, wanted));
-    std::iter::once(make).chain(all).collect()
+    std::iter::once(make_database(database, wanted))
+        .chain(all)
+        .collect()
 }
 
 /// The tables whose rows are kept for a retention of the configuration.
 #[must_use]
-pub fn kept() -> Vec<String> {
-    let mut tables = made(MIGRATIONS);
-    tables.retain(|table| declaration(table).contains(KEPT));
+pub fn kept(wanted: &Wanted) -> Vec<String> {
+    let cluster = wanted.cluster();
+    let mut tables = made(MIGRATIONS, cluster);
+    tables.retain(|table| declaration(table, cluster).contains(KEPT));
     tables
 }
 
+fn make_database(database: &str, wanted: &Wanted) -> String {
+    let on_cluster = cluster::on_cluster(wanted.cluster());
+    format!(
+        "CREATE DATABASE IF NOT EXISTS {}{on_cluster}",
+        quoted(database)
+    )
+}
+
+impl Migration {
+    /// Its statements on one server or on a cluster.
+    fn sql_for(&self, cluster: Option<&str>) -> &'static str {
+        match cluster {
+            Some(_) => cluster::MIGRATIONS[self.version as usize - 1],
+            None => self.sql,
+        }
+    }
+}
+
 /// The tables and views that are there after `migrations`.
-fn made<'a>(migrations: impl IntoIterator<Item = &'a Migration>) -> Vec<String> {
+fn made<'a>(
+    migrations: impl IntoIterator<Item = &'a Migration>,
+    cluster: Option<&str>,
+) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for statement in migrations.into_iter().flat_map(|m| statements(m.sql)) {
+    let migrations = migrations.into_iter();
+    for statement in migrations.flat_map(|m| statements(m.sql_for(cluster))) {
         match effect(&statement) {
             Effect::Table(name) | Effect::View(name) if !names.iter().any(|n| n == name) => {
                 names.push(name.to_owned());
@@ -217,21 +248,21 @@ fn made<'a>(migrations: impl IntoIterator<Item = &'a Migration>) -> Vec<String> 
 
 /// The statements of a migration with the one that records it, as ClickHouse gets them.
 fn filled(migration: &Migration, database: &str, wanted: &Wanted) -> Vec<String> {
-    let Migration { version, name, sql } = migration;
+    let Migration { version, name, .. } = migration;
     let record = format!(
         "INSERT INTO {{database}}.{MIGRATIONS_TABLE} (version, name) SELECT {version}, '{name}' \
          WHERE {version} NOT IN (SELECT version FROM {{database}}.{MIGRATIONS_TABLE})"
     );
-    let database = quoted(database);
-    let statements = statements(sql).chain([record]);
+    let statements = statements(migration.sql_for(wanted.cluster())).chain([record]);
     statements
-        .map(|statement| fill_in(&statement, &database, wanted))
+        .map(|statement| fill_in(&statement, database, wanted))
         .collect()
 }
 
 /// Has retention and settings of an existing table follow the configuration.
 fn follow(table: &str, found: Engine<'_>, database: &str, wanted: &Wanted, plan: &mut Plan) {
-    let alter = format!("ALTER TABLE {}.{table}", quoted(database));
+    let on_cluster = cluster::on_cluster(wanted.cluster());
+    let alter = format!("ALTER TABLE {}.{table}{on_cluster}", quoted(database));
     let seconds = wanted.retention_seconds_of(table);
     // Someone may have given a table a rule of their own; it stays.
     if let Some((column, kept)) = found.retention.filter(|(_, kept)| *kept != seconds) {
@@ -245,7 +276,7 @@ fn follow(table: &str, found: Engine<'_>, database: &str, wanted: &Wanted, plan:
             ),
         );
     }
-    let declared = declaration(table);
+    let declared = declaration(table, wanted.cluster());
     let declared = Engine::of(&declared);
     let settings = SETTINGS.into_iter().filter(|_| found.is_merge_tree());
     for name in settings {
@@ -264,7 +295,8 @@ fn follow(table: &str, found: Engine<'_>, database: &str, wanted: &Wanted, plan:
             format!("{alter} {change}"),
         );
     }
-    let named = wanted.partition_named().filter(|_| table == FLOWS);
+    let is_flows = wanted::is_flows(table) && !found.partition.is_empty();
+    let named = wanted.partition_named().filter(|_| is_flows);
     if let Some(length) = named.filter(|length| wanted::key_of(*length) != found.partition) {
         plan.refused.push(format!(
             "store.partition: \"{}\" is for a table that is made; {table} has partitions by {}, \
@@ -278,8 +310,10 @@ fn follow(table: &str, found: Engine<'_>, database: &str, wanted: &Wanted, plan:
 }
 
 /// The engine that `sql/` makes a table with, in one line.
-fn declaration(table: &str) -> String {
-    let mut all = MIGRATIONS.iter().flat_map(|m| statements(m.sql));
+fn declaration(table: &str, cluster: Option<&str>) -> String {
+    let mut all = MIGRATIONS
+        .iter()
+        .flat_map(|m| statements(m.sql_for(cluster)));
     let found = all.find(|statement| effect(statement) == Effect::Table(table));
     let found = found.unwrap_or_default();
     let engine = found
@@ -389,6 +423,29 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_cluster_has_each_migration_and_tables_by_the_names_of_one_server() {
+        assert_eq!(cluster::MIGRATIONS.len(), MIGRATIONS.len());
+        let tables_of = |sql: &str| -> Vec<String> {
+            let tables = statements(sql).filter_map(|statement| match effect(&statement) {
+                Effect::Table(name) => Some(name.to_owned()),
+                _ => None,
+            });
+            tables.collect()
+        };
+        for migration in MIGRATIONS {
+            let mut wanted = Vec::new();
+            for table in tables_of(migration.sql) {
+                if table != MIGRATIONS_TABLE {
+                    wanted.push(cluster::written(&table, Some("main")));
+                }
+                wanted.push(table);
+            }
+            let made = tables_of(migration.sql_for(Some("main")));
+            assert_eq!(made, wanted, "{}", migration.name);
+        }
+    }
+
+    #[test]
     fn migrations_are_numbered_without_gaps() {
         for (i, migration) in MIGRATIONS.iter().enumerate() {
             assert_eq!(migration.version as usize, i + 1, "{}", migration.name);
@@ -397,18 +454,18 @@ pub(crate) mod tests {
 
     #[test]
     fn every_table_of_ours_keeps_its_rows_as_long_as_is_configured_and_none_twice() {
-        let tables = made(MIGRATIONS);
-        assert_eq!(tables[..3], [MIGRATIONS_TABLE, FLOWS, "exporter_gaps"]);
+        let tables = made(MIGRATIONS, None);
+        assert_eq!(tables[..3], [MIGRATIONS_TABLE, "flows", "exporter_gaps"]);
         for table in &tables[1..] {
-            let engine = declaration(table);
+            let engine = declaration(table, None);
             let found = Engine::of(&engine);
             if found.is_merge_tree() {
                 assert!(engine.contains(" TTL "), "{table}: {engine}");
                 assert!(found.setting(wanted::WINDOW).is_some(), "{table}: {engine}");
             }
         }
-        let kept = kept();
-        for table in [FLOWS, "exporters", "hosts", "interface_counters"] {
+        let kept = kept(&Wanted::new(&config::Store::default()));
+        for table in ["flows", "exporters", "hosts", "interface_counters"] {
             assert!(kept.iter().any(|name| name == table), "{table}: {kept:?}");
         }
         assert!(!kept.contains(&MIGRATIONS_TABLE.to_owned()));
@@ -427,8 +484,8 @@ pub(crate) mod tests {
             of("DROP VIEW IF EXISTS {database}.v;\n\
                 CREATE OR REPLACE VIEW {database}.w AS SELECT 1;\n"),
         ];
-        assert_eq!(made(&migrations[..1]), ["a", "v"]);
-        assert_eq!(made(&migrations), ["a", "w"]);
+        assert_eq!(made(&migrations[..1], None), ["a", "v"]);
+        assert_eq!(made(&migrations, None), ["a", "w"]);
     }
 
     #[test]

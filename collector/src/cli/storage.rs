@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 use flowsluice::config::{Config, StoreTarget};
 use flowsluice::http::{self, AskedAt, StoreFacts, StoreKind};
 use flowsluice::ledger::StoreCounts;
+use flowsluice::store::budget::Keeper;
 use flowsluice::store::embedded::{self, Engine};
 use flowsluice::store::{self, Endpoint, SideRows, StopReport, Store, WorkerQueue};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 use tracing::warn;
 
 /// Where rows go while a command runs.
@@ -97,9 +97,14 @@ impl Storage {
         self.store.is_ready()
     }
 
-    /// A flag that others can watch: [`Storage::is_ready`].
-    pub fn ready(&self) -> watch::Receiver<bool> {
-        self.store.ready()
+    /// Keeps `store.budget` from the moment that the tables are there, as long as the runtime lives.
+    pub fn keep_budget(&self, config: &Config, counts: &Arc<StoreCounts>, runtime: &Runtime) {
+        let Some(endpoint) = &self.endpoint else {
+            return;
+        };
+        for keeper in Keeper::of_each(endpoint, &config.store, counts) {
+            runtime.spawn(keeper.keep(self.store.ready()));
+        }
     }
 
     /// Where rows of the tables beside `flows` are pushed.

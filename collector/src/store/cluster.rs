@@ -1,8 +1,8 @@
 //! ClickHouse as a cluster: the same schema, replicated within a shard and distributed over them.
 //!
-//! `sql/cluster/` has it, made from `sql/` by `cargo xtask cluster-sql`. Of each table `x` rows go to
-//! the `x_local` of the shard that the collector's servers are replicas of, and `x` asks those of
-//! all shards. Statements that make tables run `ON CLUSTER`.
+//! `sql/cluster/` has it, made from `sql/` by `cargo xtask cluster-sql`. Of each table `x` rows go
+//! to the `x_local` of the shard that the collector's servers are replicas of, and `x` asks those
+//! of all shards. Statements that make tables run `ON CLUSTER`.
 
 use std::time::Duration;
 

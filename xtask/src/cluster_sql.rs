@@ -2,8 +2,9 @@
 //!
 //! Each migration of `sql/` becomes one of the same number in `sql/cluster/`. A table `x` becomes
 //! the replicated `x_local`, which collectors write to, and the distributed `x` over the `x_local`
-//! of all shards, which people ask; a materialized view reads and writes local tables; every statement
-//! runs `ON CLUSTER`. `--check` fails when what is committed is not what would be written.
+//! of all shards, which people ask; so do views, since a view may ask what its shard has and others
+//! have not; a materialized view reads and writes local tables; every statement runs `ON CLUSTER`. `--check` fails when what is committed is not what would be
+//! written.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -124,7 +125,7 @@ enum Kind {
     Everywhere,
     /// A table of each node by itself, which holds nothing.
     Passing,
-    /// A view that reads what it is asked for.
+    /// `x_local`, which reads what it is asked for of its shard, and `x` over those of all shards.
     View,
     /// A view that writes what it reads.
     Materialized,
@@ -171,12 +172,17 @@ impl Schema {
             }
             "CREATE VIEW IF NOT EXISTS " | "CREATE OR REPLACE VIEW " => {
                 self.0.insert(name.into(), Kind::View);
-                Ok(vec![renamed(name, rest)])
+                let local = format!("{name}_local");
+                let table = form.replace("VIEW", "TABLE");
+                Ok(vec![
+                    renamed(&local, &self.local(rest)),
+                    distributed(&table, name, "rand()"),
+                ])
             }
             "ALTER TABLE " => self.alter(name, rest),
             _ => match self.0.remove(name) {
-                Some(Kind::Sharded) => Ok(vec![
-                    renamed(name, rest),
+                Some(Kind::Sharded | Kind::View) => Ok(vec![
+                    format!("DROP TABLE IF EXISTS {DATABASE}{name}{ON_CLUSTER}{rest}"),
                     renamed(&format!("{name}_local"), rest),
                 ]),
                 Some(_) => Ok(vec![renamed(name, rest)]),
@@ -231,10 +237,7 @@ impl Schema {
                 true => "cityHash64(exporter_addr)",
                 false => "rand()",
             };
-            made.push(format!(
-                "{create}{DATABASE}{name}{ON_CLUSTER} AS {DATABASE}{local}\n\
-                 ENGINE = Distributed('{{cluster}}', '{{database_text}}', '{local}', {key})"
-            ));
+            made.push(distributed(create, name, key));
         }
         self.0.insert(name.into(), kind);
         Ok(made)
@@ -258,7 +261,8 @@ impl Schema {
         let of_columns = commands.iter().filter(is_of_columns).count();
         let local = altered(&format!("{name}_local"), &replicated_settings(rest));
         match kind {
-            Kind::Everywhere | Kind::Passing | Kind::View => Ok(vec![altered(name, rest)]),
+            Kind::View => bail!("{name} is a view: drop it and make it anew"),
+            Kind::Everywhere | Kind::Passing => Ok(vec![altered(name, rest)]),
             Kind::Materialized => Ok(vec![altered(name, &self.local(rest))]),
             Kind::Sharded if of_columns == 0 => Ok(vec![local]),
             Kind::Sharded if of_columns < commands.len() => {
@@ -283,7 +287,7 @@ impl Schema {
             let (name, rest) = piece.split_at(end.unwrap_or(piece.len()));
             let is_read = ["FROM ", "JOIN "].iter().any(|word| out.ends_with(word));
             let _ = write!(out, "{DATABASE}{name}");
-            if self.0.get(name) == Some(&Kind::Sharded) {
+            if matches!(self.0.get(name), Some(Kind::Sharded | Kind::View)) {
                 out.push_str("_local");
                 if is_read && !rest.trim_start().starts_with("AS ") {
                     let _ = write!(out, " AS {name}");
@@ -293,6 +297,14 @@ impl Schema {
         }
         out
     }
+}
+
+/// The table or view `x` that asks the `x_local` of all shards.
+fn distributed(create: &str, name: &str, key: &str) -> String {
+    format!(
+        "{create}{DATABASE}{name}{ON_CLUSTER} AS {DATABASE}{name}_local\n\
+         ENGINE = Distributed('{{cluster}}', '{{database_text}}', '{name}_local', {key})"
+    )
 }
 
 /// The windows of tokens are settings of another name where tables are replicated.

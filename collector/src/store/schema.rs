@@ -335,12 +335,16 @@ pub(crate) mod tests {
         for migration in MIGRATIONS {
             let mut wanted = Vec::new();
             for table in tables_of(migration.sql) {
-                if table != "schema_migrations" {
+                if !["schema_migrations", "flows_spread"].contains(&table.as_str()) {
                     wanted.push(cluster::written(&table, Some("main")));
                 }
                 wanted.push(table);
             }
-            let made: Vec<_> = tables_of(migration.sql_for(Some("main"))).collect();
+            // A view is asked through a distributed table.
+            let create = "CREATE VIEW IF NOT EXISTS {database}.";
+            let is_view = |table: &String| migration.sql.contains(&format!("{create}{table} AS"));
+            let made = tables_of(migration.sql_for(Some("main")));
+            let made: Vec<_> = made.filter(|table| !is_view(table)).collect();
             assert_eq!(made, wanted, "{}", migration.name);
         }
     }

@@ -48,8 +48,11 @@ fn every_migration_taken_back_is_the_one_it_was_made_from() {
     let of_server = migrations(&folder()).unwrap();
     let all = of_server.values().flat_map(|sql| statements(sql));
     let tables = all.filter_map(|statement| {
-        let rest = statement.strip_prefix("CREATE TABLE IF NOT EXISTS {database}.")?;
-        Some(rest.split('\n').next()?.to_owned())
+        let kinds = ["TABLE", "VIEW"].map(|kind| format!("CREATE {kind} IF NOT EXISTS {DATABASE}"));
+        let rest = kinds
+            .iter()
+            .find_map(|create| statement.strip_prefix(create));
+        Some(rest?.split(['\n', ' ']).next()?.to_owned())
     });
     let tables: Vec<_> = tables.collect();
     for (name, made) in made().unwrap() {
@@ -95,7 +98,7 @@ fn schema() -> Schema {
 }
 
 #[test]
-fn a_materialized_view_reads_and_writes_local_tables_and_a_view_asks_all_shards() {
+fn a_materialized_view_is_within_its_shard_and_a_view_is_asked_of_all_shards() {
     let mut schema = schema();
     let view = "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.v\nTO {database}.flows AS \
                 SELECT flows.a FROM {database}.flows JOIN {database}.flows AS b USING a, \
@@ -108,13 +111,24 @@ fn a_materialized_view_reads_and_writes_local_tables_and_a_view_asks_all_shards(
              JOIN {database}.flows_local AS b USING a, {database}.flowsx"
         ]
     );
+    let made =
+        schema.on_cluster("CREATE VIEW IF NOT EXISTS {database}.w AS SELECT {database}.flows");
+    assert_eq!(
+        made.unwrap(),
+        [
+            "CREATE VIEW IF NOT EXISTS {database}.w_local ON CLUSTER '{cluster}' AS SELECT \
+             {database}.flows_local",
+            "CREATE TABLE IF NOT EXISTS {database}.w ON CLUSTER '{cluster}' AS {database}.w_local\n\
+             ENGINE = Distributed('{cluster}', '{database_text}', 'w_local', rand())"
+        ]
+    );
     assert_eq!(
         schema
-            .on_cluster("CREATE OR REPLACE VIEW {database}.w AS SELECT 1 FROM {database}.flows")
+            .on_cluster("DROP VIEW IF EXISTS {database}.w")
             .unwrap(),
         [
-            "CREATE OR REPLACE VIEW {database}.w ON CLUSTER '{cluster}' AS SELECT 1 FROM \
-             {database}.flows"
+            "DROP TABLE IF EXISTS {database}.w ON CLUSTER '{cluster}'",
+            "DROP VIEW IF EXISTS {database}.w_local ON CLUSTER '{cluster}'"
         ]
     );
     assert_eq!(

@@ -1,5 +1,5 @@
-//! Certificates made by openssl, and stunnel, which speaks TLS in front of a ClickHouse: the embedded
-//! engine listens for HTTP only.
+//! Certificates made by openssl, and stunnel, which speaks TLS in front of a ClickHouse: the
+//! embedded engine listens for HTTP only.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -124,7 +124,7 @@ fn local_tables_are_those_of_one_server_and_distributed_ones_have_their_columns(
     let tables = |condition: &str| {
         let sql = format!(
             "SELECT replaceRegexpOne(name, '_local$', ''), engine_full, \
-             replaceRegexpAll(as_select, 'many\\\\.(\\\\w+?)(_local)?\\\\b', 'one.\\\\1') \
+             replaceRegexpAll(as_select, '(many|one)\\\\.(\\\\w+?)(_local)?( AS \\\\w+)?\\\\b', '\\\\2') \
              FROM system.tables WHERE {condition} ORDER BY name"
         );
         node.query(&sql)
@@ -157,7 +157,8 @@ fn local_tables_are_those_of_one_server_and_distributed_ones_have_their_columns(
     let distributed = "database = 'many' AND (database, table) IN \
                        (SELECT database, name FROM system.tables WHERE engine = 'Distributed')";
     let of_tables = "database = 'one' AND (database, table) IN \
-                     (SELECT database, name FROM system.tables WHERE engine LIKE '%MergeTree')";
+                     (SELECT database, name FROM system.tables \
+                     WHERE engine LIKE '%MergeTree' OR engine = 'View')";
     assert_eq!(columns(distributed)?, columns(of_tables)?);
     Ok(())
 }

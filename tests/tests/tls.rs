@@ -33,7 +33,7 @@ fn tls(ca: &Path, shown: Option<&Certificate>) -> String {
 fn asked(folder: &Path, url: &str, server: &ClickHouse, tls: &str) -> Result<(bool, String)> {
     let config = folder.join("query.toml");
     let text = format!(
-        "[store]\nurl = \"{url}\"\nuser = \"{}\"\npassword = \"{}\"\n{tls}",
+        "[store]\nurl = \"{url}\"\ndatabase = \"default\"\nuser = \"{}\"\npassword = \"{}\"\n{tls}",
         server.user, server.password
     );
     std::fs::write(&config, text)?;
@@ -88,7 +88,7 @@ fn a_refusal_of_the_servers_certificate_names_the_file_and_the_remedy() -> Resul
     let nodes = Node::start_all(1, &library, folder)?;
     let authority = Authority::make("authority", folder)?;
     let other = Authority::make("other", folder)?;
-    let plain = nodes[0].clickhouse(DATABASE);
+    let plain = nodes[0].clickhouse("default");
     let start =
         |certificate: &Certificate| Stunnel::start(nodes[0].http_port(), certificate, None, folder);
     let proxy = start(&authority.sign("server", NAMES, 30)?)?;

@@ -1,9 +1,10 @@
 //! `cargo xtask cluster-sql`: the schema of a cluster, from the schema of one server.
 //!
-//! Each migration of `sql/` becomes one of the same number in `sql/cluster/`. A table `x` becomes the
-//! replicated `x_local`, which collectors write to, and the distributed `x` over the `x_local` of all
-//! shards, which people ask; a materialized view reads and writes local tables; every statement
-//! runs `ON CLUSTER`. `--check` fails when what is committed is not what would be written.
+//! Each migration of `sql/` becomes one of the same number in `sql/cluster/`. A table `x` becomes
+//! the replicated `x_local`, which collectors write to, and the distributed `x` over the `x_local`
+//! of all shards, which people ask; so do views, since a view may ask what its shard has and others
+//! have not; a materialized view reads and writes local tables; every statement runs `ON CLUSTER`. `--check` fails when what is committed is not what would be
+//! written.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -122,7 +123,9 @@ enum Kind {
     Sharded,
     /// One table on all nodes.
     Everywhere,
-    /// A view that reads what it is asked for.
+    /// A table of each node by itself, which holds nothing.
+    Passing,
+    /// `x_local`, which reads what it is asked for of its shard, and `x` over those of all shards.
     View,
     /// A view that writes what it reads.
     Materialized,
@@ -159,16 +162,27 @@ impl Schema {
             "CREATE TABLE IF NOT EXISTS " => self.table(name, rest),
             "CREATE MATERIALIZED VIEW IF NOT EXISTS " => {
                 self.0.insert(name.into(), Kind::Materialized);
+                // Every replica refreshes it by itself.
+                ensure!(
+                    !rest.contains("REFRESH ") || rest.ends_with("ORDER BY ALL"),
+                    "a refreshed view has to end with ORDER BY ALL: ClickHouse then knows what two \
+                     replicas insert alike for one block, and stores it once"
+                );
                 Ok(vec![renamed(name, &self.local(rest))])
             }
             "CREATE VIEW IF NOT EXISTS " | "CREATE OR REPLACE VIEW " => {
                 self.0.insert(name.into(), Kind::View);
-                Ok(vec![renamed(name, rest)])
+                let local = format!("{name}_local");
+                let table = form.replace("VIEW", "TABLE");
+                Ok(vec![
+                    renamed(&local, &self.local(rest)),
+                    distributed(&table, name, "rand()"),
+                ])
             }
             "ALTER TABLE " => self.alter(name, rest),
             _ => match self.0.remove(name) {
-                Some(Kind::Sharded) => Ok(vec![
-                    renamed(name, rest),
+                Some(Kind::Sharded | Kind::View) => Ok(vec![
+                    format!("DROP TABLE IF EXISTS {DATABASE}{name}{ON_CLUSTER}{rest}"),
                     renamed(&format!("{name}_local"), rest),
                 ]),
                 Some(_) => Ok(vec![renamed(name, rest)]),
@@ -182,6 +196,13 @@ impl Schema {
         let (columns, rest) = (rest.strip_prefix("\n("))
             .and_then(|rest| rest.split_once("\n)\nENGINE = "))
             .context("no list of columns with the engine behind it")?;
+        if rest == "Null" {
+            self.0.insert(name.into(), Kind::Passing);
+            let create = "CREATE TABLE IF NOT EXISTS ";
+            return Ok(vec![format!(
+                "{create}{DATABASE}{name}{ON_CLUSTER}\n({columns}\n)\nENGINE = Null"
+            )]);
+        }
         let (engine, rest) = rest.split_once('\n').unwrap_or((rest, ""));
         let (engine, arguments) = match engine.split_once('(') {
             Some((engine, arguments)) => (engine, format!(", {arguments}")),
@@ -216,10 +237,7 @@ impl Schema {
                 true => "cityHash64(exporter_addr)",
                 false => "rand()",
             };
-            made.push(format!(
-                "{create}{DATABASE}{name}{ON_CLUSTER} AS {DATABASE}{local}\n\
-                 ENGINE = Distributed('{{cluster}}', '{{database_text}}', '{local}', {key})"
-            ));
+            made.push(distributed(create, name, key));
         }
         self.0.insert(name.into(), kind);
         Ok(made)
@@ -243,7 +261,8 @@ impl Schema {
         let of_columns = commands.iter().filter(is_of_columns).count();
         let local = altered(&format!("{name}_local"), &replicated_settings(rest));
         match kind {
-            Kind::Everywhere | Kind::View => Ok(vec![altered(name, rest)]),
+            Kind::View => bail!("{name} is a view: drop it and make it anew"),
+            Kind::Everywhere | Kind::Passing => Ok(vec![altered(name, rest)]),
             Kind::Materialized => Ok(vec![altered(name, &self.local(rest))]),
             Kind::Sharded if of_columns == 0 => Ok(vec![local]),
             Kind::Sharded if of_columns < commands.len() => {
@@ -257,7 +276,8 @@ impl Schema {
         }
     }
 
-    /// `text` with the local table in place of each that is sharded.
+    /// `text` with the local table in place of each that is sharded. What is read keeps its name,
+    /// for the columns that name it.
     fn local(&self, text: &str) -> String {
         let mut out = String::new();
         let mut pieces = text.split(DATABASE);
@@ -265,12 +285,26 @@ impl Schema {
         for piece in pieces {
             let end = piece.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             let (name, rest) = piece.split_at(end.unwrap_or(piece.len()));
-            let is_sharded = self.0.get(name) == Some(&Kind::Sharded);
-            let suffix = if is_sharded { "_local" } else { "" };
-            let _ = write!(out, "{DATABASE}{name}{suffix}{rest}");
+            let is_read = ["FROM ", "JOIN "].iter().any(|word| out.ends_with(word));
+            let _ = write!(out, "{DATABASE}{name}");
+            if matches!(self.0.get(name), Some(Kind::Sharded | Kind::View)) {
+                out.push_str("_local");
+                if is_read && !rest.trim_start().starts_with("AS ") {
+                    let _ = write!(out, " AS {name}");
+                }
+            }
+            out.push_str(rest);
         }
         out
     }
+}
+
+/// The table or view `x` that asks the `x_local` of all shards.
+fn distributed(create: &str, name: &str, key: &str) -> String {
+    format!(
+        "{create}{DATABASE}{name}{ON_CLUSTER} AS {DATABASE}{name}_local\n\
+         ENGINE = Distributed('{{cluster}}', '{{database_text}}', '{name}_local', {key})"
+    )
 }
 
 /// The windows of tokens are settings of another name where tables are replicated.

@@ -13,8 +13,8 @@ use crate::debian::{self, Program};
 use crate::{build_ebpf, cluster_sql, elements, engine, geo, instructions, services, shell};
 
 /// Real exporters, an SNMP agent and a name server, other collectors and decoders to compare with,
-/// what makes namespaces, what stands before ClickHouse with TLS and makes certificates, what counts
-/// instructions, and what reads the units in deploy/.
+/// what makes namespaces, what stands before ClickHouse with TLS and makes certificates, what
+/// counts instructions, and what reads the units in deploy/.
 const PROGRAMS: [Program; 12] = [
     Program {
         name: "softflowd",

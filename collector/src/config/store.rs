@@ -96,8 +96,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Where rows go. A `kind` that [`super::Config::validate`] refuses is taken as far as it can be: a
-    /// server without an address has an empty one.
+    /// Where rows go. A `kind` that [`super::Config::validate`] refuses is taken as far as it can
+    /// be: a server without an address has an empty one.
     #[must_use]
     pub fn target(&self) -> StoreTarget<'_> {
         match (self.kind, self.servers().next()) {

@@ -106,7 +106,7 @@ fn an_unknown_key_is_told_with_its_line_its_neighbours_and_the_likely_one() {
     assert_eq!(
         errors("[recieve]\nworkers = 4\n"),
         "f.toml:1: recieve: unknown key; did you mean 'receive'? allowed: receive, decode, enrich, \
-         batch, http, log, store"
+         batch, store, http, log"
     );
 }
 

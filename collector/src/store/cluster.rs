@@ -1,8 +1,8 @@
 //! ClickHouse as a cluster: the same schema, replicated within a shard and distributed over them.
 //!
-//! `sql/cluster/` has it, made from `sql/` by `cargo xtask cluster-sql`. Of each table `x` rows go to
-//! the `x_local` of the shard that the collector's servers are replicas of, and `x` asks those of
-//! all shards. Statements that make tables run `ON CLUSTER`.
+//! `sql/cluster/` has it, made from `sql/` by `cargo xtask cluster-sql`. Of each table `x` rows go
+//! to the `x_local` of the shard that the collector's servers are replicas of, and `x` asks those
+//! of all shards. Statements that make tables run `ON CLUSTER`.
 
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../sql/cluster/007_hosts.sql"),
     include_str!("../../../sql/cluster/008_interfaces.sql"),
     include_str!("../../../sql/cluster/009_agent_drops.sql"),
+    include_str!("../../../sql/cluster/010_rollups.sql"),
 ];
 
 /// How long a statement waits for the nodes of the cluster. One that is away runs it when it is

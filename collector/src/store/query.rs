@@ -31,7 +31,8 @@ impl Format {
     }
 }
 
-/// Whom to ask: the server that is configured, of several one that takes connections, else the embedded engine that runs on this host.
+/// Whom to ask: the server that is configured, of several one that takes connections, else the
+/// embedded engine that runs on this host.
 ///
 /// # Errors
 /// When there is neither or rows go nowhere, or its password cannot be read.

@@ -435,12 +435,16 @@ pub(crate) mod tests {
         for migration in MIGRATIONS {
             let mut wanted = Vec::new();
             for table in tables_of(migration.sql) {
-                if table != MIGRATIONS_TABLE {
+                if ![MIGRATIONS_TABLE, "flows_spread"].contains(&table.as_str()) {
                     wanted.push(cluster::written(&table, Some("main")));
                 }
                 wanted.push(table);
             }
-            let made = tables_of(migration.sql_for(Some("main")));
+            // A view is asked through a distributed table.
+            let create = "CREATE VIEW IF NOT EXISTS {database}.";
+            let is_view = |table: &String| migration.sql.contains(&format!("{create}{table} AS"));
+            let mut made = tables_of(migration.sql_for(Some("main")));
+            made.retain(|table| !is_view(table));
             assert_eq!(made, wanted, "{}", migration.name);
         }
     }

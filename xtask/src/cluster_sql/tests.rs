@@ -1,63 +1,41 @@
 use super::*;
 
-/// Takes back what [`Schema::on_cluster`] did, knowing nothing of how: the statements of one server.
-fn undone(sql: &str) -> Vec<String> {
-    let all = statements(sql);
-    let is_distributed = |statement: &str| {
-        let begins = |form: &str, rest: &str| {
-            let after = statement
-                .strip_prefix(form)
-                .and_then(|s| s.strip_prefix(DATABASE));
-            after.is_some_and(|after| {
-                after
-                    .split(rest)
-                    .next()
-                    .is_some_and(|name| !name.ends_with("_local") && !EVERYWHERE.contains(&name))
-            })
-        };
-        statement.contains("ENGINE = Distributed(") || begins("ALTER TABLE ", " ON CLUSTER")
+/// Takes back what [`Schema::on_cluster`] did, knowing nothing of how: the statements of one
+/// server. `tables` are those that it makes.
+fn undone(sql: &str, tables: &[String]) -> Vec<String> {
+    let is_distributed = |statement: &String| {
+        let altered = statement.strip_prefix("ALTER TABLE {database}.");
+        let altered = altered.and_then(|rest| rest.split(' ').next());
+        statement.contains("ENGINE = Distributed(")
+            || altered.is_some_and(|name| !name.ends_with("_local"))
     };
-    let kept = all.iter().filter(|statement| !is_distributed(statement));
-    kept.map(|statement| one_server(statement)).collect()
+    let mut all = statements(sql);
+    all.retain(|statement| !is_distributed(statement));
+    all.iter()
+        .map(|statement| one_server(statement, tables))
+        .collect()
 }
 
-fn one_server(statement: &str) -> String {
-    let text = statement.replace(" ON CLUSTER '{cluster}'", "");
-    let text = match text.split_once("ENGINE = Replicated") {
-        None => text,
-        Some((before, rest)) => {
-            let (engine, rest) = rest.split_once('(').unwrap();
-            let (_, rest) = rest.split_once("{replica}'").unwrap();
-            match rest.strip_prefix(", ") {
-                Some(arguments) => format!("{before}ENGINE = {engine}({arguments}"),
-                None => format!(
-                    "{before}ENGINE = {engine}{}",
-                    rest.strip_prefix(')').unwrap()
-                ),
-            }
+fn one_server(statement: &str, tables: &[String]) -> String {
+    let mut text = statement.replace(" ON CLUSTER '{cluster}'", "");
+    if let Some((before, rest)) = text.split_once("ENGINE = Replicated") {
+        let (engine, rest) = rest.split_once('(').unwrap();
+        let (_, rest) = rest.split_once("{replica}'").unwrap();
+        text = match rest.strip_prefix(", ") {
+            Some(arguments) => format!("{before}ENGINE = {engine}({arguments}"),
+            None => format!("{before}ENGINE = {engine}{}", &rest[1..]),
+        };
+    }
+    for table in tables {
+        // What is read keeps its name.
+        text = text.replace(&format!(".{table}_local AS {table}"), &format!(".{table}"));
+        for end in ["\n", " ", ",", ")"] {
+            text = text.replace(&format!(".{table}_local{end}"), &format!(".{table}{end}"));
         }
-    };
-    let text = text.replace(
-        ",\n    replicated_deduplication_window_seconds = 604800",
-        "",
-    );
-    // No name but a local table's ends like that.
-    let text: String = (text.split("_local").enumerate())
-        .map(|(index, piece)| {
-            let is_in_name = piece.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-            format!(
-                "{}{piece}",
-                if index > 0 && is_in_name {
-                    "_local"
-                } else {
-                    ""
-                }
-            )
-        })
-        .collect();
-    text.replace("    replicated_dedup", "    non_replicated_dedup")
-        .trim()
-        .to_owned()
+    }
+    let week = ",\n    replicated_deduplication_window_seconds = 604800";
+    text.replace(week, "")
+        .replace("    replicated_dedup", "    non_replicated_dedup")
 }
 
 #[test]
@@ -68,8 +46,18 @@ fn what_is_committed_is_what_the_migrations_make() {
 #[test]
 fn every_migration_taken_back_is_the_one_it_was_made_from() {
     let of_server = migrations(&folder()).unwrap();
+    let all = of_server.values().flat_map(|sql| statements(sql));
+    let tables = all.filter_map(|statement| {
+        let kinds = ["TABLE", "VIEW"].map(|kind| format!("CREATE {kind} IF NOT EXISTS {DATABASE}"));
+        let rest = kinds
+            .iter()
+            .find_map(|create| statement.strip_prefix(create));
+        Some(rest?.split(['\n', ' ']).next()?.to_owned())
+    });
+    let tables: Vec<_> = tables.collect();
     for (name, made) in made().unwrap() {
-        assert_eq!(undone(&made), statements(&of_server[&name]), "{name}");
+        let of_server = statements(&of_server[&name]);
+        assert_eq!(undone(&made, &tables), of_server, "{name}");
     }
 }
 
@@ -79,8 +67,9 @@ fn every_statement_names_the_cluster_and_no_plain_engine_is_left() {
         for statement in statements(&made) {
             assert!(statement.contains(ON_CLUSTER), "{name}: {statement}");
             assert!(!statement.contains("non_replicated"), "{name}: {statement}");
-            let engine = statement.split("ENGINE = ").nth(1).unwrap_or("Replicated");
-            let is_ours = engine.starts_with("Replicated") || engine.starts_with("Distributed(");
+            let engine = statement.split("ENGINE = ").nth(1).unwrap_or("Null");
+            let forms = ["Replicated", "Distributed(", "Null"];
+            let is_ours = forms.iter().any(|form| engine.starts_with(form));
             assert!(is_ours, "{name}: {statement}");
         }
     }
@@ -109,23 +98,37 @@ fn schema() -> Schema {
 }
 
 #[test]
-fn a_materialized_view_reads_and_writes_local_tables_and_a_view_asks_all_shards() {
+fn a_materialized_view_is_within_its_shard_and_a_view_is_asked_of_all_shards() {
     let mut schema = schema();
-    let select = "TO {database}.flows AS SELECT a FROM {database}.flows, {database}.flowsx";
-    let view = format!("CREATE MATERIALIZED VIEW IF NOT EXISTS {{database}}.v\n{select}");
+    let view = "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.v\nTO {database}.flows AS \
+                SELECT flows.a FROM {database}.flows JOIN {database}.flows AS b USING a, \
+                {database}.flowsx";
     assert_eq!(
-        schema.on_cluster(&view).unwrap(),
+        schema.on_cluster(view).unwrap(),
         [
             "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.v ON CLUSTER '{cluster}'\n\
-          TO {database}.flows_local AS SELECT a FROM {database}.flows_local, {database}.flowsx"
+             TO {database}.flows_local AS SELECT flows.a FROM {database}.flows_local AS flows \
+             JOIN {database}.flows_local AS b USING a, {database}.flowsx"
+        ]
+    );
+    let made =
+        schema.on_cluster("CREATE VIEW IF NOT EXISTS {database}.w AS SELECT {database}.flows");
+    assert_eq!(
+        made.unwrap(),
+        [
+            "CREATE VIEW IF NOT EXISTS {database}.w_local ON CLUSTER '{cluster}' AS SELECT \
+             {database}.flows_local",
+            "CREATE TABLE IF NOT EXISTS {database}.w ON CLUSTER '{cluster}' AS {database}.w_local\n\
+             ENGINE = Distributed('{cluster}', '{database_text}', 'w_local', rand())"
         ]
     );
     assert_eq!(
         schema
-            .on_cluster("CREATE OR REPLACE VIEW {database}.w AS SELECT 1 FROM {database}.flows")
+            .on_cluster("DROP VIEW IF EXISTS {database}.w")
             .unwrap(),
         [
-            "CREATE OR REPLACE VIEW {database}.w ON CLUSTER '{cluster}' AS SELECT 1 FROM {database}.flows"
+            "DROP TABLE IF EXISTS {database}.w ON CLUSTER '{cluster}'",
+            "DROP VIEW IF EXISTS {database}.w_local ON CLUSTER '{cluster}'"
         ]
     );
     assert_eq!(
@@ -134,6 +137,17 @@ fn a_materialized_view_reads_and_writes_local_tables_and_a_view_asks_all_shards(
             .unwrap(),
         ["DROP VIEW IF EXISTS {database}.v ON CLUSTER '{cluster}'"]
     );
+}
+
+#[test]
+fn a_table_that_rows_only_pass_is_on_each_node_by_itself() {
+    let mut schema = schema();
+    let columns = "\n(\n    a Int8\n)\nENGINE = Null";
+    let null = format!("CREATE TABLE IF NOT EXISTS {{database}}.n{columns}");
+    let made =
+        format!("CREATE TABLE IF NOT EXISTS {{database}}.n ON CLUSTER '{{cluster}}'{columns}");
+    assert_eq!(schema.on_cluster(&null).unwrap(), [made]);
+    assert_eq!(schema.local("FROM {database}.n"), "FROM {database}.n");
 }
 
 #[test]
@@ -174,6 +188,8 @@ fn what_cannot_run_on_every_node_is_refused() {
         "ALTER TABLE {database}.nothing\n    ADD COLUMN b Int8",
         "CREATE TABLE IF NOT EXISTS {database}.m\n(\n    a Int8\n)\nENGINE = Memory",
         "CREATE TABLE IF NOT EXISTS {database}.c AS {database}.flows",
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.v\nREFRESH EVERY 5 MINUTE APPEND\n\
+         TO {database}.flows AS SELECT a FROM {database}.flows ORDER BY a",
     ] {
         assert!(schema.on_cluster(statement).is_err(), "{statement}");
     }

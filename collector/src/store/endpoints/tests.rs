@@ -1,6 +1,5 @@
-use bytes::Bytes;
-
 use super::*;
+use crate::store::Encoder;
 
 /// A server that fails on command and keeps what it was sent.
 #[derive(Default)]
@@ -64,13 +63,8 @@ fn rig(are_replicas: bool, failback_after: Duration) -> Rig {
 
 impl Rig {
     async fn insert(&self, token: &str) -> Result<Taken, InsertError> {
-        let block = Block {
-            token: token.into(),
-            rows: 10,
-            native_bytes: 0,
-            compressed: Bytes::new(),
-            room: None,
-        };
+        let mut block = Encoder::default().finish(token.into());
+        block.rows = 10;
         self.endpoints.insert(&block).await
     }
 

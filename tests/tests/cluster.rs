@@ -124,7 +124,8 @@ fn local_tables_are_those_of_one_server_and_distributed_ones_have_their_columns(
     let tables = |condition: &str| {
         let sql = format!(
             "SELECT replaceRegexpOne(name, '_local$', ''), engine_full, \
-             replaceRegexpAll(as_select, '(many|one)\\\\.(\\\\w+?)(_local)?( AS \\\\w+)?\\\\b', '\\\\2') \
+             replaceRegexpAll(as_select, \
+             '(many|one)\\\\.(\\\\w+?)(_local)?( AS \\\\w+)?\\\\b', '\\\\2') \
              FROM system.tables WHERE {condition} ORDER BY name"
         );
         node.query(&sql)
@@ -207,6 +208,14 @@ fn collectors_write_to_their_shards_and_any_node_answers_for_all() -> Result<()>
             all,
             [sum(|t| t.flows), sum(|t| t.bytes), sum(|t| t.packets)]
         );
+        for rollup in [
+            "rollup_minute_services",
+            "conversations_by_hour",
+            "flows_by_minute",
+        ] {
+            let sums = format!("SELECT sum(flows), sum(bytes), sum(packets) FROM {rollup}");
+            assert_eq!(node.three(&sums)?, all, "{rollup}");
+        }
         let of_one = "SELECT server_port, sum(bytes) AS n FROM flows WHERE client_is_src \
                       GROUP BY server_port ORDER BY n DESC, server_port LIMIT 5";
         let of_both = of_one.replace(
@@ -221,5 +230,41 @@ fn collectors_write_to_their_shards_and_any_node_answers_for_all() -> Result<()>
             "{local} of {exporters} exporters here"
         );
     }
+    Ok(())
+}
+
+/// Each replica of a shard refreshes a view by itself. What two of them insert alike counts once:
+/// on one server, since here are no replicas, but by the same look at what was inserted before.
+#[test]
+fn two_refreshes_that_say_the_same_are_stored_once_when_their_order_is_complete() -> Result<()> {
+    let Some(library) = place::engine_or_skip() else {
+        return Ok(());
+    };
+    let folder = tempfile::tempdir()?;
+    let nodes = Node::start_all(1, &library, folder.path())?;
+    let node = nodes[0].clickhouse("default");
+    node.query("CREATE TABLE source (a UInt64, b UInt64) ENGINE = MergeTree ORDER BY a")?;
+    node.query("INSERT INTO source SELECT number % 1000, number FROM numbers(100000)")?;
+    let rows_after_two = |name: &str, order: &str| -> Result<u64> {
+        node.query(&format!(
+            "CREATE TABLE {name} (a UInt64, b UInt64) ENGINE = MergeTree ORDER BY a \
+             SETTINGS non_replicated_deduplication_window = 1000"
+        ))?;
+        for number in 1..=2 {
+            let view = format!("{name}_{number}");
+            node.query(&format!(
+                "CREATE MATERIALIZED VIEW {view} REFRESH EVERY 1 YEAR APPEND TO {name} AS \
+                 SELECT a, sum(b) AS b FROM source GROUP BY a ORDER BY {order}"
+            ))?;
+            node.query(&format!("SYSTEM WAIT VIEW {view}"))?;
+        }
+        node.value(&format!("SELECT count() FROM {name}"))
+    };
+    assert_eq!(rows_after_two("complete", "ALL")?, 1000);
+    assert_eq!(
+        rows_after_two("incomplete", "a")?,
+        2000,
+        "so the order has to be complete"
+    );
     Ok(())
 }

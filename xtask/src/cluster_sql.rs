@@ -2,9 +2,9 @@
 //!
 //! Each migration of `sql/` becomes one of the same number in `sql/cluster/`. A table `x` becomes
 //! the replicated `x_local`, which collectors write to, and the distributed `x` over the `x_local`
-//! of all shards, which people ask; so do views, since a view may ask what its shard has and others
-//! have not; a materialized view reads and writes local tables; every statement runs `ON CLUSTER`. `--check` fails when what is committed is not what would be
-//! written.
+//! of all shards, which people ask. So do views, since one may ask what its shard has and others
+//! have not. A materialized view reads and writes local tables. Every statement runs `ON CLUSTER`.
+//! `--check` fails when what is committed is not what would be written.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -97,7 +97,7 @@ impl Storage {
         self.store.is_ready()
     }
 
-    /// Keeps `store.budget` from the moment that the tables are there, as long as the runtime lives.
+    /// Keeps `store.budget` once the tables are there, as long as the runtime lives.
     pub fn keep_budget(&self, config: &Config, counts: &Arc<StoreCounts>, runtime: &Runtime) {
         let Some(endpoint) = &self.endpoint else {
             return;

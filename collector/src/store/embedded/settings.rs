@@ -172,7 +172,8 @@ impl Settings<'_> {
         // that guard the collector; 0 would mean no limit, hence the minimum.
         let _ = write!(
             xml,
-            "<profiles>\n<default>{buffer}</default>\n<writer/>\n<supervisor><max_threads>1</max_threads>\
+            "<profiles>\n<default>{buffer}</default>\n<writer/>\n\
+             <supervisor><max_threads>1</max_threads>\
              </supervisor>\n\
              <session_of_local><max_threads>1</max_threads>\
              <max_sessions_for_user>{sessions}</max_sessions_for_user>\

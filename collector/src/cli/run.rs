@@ -176,6 +176,7 @@ impl Running {
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
+        storage.keep_budget(config, &ledger.store, runtime);
         let telling = Telling::start(shared, keeper, storage.side_rows(), runtime)?;
         Ok(Self {
             ledger,

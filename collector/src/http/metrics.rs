@@ -3,8 +3,10 @@
 //! Names are `flowsluice_<stage>_<noun>_<unit>_total{worker,reason}`. Values are read when somebody
 //! scrapes, all from one reading of the ledger, so the equations hold within one scrape.
 
+mod budget;
 mod enrich;
 mod exporters;
+mod servers;
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,6 +54,7 @@ impl Collector for Scrape {
         out.frames(&ledger)?;
         out.drops(&ledger)?;
         out.store(&ledger)?;
+        out.budget(&state.ledger.store.budget.read())?;
         out.side(&ledger)?;
         out.store_facts(state)?;
         out.ledger(&ledger)?;
@@ -318,7 +321,8 @@ impl Out<'_> {
             "flowsluice_store_engine_restarts",
             "Times that the embedded ClickHouse was started again",
             facts.engine_restarts,
-        )
+        )?;
+        self.servers(&facts.endpoints)
     }
 
     fn ledger(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::budget::BudgetCounts;
 use super::side::{SideCounts, SideSnapshot};
 use super::{DROP_REASONS, DropLevel, DropReason};
 use crate::store::{SIDE_TABLES, SideTable};
@@ -36,6 +37,8 @@ pub struct StoreCounts {
     pub flows_lost: DropCells,
     /// Rows of the tables beside `flows`, by [`SideTable`].
     side: [SideCounts; SIDE_TABLES],
+    /// What `store.budget` dropped.
+    pub budget: BudgetCounts,
 }
 
 /// One atomic per [`DropReason`].

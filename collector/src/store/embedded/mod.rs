@@ -86,6 +86,7 @@ impl Engine {
             http,
             has_tcp: tcp.is_some(),
             memory_max: embedded.memory_max.as_u64(),
+            profile: config.profile,
             database: &config.database,
             display_name: data_dir::random_hex()?,
             log: data_dir.engine().join("clickhouse.log"),
@@ -98,9 +99,12 @@ impl Engine {
         let url = format!("http://{}", reachable(http));
         let endpoint = |user: &str, password: &Secret| Endpoint {
             url: url.clone(),
+            standbys: Vec::new(),
             database: config.database.clone(),
             user: user.into(),
             password: password.clone(),
+            cluster: None,
+            tls: None,
         };
         let (writer, reader) = (
             endpoint(WRITER, &settings.writer),
@@ -218,9 +222,12 @@ fn running_as(config: &config::Store, user: &str) -> anyhow::Result<Option<Endpo
     let found = DataDir::read(&config.embedded.data_dir, user)?;
     Ok(found.map(|(published, password)| Endpoint {
         url: published.url,
+        standbys: Vec::new(),
         database: published.database,
         user: user.into(),
         password,
+        cluster: None,
+        tls: None,
     }))
 }
 

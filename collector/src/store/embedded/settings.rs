@@ -17,7 +17,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::Secret;
+use crate::config::{Profile, Secret};
 
 /// What the two files are made of.
 pub(super) struct Settings<'a> {
@@ -26,6 +26,8 @@ pub(super) struct Settings<'a> {
     pub has_tcp: bool,
     /// Bytes.
     pub memory_max: u64,
+    /// The disk under the tables.
+    pub profile: Profile,
     pub database: &'a str,
     /// Tells our child from another ClickHouse on the same port.
     pub display_name: String,
@@ -40,7 +42,12 @@ impl Settings<'_> {
     /// The server's side: memory, threads, log, and who may speak to it at all.
     pub fn config_xml(&self) -> String {
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let merges = threads.clamp(2, 8);
+        // Merges at once are `merges` times `merges_ratio`: on a rotating disk each takes the head
+        // away from the others.
+        let (merges, merges_ratio) = match self.profile {
+            Profile::Ssd => (threads.clamp(2, 8), 2),
+            Profile::Hdd => (2, 1),
+        };
         let caches = (self.memory_max / 16).clamp(8 << 20, 256 << 20);
         let mut xml = String::from("<clickhouse>\n");
         let settings: &[(&str, &dyn std::fmt::Display)] = &[
@@ -56,7 +63,10 @@ impl Settings<'_> {
             ("query_condition_cache_size", &(8 << 20)),
             ("compiled_expression_cache_size", &(32 << 20)),
             ("background_pool_size", &merges),
-            ("background_merges_mutations_concurrency_ratio", &2),
+            (
+                "background_merges_mutations_concurrency_ratio",
+                &merges_ratio,
+            ),
             ("background_schedule_pool_size", &8),
             ("background_common_pool_size", &2),
             ("background_move_pool_size", &1),
@@ -150,11 +160,20 @@ impl Settings<'_> {
         let query_bytes_max = self.memory_max / 2;
         let reader_bytes_max = self.memory_max / 4 * 3;
         let sessions = if self.has_tcp { 0 } else { 1 };
+        // Holds for merges as well. By default 128 KiB, a millisecond of a rotating disk's time
+        // behind ten for the seek.
+        let buffer = match self.profile {
+            Profile::Ssd => "",
+            Profile::Hdd => {
+                "<max_read_buffer_size_local_fs>1048576</max_read_buffer_size_local_fs>"
+            }
+        };
         // `readonly` 2 lets a dashboard's client change settings, and the constraints hold those
         // that guard the collector; 0 would mean no limit, hence the minimum.
         let _ = write!(
             xml,
-            "<profiles>\n<default/>\n<writer/>\n<supervisor><max_threads>1</max_threads>\
+            "<profiles>\n<default>{buffer}</default>\n<writer/>\n\
+             <supervisor><max_threads>1</max_threads>\
              </supervisor>\n\
              <session_of_local><max_threads>1</max_threads>\
              <max_sessions_for_user>{sessions}</max_sessions_for_user>\
@@ -346,6 +365,7 @@ mod tests {
             http: SocketAddr::from(([127, 0, 0, 1], 8123)),
             has_tcp: false,
             memory_max: 2 << 30,
+            profile: Profile::Ssd,
             database: "flow`s",
             display_name: "name".into(),
             log: "/data/<x>&/clickhouse.log".into(),

@@ -21,6 +21,7 @@ use flowsluice::names;
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
+use flowsluice::stats;
 use flowsluice::store::SideRows;
 use flowsluice::units::UnixNanos;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -102,6 +103,7 @@ struct Running {
     stop: Arc<AtomicBool>,
     enriching: Enriching,
     telling: Telling,
+    stats: Stats,
     state: Arc<http::State>,
     /// A worker that ends by itself says why.
     failures: mpsc::UnboundedReceiver<String>,
@@ -175,6 +177,7 @@ impl Running {
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
         let telling = Telling::start(shared, keeper, storage.side_rows(), runtime)?;
+        let stats = Stats::start(&state, storage.side_rows(), started.1, runtime);
         Ok(Self {
             ledger,
             storage,
@@ -183,6 +186,7 @@ impl Running {
             stop,
             enriching,
             telling,
+            stats,
             state,
             failures,
         })
@@ -209,7 +213,13 @@ impl Running {
         }
         self.enriching.stop(runtime);
         self.telling.finish(runtime);
-        let report = self.storage.stop(runtime);
+        let teller = self.stats.stop(runtime);
+        let report = self.storage.stop_telling(runtime, || {
+            // One that panicked has nothing to tell.
+            if let Some(teller) = teller {
+                teller.finish(UnixNanos::now(), self.state.figures());
+            }
+        });
         let snapshot = self.ledger.snapshot();
         log_ledger(&snapshot);
         if let Some(failure) = failure {
@@ -284,6 +294,35 @@ impl Telling {
         if let Err(error) = runtime.block_on(self.task) {
             error!(%error, "what is known of exporters was not told to the end");
         }
+    }
+}
+
+/// The task that tells once a minute what `/metrics` shows.
+struct Stats {
+    stop: oneshot::Sender<()>,
+    task: task::JoinHandle<stats::Teller>,
+}
+
+impl Stats {
+    fn start(
+        state: &Arc<http::State>,
+        rows: SideRows,
+        started: UnixNanos,
+        runtime: &Runtime,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let teller = stats::Teller::new(rows, started);
+        let told = stats::tell(Arc::clone(state), teller, stopped);
+        Self {
+            stop,
+            task: runtime.spawn(told),
+        }
+    }
+
+    /// Yields who tells the rest.
+    fn stop(self, runtime: &Runtime) -> Option<stats::Teller> {
+        drop(self.stop);
+        runtime.block_on(self.task).ok()
     }
 }
 

@@ -32,6 +32,7 @@ use crate::units::UnixNanos;
 
 use connections::{Bounded, Limits};
 use health::Readings;
+pub use metrics::{Family, Kind, Labels, Value};
 
 /// What does not change while the collector runs.
 #[derive(Clone, Debug)]
@@ -222,6 +223,13 @@ impl State {
         let turns = self.ledger.turns();
         let exporters = self.shared.exporters();
         self.readings().take(now, &turns, &exporters);
+    }
+
+    /// What `/metrics` shows, but for the series of single exporters, at this moment. May pause for
+    /// 20 ms, as [`Ledger::snapshot`] does.
+    #[must_use]
+    pub fn figures(&self) -> Vec<Family> {
+        metrics::of_collector(self)
     }
 
     /// Whatever panicked while it held them: readings are replaced whole.

@@ -63,6 +63,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "agent_drops",
         sql: include_str!("../../../sql/009_agent_drops.sql"),
     },
+    Migration {
+        version: 11,
+        name: "collector_stats",
+        sql: include_str!("../../../sql/011_collector_stats.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.

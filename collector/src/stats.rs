@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::http::{Family, Kind, Labels, State, Value};
+use crate::store::occupancy::Asker;
 use crate::store::{SideRow, SideRows, SideTable};
 use crate::units::UnixNanos;
 
@@ -46,9 +47,11 @@ fn as_map<S: Serializer>(labels: &&Labels, serializer: S) -> Result<S::Ok, S::Er
     serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
 }
 
-/// Tells once a minute until `stop` is sent or dropped; yields who tells the rest.
+/// Tells once a minute until `stop` is sent or dropped; yields who tells the rest. Asks `asker`
+/// before, where there is a ClickHouse to ask.
 pub async fn tell(
     state: Arc<State>,
+    mut asker: Option<Asker>,
     mut teller: Teller,
     mut stop: oneshot::Receiver<()>,
 ) -> Teller {
@@ -61,6 +64,12 @@ pub async fn tell(
         }
         let now = UnixNanos::now();
         if let Some(minute) = teller.due(now) {
+            if let Some(asker) = &mut asker {
+                tokio::select! {
+                    occupancy = asker.ask() => state.occupied(occupancy),
+                    _ = &mut stop => return teller,
+                }
+            }
             let state = Arc::clone(&state);
             // The ledger may be read more than once, with pauses: not on a thread of the runtime.
             let figures = tokio::task::spawn_blocking(move || state.figures()).await;

@@ -48,7 +48,10 @@ impl Rig {
         let mut command = Command::new(&self.binary);
         command.arg("export").arg("--config");
         command.arg(self.collector.config());
-        command.args(["--from", "-1h", "-o"]).arg(output);
+        command.arg("-o").arg(output);
+        if !arguments.contains(&"--from") {
+            command.args(["--from", "-1h"]);
+        }
         command.args(arguments);
         command
     }
@@ -147,12 +150,8 @@ fn a_selection_is_what_was_asked_for() -> Result<()> {
          FROM flows",
     )?;
     let before = lines("before.json", &["--to", &middle])?;
-    let args = ["--from", middle.as_str(), "-o", "-", "--format", "json"];
-    let after = Command::new(&rig.binary)
-        .args(["export", "--config"])
-        .arg(rig.collector.config())
-        .args(args)
-        .output()?;
+    let rest = ["--format", "json", "--from", &middle];
+    let after = rig.export(Path::new("-"), &rest)?;
     let after = String::from_utf8(after.stdout)?.lines().count() as u64;
     assert!(before > 0 && after > 0);
     assert_eq!(before + after, 20_000);
@@ -262,8 +261,8 @@ fn an_export_that_is_interrupted_leaves_nothing() -> Result<()> {
         return Ok(());
     };
     let file = rig.collector.folder().join("slow.csv");
-    // Half a second a row.
-    let mut command = rig.command(&file, &["--where", "sleepEachRow(0.5) = 0"]);
+    // Some seconds for all of them.
+    let mut command = rig.command(&file, &["--where", "sleepEachRow(0.0029) = 0"]);
     let child = command.stderr(Stdio::piped()).spawn()?;
     let start = Instant::now();
     while rig.partials()?.is_empty() {

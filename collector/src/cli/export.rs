@@ -65,7 +65,8 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         force,
         config,
     } = args;
-    let now_s = UnixNanos::now().seconds();
+    // Parts of a second count as a whole one, so that what was stored by now is before it.
+    let now_s = UnixNanos::now().seconds() + 1;
     let from_s = time::parse(&from, now_s).map_err(|what| anyhow::anyhow!("--from: {what}"))?;
     let to_s = time::parse(&to, now_s).map_err(|what| anyhow::anyhow!("--to: {what}"))?;
     if from_s >= to_s {

@@ -23,6 +23,7 @@ use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
 use flowsluice::stats;
 use flowsluice::store::SideRows;
+use flowsluice::store::occupancy::Asker;
 use flowsluice::units::UnixNanos;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
@@ -177,7 +178,7 @@ impl Running {
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
         let telling = Telling::start(shared, keeper, storage.side_rows(), runtime)?;
-        let stats = Stats::start(&state, storage.side_rows(), started.1, runtime);
+        let stats = Stats::start(&state, &storage, started.1, runtime);
         Ok(Self {
             ledger,
             storage,
@@ -306,13 +307,14 @@ struct Stats {
 impl Stats {
     fn start(
         state: &Arc<http::State>,
-        rows: SideRows,
+        storage: &Storage,
         started: UnixNanos,
         runtime: &Runtime,
     ) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let teller = stats::Teller::new(rows, started);
-        let told = stats::tell(Arc::clone(state), teller, stopped);
+        let asker = storage.endpoint.clone().map(Asker::new);
+        let teller = stats::Teller::new(storage.side_rows(), started);
+        let told = stats::tell(Arc::clone(state), asker, teller, stopped);
         Self {
             stop,
             task: runtime.spawn(told),

@@ -6,6 +6,7 @@
 mod enrich;
 mod exporters;
 mod family;
+mod occupancy;
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,6 +69,7 @@ impl Out<'_> {
         self.store(&ledger)?;
         self.side(&ledger)?;
         self.store_facts(state)?;
+        self.occupancy(&state.occupancy().clone())?;
         self.ledger(&ledger)?;
         self.sequences(&state.shared.sequence_totals())?;
         self.exporters(&state.shared.exporters())?;

@@ -28,6 +28,7 @@ use crate::decode;
 use crate::enrich::EnrichFacts;
 use crate::ledger::Ledger;
 use crate::receive::xdp::steering::InterfaceMode;
+use crate::store::occupancy::Occupancy;
 use crate::units::UnixNanos;
 
 use connections::{Bounded, Limits};
@@ -128,6 +129,7 @@ pub struct State {
     enrich: OnceLock<AskEnrich>,
     phase: AtomicU8,
     readings: Mutex<Readings>,
+    occupancy: Mutex<Occupancy>,
 }
 
 impl State {
@@ -148,6 +150,7 @@ impl State {
             enrich: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             readings: Mutex::new(readings),
+            occupancy: Mutex::default(),
         }
     }
 
@@ -223,6 +226,16 @@ impl State {
         let turns = self.ledger.turns();
         let exporters = self.shared.exporters();
         self.readings().take(now, &turns, &exporters);
+    }
+
+    /// Takes what the tables take of ClickHouse's disks, to be shown until it is known anew.
+    pub fn occupied(&self, occupancy: Occupancy) {
+        *self.occupancy() = occupancy;
+    }
+
+    fn occupancy(&self) -> MutexGuard<'_, Occupancy> {
+        let occupancy = self.occupancy.lock();
+        occupancy.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `/metrics` shows, but for the series of single exporters, at this moment. May pause for

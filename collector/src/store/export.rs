@@ -290,7 +290,7 @@ fn broken(endpoint: &Endpoint, tail: &Tail, error: InsertError) -> anyhow::Error
 fn explain(endpoint: &Endpoint, error: &InsertError) -> anyhow::Error {
     let Endpoint { url, user, .. } = endpoint;
     match error.code {
-        Some(159 | 160) => anyhow::anyhow!(
+        Some(159) => anyhow::anyhow!(
             "ClickHouse at {url}: {error}; user {user} may not ask for so long: export a shorter \
              time, or as the user that runs the collector"
         ),

@@ -14,6 +14,7 @@ pub mod export;
 mod insert;
 mod lz4;
 mod null;
+pub mod occupancy;
 pub mod query;
 mod queue;
 pub mod schema;

@@ -117,8 +117,9 @@ async fn clickhouse(last: Vec<u8>) -> SocketAddr {
 async fn exported(format: Format, last: &str) -> anyhow::Result<Vec<u8>> {
     let address = clickhouse(last.as_bytes().to_vec()).await;
     let endpoint = endpoint(&format!("http://{address}"));
+    let selection = selection(format);
     let mut got = Vec::new();
-    let exported = export(&endpoint, &selection(format), |bytes| {
+    let exported = export(&endpoint, &selection, |bytes| {
         got.extend_from_slice(bytes);
         Ok(())
     });
@@ -153,14 +154,19 @@ async fn an_exception_behind_the_rows_is_an_error_however_it_comes() {
         "\r\n__exception__\r\ntag\r\n{said}\n{} tag\r\n__exception__\r\n",
         97
     );
-    let (one, two) = marked.split_at(30);
+    let (begin, _) = marked.split_at(80);
     let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
     let end = "0\r\n\r\n";
     let answers = [
-        // In two pieces, and the connection cut.
+        // In one piece, and the connection cut.
         format!(
             "{HEAD}X-ClickHouse-Exception-Tag: tag\r\n\r\n{}",
-            chunk(one) + &chunk(two)
+            chunk(&marked)
+        ),
+        // Cut within.
+        format!(
+            "{HEAD}X-ClickHouse-Exception-Tag: tag\r\n\r\n{}",
+            chunk(begin)
         ),
         // Of an old server, and the connection ended as if all were well.
         format!("{HEAD}\r\n{}{end}", chunk(&format!("1\n2\n{said}\n"))),
@@ -176,11 +182,27 @@ async fn an_exception_behind_the_rows_is_an_error_however_it_comes() {
         let error = exported(Format::Json, &answer).await.unwrap_err();
         let text = format!("{error:#}");
         assert!(
-            text.contains("Code: 241. DB::Exception: Memory limit"),
+            text.contains("Code: 241. DB::Exception: Mem"),
             "{text}\n{answer}"
         );
         assert!(text.contains("ask for less"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn an_exception_in_two_pieces_is_an_error() {
+    let (one, two) = (
+        "1\n\r\n__exception__\r\ntag\r\nCode: 24",
+        "1\n9 tag\r\n__exception__\r\n",
+    );
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+    let answer = format!(
+        "{HEAD}X-ClickHouse-Exception-Tag: tag\r\n\r\n{}{}",
+        chunk(one),
+        chunk(two)
+    );
+    let error = exported(Format::Csv, &answer).await.unwrap_err();
+    assert!(error.to_string().starts_with("ClickHouse at "), "{error}");
 }
 
 #[tokio::test]

@@ -152,7 +152,7 @@ async fn an_exception_behind_the_rows_is_an_error_however_it_comes() {
                 (version 26.7.2.1)";
     let marked = format!(
         "\r\n__exception__\r\ntag\r\n{said}\n{} tag\r\n__exception__\r\n",
-        97
+        said.len() + 1
     );
     let (begin, _) = marked.split_at(80);
     let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());

@@ -27,6 +27,8 @@ pub enum Store {
     Embedded(PathBuf),
     /// A ClickHouse that is already there, and a user who may make tables.
     Server(ClickHouse),
+    /// Several servers, the preferred one first; user and password are those of the first.
+    Servers(Vec<ClickHouse>),
     /// Nowhere: they are encoded, counted as lost and dropped.
     Null,
 }
@@ -161,6 +163,18 @@ impl Settings {
                 password.display(),
                 server.database,
             ),
+            Store::Servers(servers) => {
+                let urls: Vec<_> = servers.iter().map(|server| &server.url).collect();
+                let first = &servers[0];
+                write!(
+                    text,
+                    "\n[store]\nurls = {urls:?}\nuser = \"{}\"\npassword_file = \"{}\"\n\
+                     database = \"{}\"\n",
+                    first.user,
+                    password.display(),
+                    first.database,
+                )
+            }
             Store::Null => writeln!(text, "\n[store]\nkind = \"null\""),
         };
         text + &self.more
@@ -201,11 +215,12 @@ impl Collector {
         std::fs::write(&config, settings.toml(folder.path(), port, http))?;
         let server = match &settings.store {
             Store::Embedded(_) | Store::Null => None,
-            Store::Server(server) => {
-                std::fs::write(folder.path().join("password"), &server.password)?;
-                Some(server.clone())
-            }
+            Store::Server(server) => Some(server.clone()),
+            Store::Servers(servers) => servers.first().cloned(),
         };
+        if let Some(server) = &server {
+            std::fs::write(folder.path().join("password"), &server.password)?;
+        }
         let mut command = settings.command();
         command.arg("run").arg("--config").arg(&config);
         let log = folder.path().join("log");

@@ -8,11 +8,18 @@ use anyhow::{Context, Result, ensure};
 use flowsluice_tests::generator::generate;
 use flowsluice_tests::{ClickHouse, Collector, Settings};
 
-/// Rows, sums, and a sum over everything that is stored.
+/// Rows, sums, and a sum over everything that is stored; and what a rollup has of it.
 fn sums(clickhouse: &ClickHouse) -> Result<Vec<String>> {
-    let sql = "SELECT count(), sum(raw_bytes), sum(raw_packets), sum(cityHash64(*)) FROM flows";
-    let mut rows = clickhouse.rows(sql)?;
-    rows.pop().context("a row of sums")
+    let mut all = Vec::new();
+    for sql in [
+        "SELECT count(), sum(raw_bytes), sum(raw_packets), sum(cityHash64(*)) FROM flows",
+        "SELECT sum(flows), sum(raw_bytes), sum(raw_packets) FROM rollup_minute_services",
+    ] {
+        let mut rows = clickhouse.rows(sql)?;
+        all.append(&mut rows.pop().context("a row of sums")?);
+    }
+    ensure!(all[0] == all[4], "the rollup has each flow once: {all:?}");
+    Ok(all)
 }
 
 /// Sends flows and waits until they are stored.

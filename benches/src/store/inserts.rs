@@ -298,7 +298,7 @@ impl Bench<'_> {
         let client = ours::client(&self.endpoint);
         let retention = self.store.retention;
         let (database, runtime) = (&self.endpoint.database, &self.runtime);
-        let applied = flowsluice::store::schema::apply(&client, database, retention);
+        let applied = flowsluice::store::schema::apply(&client, database, retention, None);
         runtime.block_on(applied)?;
         self.ask("TRUNCATE TABLE flows").map(|_| ())
     }

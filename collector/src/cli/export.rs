@@ -36,7 +36,7 @@ pub struct Args {
     /// Only these columns, in this order; without it all that the format can tell.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     columns: Vec<String>,
-    /// The table or view; its first column of a time is what --from and --to mean.
+    /// The table or view. --from and --to mean its time_received, else its first column of a time.
     #[arg(long, default_value = "flows")]
     table: String,
     /// How rows are written; without it what the file's name ends like.

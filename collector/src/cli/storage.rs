@@ -104,6 +104,7 @@ impl Storage {
     /// What the status page asks for: where rows can be asked for, and how the store does.
     pub fn facts(&self) -> http::AskStore {
         let ready = self.store.ready();
+        let endpoints = self.store.endpoints();
         // The status page must not keep the engine from ending.
         let engine = self.engine.as_ref().map(Arc::downgrade);
         let asked = match &self.engine {
@@ -122,9 +123,17 @@ impl Storage {
         };
         Box::new(move || {
             let engine = engine.as_ref().and_then(Weak::upgrade);
+            let endpoints = endpoints.as_ref().map(|shared| shared.status());
+            let endpoints = endpoints.unwrap_or_default();
+            let mut asked_at = asked_at.clone();
+            let in_use = endpoints.servers.iter().find(|server| server.in_use);
+            if let (Some(asked_at), Some(server)) = (&mut asked_at, in_use) {
+                asked_at.url.clone_from(&server.url);
+            }
             StoreFacts {
                 kind,
-                asked_at: asked_at.clone(),
+                asked_at,
+                endpoints,
                 engine_pid: engine.as_ref().and_then(|engine| engine.pid()),
                 engine_restarts: engine.as_ref().map_or(0, |engine| engine.restarts()),
                 // A child that hangs refuses nothing, and an idle collector inserts nothing.

@@ -12,6 +12,7 @@ mod keys;
 mod load;
 pub mod memory;
 mod secret;
+mod servers;
 mod store;
 mod tcp;
 mod validate;
@@ -33,6 +34,7 @@ pub use load::{DEFAULT_PATH, load, load_or_default, parse};
 pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
 };
+pub use servers::{Compression, Tls, USER_VARIABLE};
 pub use store::{Embedded, Store, StoreKind, StoreTarget};
 pub use tcp::{Tcp, TcpListener};
 pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};

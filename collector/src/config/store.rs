@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::{Secret, display};
+use super::{Compression, Secret, Tls, display};
 
 /// Where rows go, as the file says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoreKind {
-    /// A server when `store.url` is set, else the embedded ClickHouse.
+    /// A server when `store.url` or `store.urls` names one, else the embedded ClickHouse.
     #[default]
     Auto,
     /// The embedded ClickHouse.
@@ -29,7 +29,7 @@ pub enum StoreKind {
 pub enum StoreTarget<'a> {
     /// The embedded ClickHouse.
     Embedded,
-    /// The server at this address.
+    /// The server at this address, the preferred one of several.
     Server(&'a str),
     /// Nowhere.
     Null,
@@ -43,6 +43,15 @@ pub struct Store {
     pub kind: StoreKind,
     /// A ClickHouse server, `http://host:8123` or `https://host:8443`; without it the embedded one.
     pub url: Option<String>,
+    /// Several servers instead, the preferred one first. One is written to, until it fails.
+    pub urls: Vec<String>,
+    /// How long a preferred server must have answered before it is written to again.
+    #[serde(deserialize_with = "humantime_serde::deserialize")]
+    #[serde(serialize_with = "display::serialize_duration")]
+    pub failback_after: Duration,
+    /// The ClickHouse cluster that the servers belong to, as `remote_servers` names it. They are
+    /// the replicas of one shard then, and rows go to its local tables.
+    pub cluster: Option<String>,
     /// Database; made when it does not exist.
     pub database: String,
     /// User of the server.
@@ -58,6 +67,8 @@ pub struct Store {
     /// Compressed blocks held in memory while ClickHouse is slow or away.
     #[serde(serialize_with = "display::serialize_bytes")]
     pub queue_max: ByteSize,
+    /// `lz4` or `none`.
+    pub compression: Compression,
     /// Inserts under way at once.
     pub inserts: usize,
     /// An insert without an answer for this long is tried again.
@@ -68,6 +79,8 @@ pub struct Store {
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub stop_timeout: Duration,
+    /// What HTTPS believes and shows.
+    pub tls: Tls,
     /// The embedded ClickHouse.
     pub embedded: Embedded,
 }
@@ -77,7 +90,7 @@ impl Store {
     /// server without an address has an empty one.
     #[must_use]
     pub fn target(&self) -> StoreTarget<'_> {
-        match (self.kind, self.url.as_deref()) {
+        match (self.kind, self.servers().next()) {
             (StoreKind::Auto, Some(url)) => StoreTarget::Server(url),
             (StoreKind::Auto, None) | (StoreKind::Embedded, _) => StoreTarget::Embedded,
             (StoreKind::Server, url) => StoreTarget::Server(url.unwrap_or_default()),
@@ -91,15 +104,20 @@ impl Default for Store {
         Self {
             kind: StoreKind::Auto,
             url: None,
+            urls: Vec::new(),
+            failback_after: Duration::from_secs(30),
+            cluster: None,
             database: "flowsluice".into(),
             user: "default".into(),
             password: None,
             password_file: None,
             retention: Duration::from_secs(30 * 24 * 3600),
             queue_max: ByteSize::mib(64),
+            compression: Compression::Lz4,
             inserts: 2,
             insert_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(5),
+            tls: Tls::default(),
             embedded: Embedded::default(),
         }
     }

@@ -115,8 +115,8 @@ fn a_key_in_the_wrong_table_is_told_its_place() {
     assert_eq!(
         errors("[store]\ndata_dir = \"/srv\"\n"),
         "f.toml:2: store.data_dir: unknown key; it belongs under [store.embedded]; allowed: \
-         kind, url, database, user, password, password_file, retention, queue_max, inserts, \
-         insert_timeout, stop_timeout, embedded"
+         kind, url, urls, failback_after, cluster, database, user, password, password_file, \
+         retention, queue_max, compression, inserts, insert_timeout, stop_timeout, tls, embedded"
     );
 }
 

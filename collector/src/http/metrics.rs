@@ -7,6 +7,7 @@ mod enrich;
 mod exporters;
 mod family;
 mod occupancy;
+mod servers;
 
 use std::fmt;
 use std::sync::Arc;
@@ -316,7 +317,8 @@ impl Out<'_> {
             "flowsluice_store_engine_restarts",
             "Times that the embedded ClickHouse was started again",
             facts.engine_restarts,
-        )
+        )?;
+        self.servers(&facts.endpoints)
     }
 
     fn ledger(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {

@@ -29,6 +29,7 @@ use crate::enrich::EnrichFacts;
 use crate::ledger::Ledger;
 use crate::receive::xdp::steering::InterfaceMode;
 use crate::store::occupancy::Occupancy;
+use crate::store::EndpointsStatus;
 use crate::units::UnixNanos;
 
 use connections::{Bounded, Limits};
@@ -93,6 +94,8 @@ pub struct StoreFacts {
     pub kind: StoreKind,
     /// Its ClickHouse; none for the null store.
     pub asked_at: Option<AskedAt>,
+    /// Several servers, if there are; else none is listed.
+    pub endpoints: EndpointsStatus,
     /// Process of the embedded ClickHouse, while there is one.
     pub engine_pid: Option<u32>,
     /// How often it was started again.

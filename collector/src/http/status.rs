@@ -17,7 +17,8 @@ use crate::ledger::{
 };
 use crate::names::Counts;
 use crate::receive::xdp::steering::{InterfaceMode, SteeredBy};
-use crate::store::SideTable;
+use crate::store::endpoints::ServerStatus;
+use crate::store::{EndpointsStatus, SideTable};
 use crate::units::UnixNanos;
 
 /// Reads everything. May pause for 20 ms at most, as [`crate::ledger::Ledger::snapshot`] does.
@@ -44,6 +45,10 @@ pub(super) fn json(state: &State) -> Value {
             "url": store.asked_at.as_ref().map(|at| &at.url),
             "database": store.asked_at.as_ref().map(|at| &at.database),
             "user": store.asked_at.as_ref().map(|at| &at.user),
+            "servers": servers(&store.endpoints),
+            "failovers": store.endpoints.failovers,
+            "blocks_moved_unanswered": store.endpoints.blocks_moved_unanswered,
+            "rows_moved_unanswered": store.endpoints.rows_moved_unanswered,
             "engine_pid": store.engine_pid,
             "engine_restarts": store.engine_restarts,
             "ready": store.ready,
@@ -62,6 +67,20 @@ pub(super) fn json(state: &State) -> Value {
             "unaccounted": ledger.unaccounted(),
         },
     })
+}
+
+/// Each of several servers; empty where there is only one.
+fn servers(endpoints: &EndpointsStatus) -> Vec<Value> {
+    let server = |server: &ServerStatus| {
+        json!({
+            "url": server.url,
+            "in_use": server.in_use,
+            "up": server.up,
+            "failures": server.failures,
+            "error": server.error,
+        })
+    };
+    endpoints.servers.iter().map(server).collect()
 }
 
 fn interfaces(state: &State) -> Vec<Value> {

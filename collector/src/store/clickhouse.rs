@@ -7,7 +7,7 @@ use clickhouse::{Client, Compression};
 
 use super::dictionary::Dictionary;
 use super::insert::{Attempt, Insert, InsertError, Taken};
-use super::{Block, Endpoint, SideBatch, schema};
+use super::{Block, Endpoint, SideBatch, cluster, schema, tls};
 use crate::batch::schema::stored;
 use crate::config;
 
@@ -19,12 +19,13 @@ pub struct ClickHouse {
     dictionary: Dictionary,
     insert_timeout: Duration,
     retention: Duration,
+    cluster: Option<String>,
 }
 
 /// A client of `endpoint` for queries. It names no database, since that may not exist yet.
 #[must_use]
 pub fn client(endpoint: &Endpoint) -> Client {
-    Client::default()
+    tls::client(endpoint.tls.as_ref())
         .with_url(&endpoint.url)
         .with_user(&endpoint.user)
         .with_password(endpoint.password.reveal())
@@ -40,14 +41,16 @@ impl ClickHouse {
         Self {
             client: client(endpoint),
             insert_sql: format!(
-                "INSERT INTO {}.flows ({}) FORMAT Native",
+                "INSERT INTO {}.{} ({}) FORMAT Native",
                 schema::quoted(&endpoint.database),
+                cluster::written("flows", endpoint.cluster.as_deref()),
                 columns.join(", ")
             ),
             dictionary: Dictionary::new(endpoint),
             database: endpoint.database.clone(),
             insert_timeout: config.insert_timeout,
             retention: config.retention,
+            cluster: endpoint.cluster.clone(),
         }
     }
 
@@ -78,7 +81,7 @@ impl ClickHouse {
         let sql = format!(
             "INSERT INTO {}.{} FORMAT JSONEachRow",
             schema::quoted(&self.database),
-            batch.table.name()
+            cluster::written(batch.table.name(), self.cluster.as_deref())
         );
         let mut insert = self
             .insert_once(&sql, &batch.token)
@@ -104,8 +107,10 @@ impl ClickHouse {
 impl Insert for ClickHouse {
     fn prepare(&self) -> Attempt<'_> {
         Box::pin(async {
-            let applied = schema::apply(&self.client, &self.database, self.retention);
-            tokio::time::timeout(self.insert_timeout, applied)
+            let cluster = self.cluster.as_deref();
+            let applied = schema::apply(&self.client, &self.database, self.retention, cluster);
+            let limit = cluster::prepare_max(self.insert_timeout, cluster);
+            tokio::time::timeout(limit, applied)
                 .await
                 .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))?;
             self.dictionary
@@ -121,5 +126,12 @@ impl Insert for ClickHouse {
 
     fn insert_side<'a>(&'a self, batch: &'a SideBatch) -> Attempt<'a, Taken> {
         Box::pin(self.in_time(self.send_side(batch)))
+    }
+
+    fn answers(&self) -> Attempt<'_> {
+        Box::pin(async {
+            let cluster = self.cluster.as_deref();
+            cluster::takes_inserts(&self.client, &self.database, cluster).await
+        })
     }
 }

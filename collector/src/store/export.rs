@@ -199,10 +199,7 @@ impl Source<'_> {
             format,
             ..
         } = self.selection;
-        let time = columns.iter().find(|column| {
-            column.default_type != "ALIAS" && column.sql_type.starts_with("DateTime")
-        });
-        let Some(time) = time.map(|column| schema::quoted(&column.name)) else {
+        let Some(time) = time_of(columns).map(|column| schema::quoted(&column.name)) else {
             anyhow::bail!(
                 "--table: {table} has no column of a time that --from and --to could mean"
             );
@@ -267,6 +264,15 @@ impl Source<'_> {
         checked.map_err(|error| error.context("--where"))?;
         Ok(())
     }
+}
+
+/// What the rows are sorted by in time: when they were received, else the first time there is.
+fn time_of(columns: &[Column]) -> Option<&Column> {
+    let mut times = columns.iter().filter(|column| {
+        column.default_type != "ALIAS" && column.sql_type.starts_with("DateTime")
+    });
+    let received = columns.iter().find(|column| column.name == "time_received");
+    received.or_else(|| times.next())
 }
 
 /// IPv4 stands in an `IPv6` as `::ffff:192.0.2.1`, and people want to read `192.0.2.1`.

@@ -7,10 +7,12 @@
 
 mod block;
 pub mod clickhouse;
+pub mod cluster;
 mod dictionary;
 pub mod embedded;
 mod encode;
 pub mod export;
+pub mod endpoints;
 mod insert;
 mod lz4;
 mod null;
@@ -20,12 +22,12 @@ mod queue;
 pub mod schema;
 mod send;
 pub mod side;
+pub mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::Context;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
@@ -40,6 +42,7 @@ use side::SideTask;
 
 pub use block::{Block, Encoder};
 pub use clickhouse::ClickHouse;
+pub use endpoints::{Endpoints, EndpointsStatus, endpoint};
 pub use insert::{Attempt, Failure, Insert, InsertError, Taken, exception_code};
 pub use null::Null;
 pub use queue::{Backlog, WorkerQueue};
@@ -50,34 +53,18 @@ pub use side::{SIDE_TABLES, SideBatch, SideRow, SideRows, SideTable};
 pub struct Endpoint {
     /// `http://host:port` or `https://host:port`.
     pub url: String,
+    /// Further servers, for when that one fails.
+    pub standbys: Vec<String>,
     /// Database of the tables.
     pub database: String,
     /// The user that writes and migrates.
     pub user: String,
     /// Its password.
     pub password: Secret,
-}
-
-/// The server that the configuration names.
-///
-/// # Errors
-/// When it names none, when the address is none, or when the password's file cannot be read.
-pub fn endpoint(config: &config::Store) -> anyhow::Result<Endpoint> {
-    let url = config
-        .url
-        .as_deref()
-        .context("store.url: missing; name a server, or use the embedded ClickHouse")?;
-    if !url.starts_with("http://") && !url.starts_with("https://") {
-        anyhow::bail!(
-            "store.url: '{url}' is no address; write http://host:8123 or https://host:8443"
-        );
-    }
-    Ok(Endpoint {
-        url: url.to_owned(),
-        database: config.database.clone(),
-        user: config.user.clone(),
-        password: config.server_password()?.unwrap_or_else(|| Secret::new("")),
-    })
+    /// The cluster that the servers are in: replicas of one shard, whose local tables are written.
+    pub cluster: Option<String>,
+    /// What HTTPS needs; without it only HTTP is spoken.
+    pub tls: Option<tls::Tls>,
 }
 
 /// The store while it runs.
@@ -92,6 +79,8 @@ pub struct Store {
     /// Sends the rows that tell how all that ended.
     side_last: SideTask,
     stop_timeout: Duration,
+    /// Where there are several servers.
+    endpoints: Option<Arc<endpoints::Shared>>,
 }
 
 /// How far the store is from its end.
@@ -126,11 +115,24 @@ impl Store {
         workers: usize,
         batch: &config::Batch,
     ) -> (Self, Vec<WorkerQueue>) {
+        let mut several = None;
         let target: Box<dyn Insert> = match endpoint {
-            Some(endpoint) => Box::new(ClickHouse::new(endpoint, config)),
             None => Box::new(Null),
+            Some(endpoint) if endpoint.standbys.is_empty() => {
+                Box::new(ClickHouse::new(endpoint, config))
+            }
+            Some(endpoint) => {
+                let endpoints = Endpoints::new(endpoint, config);
+                several = Some(endpoints.shared());
+                Box::new(endpoints)
+            }
         };
-        Self::start_with(target, config, counts, workers, batch)
+        let (store, queues) = Self::start_with(target, config, counts, workers, batch);
+        let store = Self {
+            endpoints: several,
+            ..store
+        };
+        (store, queues)
     }
 
     /// As [`Store::start`], with anything that takes blocks.
@@ -183,6 +185,7 @@ impl Store {
             side,
             side_last,
             stop_timeout: config.stop_timeout,
+            endpoints: None,
         };
         (store, queues)
     }
@@ -198,6 +201,12 @@ impl Store {
     #[must_use]
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.clone()
+    }
+
+    /// What is known of the servers; `None` where there is only one.
+    #[must_use]
+    pub fn endpoints(&self) -> Option<Arc<endpoints::Shared>> {
+        self.endpoints.clone()
     }
 
     /// Where rows of the tables beside `flows` are pushed.

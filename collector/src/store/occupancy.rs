@@ -49,7 +49,7 @@ pub struct Asker {
     is_failing: bool,
 }
 
-/// Longest wait for an answer.
+/// Longest wait for the answer of one server.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Tables and disks that are told at most.
 const LINES_MAX: usize = 100;
@@ -66,8 +66,7 @@ impl Asker {
 
     /// What it is now; nothing when ClickHouse is away or does not tell. Logs when that changes.
     pub async fn ask(&mut self) -> Occupancy {
-        let asked = tokio::time::timeout(ANSWER_MAX, occupancy(&self.endpoint)).await;
-        let asked = asked.unwrap_or_else(|_| Err(InsertError::outage("no answer in time")));
+        let asked = occupancy_of_any(&self.endpoint).await;
         let was_failing = std::mem::replace(&mut self.is_failing, asked.is_err());
         match &asked {
             Ok(_) if was_failing => info!("ClickHouse tells again what its tables take"),
@@ -81,6 +80,24 @@ impl Asker {
         }
         asked.unwrap_or_default()
     }
+}
+
+/// That of the first server that answers.
+async fn occupancy_of_any(endpoint: &Endpoint) -> Result<Occupancy, InsertError> {
+    let urls = [&endpoint.url].into_iter().chain(&endpoint.standbys);
+    let mut asked = Err(InsertError::outage("no server is named"));
+    for url in urls {
+        let one = Endpoint {
+            url: url.clone(),
+            ..endpoint.clone()
+        };
+        let answer = tokio::time::timeout(ANSWER_MAX, occupancy(&one)).await;
+        asked = answer.unwrap_or_else(|_| Err(InsertError::outage("no answer in time")));
+        if asked.is_ok() {
+            break;
+        }
+    }
+    asked
 }
 
 async fn occupancy(endpoint: &Endpoint) -> Result<Occupancy, InsertError> {

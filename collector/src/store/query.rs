@@ -31,13 +31,13 @@ impl Format {
     }
 }
 
-/// Whom to ask: the server that is configured, else the embedded engine that runs on this host.
+/// Whom to ask: the server that is configured, of several one that takes connections, else the embedded engine that runs on this host.
 ///
 /// # Errors
 /// When there is neither or rows go nowhere, or its password cannot be read.
 pub fn endpoint(config: &config::Store) -> anyhow::Result<Endpoint> {
     match config.target() {
-        StoreTarget::Server(_) => super::endpoint(config),
+        StoreTarget::Server(_) => Ok(super::endpoint(config)?.reachable()),
         StoreTarget::Embedded => super::embedded::running(config),
         StoreTarget::Null => anyhow::bail!(
             "store.kind: null stores nothing, so there is nothing to ask; remove the key to ask \

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clickhouse::Client;
 use tracing::info;
 
+use super::cluster;
 use super::insert::InsertError;
 
 /// One file of `sql/`.
@@ -67,6 +68,8 @@ const MIGRATIONS: &[Migration] = &[
         version: 10,
         name: "rollups",
         sql: include_str!("../../../sql/010_rollups.sql"),
+    },
+    Migration {
         version: 11,
         name: "collector_stats",
         sql: include_str!("../../../sql/011_collector_stats.sql"),
@@ -79,7 +82,8 @@ pub fn version() -> u32 {
     MIGRATIONS.last().map_or(0, |newest| newest.version)
 }
 
-/// Makes the database and its tables, or brings them up to date, and sets the retention.
+/// Makes the database and its tables, or brings them up to date, and sets the retention; all of it
+/// on every node of `cluster`, if there is one.
 ///
 /// # Errors
 /// When ClickHouse fails, or when the database was made by a newer version.
@@ -87,10 +91,12 @@ pub async fn apply(
     client: &Client,
     database: &str,
     retention: Duration,
+    cluster: Option<&str>,
 ) -> Result<(), InsertError> {
     let place = Place {
-        client,
+        client: &cluster::for_schema(client, cluster),
         database,
+        cluster,
         retention_seconds: retention.as_secs().max(1),
     };
     place.make_database().await?;
@@ -106,7 +112,9 @@ pub async fn apply(
     let found = place.tables().await?;
     let is_there = |table: &String| found.iter().any(|(name, _)| name == table);
     let up_to_now = MIGRATIONS.iter().filter(|m| m.version <= applied);
-    let is_whole = up_to_now.flat_map(tables_of).all(|table| is_there(&table));
+    let is_whole = up_to_now
+        .flat_map(|migration| tables_of(migration.sql_for(cluster)))
+        .all(|table| is_there(&table));
     let applied = if is_whole { applied } else { 0 };
     for migration in MIGRATIONS.iter().filter(|m| m.version > applied) {
         place.migrate(migration).await?;
@@ -114,11 +122,21 @@ pub async fn apply(
     place.set_retention().await
 }
 
-/// The tables that a migration makes.
-fn tables_of(migration: &Migration) -> impl Iterator<Item = String> {
+impl Migration {
+    /// Its statements on one server or on a cluster.
+    fn sql_for(&self, cluster: Option<&str>) -> &'static str {
+        match cluster {
+            Some(_) => cluster::MIGRATIONS[self.version as usize - 1],
+            None => self.sql,
+        }
+    }
+}
+
+/// The tables that the statements of a migration make.
+fn tables_of(sql: &str) -> impl Iterator<Item = String> {
     const MAKES: &str = "CREATE TABLE IF NOT EXISTS {database}.";
-    statements(migration.sql).filter_map(|statement| {
-        let (name, _) = statement.strip_prefix(MAKES)?.split_once('\n')?;
+    statements(sql).filter_map(|statement| {
+        let (name, _) = statement.strip_prefix(MAKES)?.split_once([' ', '\n'])?;
         Some(name.to_owned())
     })
 }
@@ -132,6 +150,7 @@ pub fn quoted(name: &str) -> String {
 struct Place<'a> {
     client: &'a Client,
     database: &'a str,
+    cluster: Option<&'a str>,
     retention_seconds: u64,
 }
 
@@ -147,7 +166,8 @@ impl Place<'_> {
             .await?;
         if found == 0 {
             let database = quoted(self.database);
-            self.run(&format!("CREATE DATABASE IF NOT EXISTS {database}"))
+            let on_cluster = cluster::on_cluster(self.cluster);
+            self.run(&format!("CREATE DATABASE IF NOT EXISTS {database}{on_cluster}"))
                 .await?;
         }
         Ok(())
@@ -171,8 +191,8 @@ impl Place<'_> {
     }
 
     async fn migrate(&self, migration: &Migration) -> Result<(), InsertError> {
-        let Migration { version, name, sql } = migration;
-        for statement in statements(sql) {
+        let Migration { version, name, .. } = migration;
+        for statement in statements(migration.sql_for(self.cluster)) {
             self.run(&self.fill_in(&statement)).await?;
         }
         let record = "INSERT INTO {database}.schema_migrations (version, name) VALUES ";
@@ -184,6 +204,8 @@ impl Place<'_> {
 
     fn fill_in(&self, sql: &str) -> String {
         sql.replace("{database}", &quoted(self.database))
+            .replace("{database_text}", self.database)
+            .replace("{cluster}", self.cluster.unwrap_or_default())
             .replace("{retention_seconds}", &self.retention_seconds.to_string())
     }
 
@@ -196,7 +218,10 @@ impl Place<'_> {
 
     async fn set_retention(&self) -> Result<(), InsertError> {
         let wanted = self.retention_seconds;
-        let ours: Vec<_> = MIGRATIONS.iter().flat_map(tables_of).collect();
+        let on_cluster = cluster::on_cluster(self.cluster);
+        let ours: Vec<_> = (MIGRATIONS.iter())
+            .flat_map(|migration| tables_of(migration.sql_for(self.cluster)))
+            .collect();
         for (table, engine) in self.tables().await? {
             // Someone may have given a table a rule of their own; it stays.
             let rule = retention_of(&engine).filter(|_| ours.contains(&table));
@@ -206,7 +231,7 @@ impl Place<'_> {
             // Not waited for: ClickHouse goes through the existing parts by itself, and inserts
             // need not stand still for it.
             self.run(&self.fill_in(&format!(
-                "ALTER TABLE {{database}}.{table} \
+                "ALTER TABLE {{database}}.{table}{on_cluster} \
                  MODIFY TTL {column} + toIntervalSecond({{retention_seconds}}) \
                  SETTINGS alter_sync = 0"
             )))
@@ -308,6 +333,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_cluster_has_each_migration_and_tables_by_the_names_of_one_server() {
+        assert_eq!(cluster::MIGRATIONS.len(), MIGRATIONS.len());
+        for migration in MIGRATIONS {
+            let mut wanted = Vec::new();
+            for table in tables_of(migration.sql) {
+                if table != "schema_migrations" {
+                    wanted.push(cluster::written(&table, Some("main")));
+                }
+                wanted.push(table);
+            }
+            let made: Vec<_> = tables_of(migration.sql_for(Some("main"))).collect();
+            assert_eq!(made, wanted, "{}", migration.name);
+        }
+    }
+
+    #[test]
     fn migrations_are_numbered_without_gaps() {
         for (i, migration) in MIGRATIONS.iter().enumerate() {
             assert_eq!(migration.version as usize, i + 1, "{}", migration.name);
@@ -321,7 +362,7 @@ pub(crate) mod tests {
                 .iter()
                 .flat_map(|migration| statements(migration.sql))
         };
-        let tables: Vec<_> = MIGRATIONS.iter().flat_map(tables_of).collect();
+        let tables: Vec<_> = MIGRATIONS.iter().flat_map(|m| tables_of(m.sql)).collect();
         assert_eq!(tables[..3], ["schema_migrations", "flows", "exporter_gaps"]);
         for table in &tables[1..] {
             let makes = format!("CREATE TABLE IF NOT EXISTS {{database}}.{table}\n");

@@ -102,9 +102,12 @@ impl Engine {
         let url = format!("http://{}", reachable(http));
         let endpoint = |user: &str, password: &Secret| Endpoint {
             url: url.clone(),
+            standbys: Vec::new(),
             database: config.database.clone(),
             user: user.into(),
             password: password.clone(),
+            cluster: None,
+            tls: None,
         };
         let (writer, reader) = (
             endpoint(WRITER, &settings.writer),
@@ -222,9 +225,12 @@ fn running_as(config: &config::Store, user: &str) -> anyhow::Result<Option<Endpo
     let found = DataDir::read(&config.embedded.data_dir, user)?;
     Ok(found.map(|(published, password)| Endpoint {
         url: published.url,
+        standbys: Vec::new(),
         database: published.database,
         user: user.into(),
         password,
+        cluster: None,
+        tls: None,
     }))
 }
 

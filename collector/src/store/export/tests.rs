@@ -22,9 +22,12 @@ fn selection(format: Format) -> Selection {
 fn endpoint(url: &str) -> Endpoint {
     Endpoint {
         url: url.into(),
+        standbys: Vec::new(),
         database: "flow`s".into(),
         user: "reader".into(),
         password: Secret::new("secret"),
+        cluster: None,
+        tls: None,
     }
 }
 

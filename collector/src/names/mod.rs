@@ -390,8 +390,8 @@ impl NameBook {
     }
 
     /// Takes in what workers left. Calls `on_row` for each name that is new or another than before,
-    /// and for those that are told again: an interface once a minute, others once an hour. Called by
-    /// the one task.
+    /// and for those that are told again: an interface once a minute, others once an hour. Called
+    /// by the one task.
     pub fn take_in(&self, mut on_row: impl FnMut(SavedName)) {
         let mut names = self.snapshot();
         let (mut has_news, mut is_full) = (false, false);

@@ -2,8 +2,8 @@
 //!
 //! Status and headers are long gone when a query fails in the middle, so ClickHouse writes the
 //! exception behind the rows: since 25.11 between two lines `__exception__`, before as plain text,
-//! and with `http_write_exception_in_output_format` as a row of JSON.
-//! <https://github.com/ClickHouse/ClickHouse/blob/v26.7.2.1-stable/src/Server/HTTP/WriteBufferFromHTTPServerResponse.cpp>
+//! and with `http_write_exception_in_output_format` as a row of JSON. See ClickHouse's
+//! `src/Server/HTTP/WriteBufferFromHTTPServerResponse.cpp`.
 
 /// ClickHouse cuts what it says there to 16 KiB.
 const TAIL_BYTES: usize = 20 * 1024;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::Process;
 use crate::place;
+use crate::process::Process;
 
 /// Until stunnel listens.
 const LISTENS_MAX: Duration = Duration::from_secs(10);
@@ -78,7 +78,13 @@ impl Authority {
         ])?;
         fs::write(&extensions, format!("subjectAltName={subject_names}\n"))?;
         openssl(&[
-            &["x509", "-req", "-CAcreateserial", "-days", &days.to_string()] as &[&str],
+            &[
+                "x509",
+                "-req",
+                "-CAcreateserial",
+                "-days",
+                &days.to_string(),
+            ] as &[&str],
             &["-CA", text(&self.ca.cert)?, "-CAkey", text(&self.ca.key)?],
             &["-in", text(&request)?, "-out", text(&made.cert)?],
             &["-extfile", text(&extensions)?],

@@ -27,7 +27,9 @@ fn statements(folder: &str, database: &str) -> Result<Vec<String>> {
     ensure!(!files.is_empty(), "no migration in {folder}");
     let mut all = Vec::new();
     for text in files.values() {
-        let lines = text.lines().filter(|line| !line.trim_start().starts_with("--"));
+        let lines = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("--"));
         let text = lines.collect::<Vec<_>>().join("\n") + "\n";
         let filled = text
             .replace("{database}", database)
@@ -35,7 +37,11 @@ fn statements(folder: &str, database: &str) -> Result<Vec<String>> {
             .replace("{cluster}", CLUSTER)
             .replace("{retention_seconds}", RETENTION_S);
         let statements = filled.split(";\n").map(str::trim);
-        all.extend(statements.filter(|text| !text.is_empty()).map(str::to_owned));
+        all.extend(
+            statements
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned),
+        );
     }
     Ok(all)
 }
@@ -68,11 +74,15 @@ fn make_tables(node: &ClickHouse) -> Result<()> {
     anywhere.query(&format!("CREATE DATABASE {database}"))?;
     for statement in statements("sql/cluster", database)? {
         let statement = without_keeper(&statement)?;
-        anywhere.query(&statement).with_context(|| statement.clone())?;
+        anywhere
+            .query(&statement)
+            .with_context(|| statement.clone())?;
     }
     let versions = std::fs::read_dir(place::root().join("sql/cluster"))?.count();
     let noted = "INSERT INTO schema_migrations (version, name)";
-    node.query(&format!("{noted} SELECT number + 1, 'by hand' FROM numbers({versions})"))?;
+    node.query(&format!(
+        "{noted} SELECT number + 1, 'by hand' FROM numbers({versions})"
+    ))?;
     Ok(())
 }
 
@@ -127,7 +137,11 @@ fn local_tables_are_those_of_one_server_and_distributed_ones_have_their_columns(
         lines.sort();
         lines
     };
-    assert_eq!(sorted(&local), sorted(&one), "engines, keys, retention, settings");
+    assert_eq!(
+        sorted(&local),
+        sorted(&one),
+        "engines, keys, retention, settings"
+    );
     let columns = |condition: &str| {
         let sql = format!(
             "SELECT replaceRegexpOne(table, '_local$', ''), position, name, type, default_kind, \
@@ -155,7 +169,10 @@ fn collectors_write_to_their_shards_and_any_node_answers_for_all() -> Result<()>
     };
     let folder = tempfile::tempdir()?;
     let nodes = Node::start_all(2, &library, folder.path())?;
-    let nodes: Vec<_> = nodes.iter().map(|node| (node, node.clickhouse("flowsluice"))).collect();
+    let nodes: Vec<_> = nodes
+        .iter()
+        .map(|node| (node, node.clickhouse("flowsluice")))
+        .collect();
     let mut sent = Vec::<Totals>::new();
     for (number, (_, node)) in nodes.iter().enumerate() {
         make_tables(node)?;
@@ -165,7 +182,12 @@ fn collectors_write_to_their_shards_and_any_node_answers_for_all() -> Result<()>
         let flows = if number == 0 { "10000" } else { "6000" };
         let seed = number.to_string();
         let arguments = ["--rate", "5000", "--flows", flows, "--seed", &seed];
-        let totals = generate(&settings.binary, collector.target(), &arguments, folder.path())?;
+        let totals = generate(
+            &settings.binary,
+            collector.target(),
+            &arguments,
+            folder.path(),
+        )?;
         let ledger = collector.settle(totals.datagrams)?;
         assert_accounted(&ledger, totals.datagrams);
         let stored = ledger.store("flows_stored");
@@ -180,7 +202,10 @@ fn collectors_write_to_their_shards_and_any_node_answers_for_all() -> Result<()>
     for (_, node) in &nodes {
         // ALIAS columns, as dashboards ask for them.
         let all = node.scaled_sums("flow_start <= flow_end")?;
-        assert_eq!(all, [sum(|t| t.flows), sum(|t| t.bytes), sum(|t| t.packets)]);
+        assert_eq!(
+            all,
+            [sum(|t| t.flows), sum(|t| t.bytes), sum(|t| t.packets)]
+        );
         let of_one = "SELECT server_port, sum(bytes) AS n FROM flows WHERE client_is_src \
                       GROUP BY server_port ORDER BY n DESC, server_port LIMIT 5";
         let of_both = of_one.replace(
@@ -190,7 +215,10 @@ fn collectors_write_to_their_shards_and_any_node_answers_for_all() -> Result<()>
         assert_eq!(node.query(of_one)?, node.query(&of_both)?);
         let exporters: u64 = node.value("SELECT count() FROM exporters")?;
         let local: u64 = node.value("SELECT count() FROM exporters_local")?;
-        ensure!(local > 0 && exporters > local, "{local} of {exporters} exporters here");
+        ensure!(
+            local > 0 && exporters > local,
+            "{local} of {exporters} exporters here"
+        );
     }
     Ok(())
 }

@@ -25,7 +25,10 @@ fn in_use(status: &Status) -> Option<usize> {
 }
 
 fn rows(nodes: &[Node]) -> Result<Vec<u64>> {
-    nodes.iter().map(|node| node.clickhouse(DATABASE).flows()).collect()
+    nodes
+        .iter()
+        .map(|node| node.clickhouse(DATABASE).flows())
+        .collect()
 }
 
 #[test]
@@ -65,12 +68,18 @@ fn the_next_server_takes_over_and_the_preferred_one_is_returned_to() -> Result<(
     let status = collector.status()?;
     let ledger = status.ledger();
     assert_accounted(&ledger, sent.0);
-    assert_eq!((ledger.losses(), ledger.store("flows_stored")), (vec![], 20_000));
+    assert_eq!(
+        (ledger.losses(), ledger.store("flows_stored")),
+        (vec![], 20_000)
+    );
     let metrics = collector.page("/metrics")?;
     let url = nodes[0].clickhouse(DATABASE).url;
     let line = format!("flowsluice_store_server_in_use{{url=\"{url}\"}} 1");
     assert!(metrics.contains(&line), "{line}\n{metrics}");
-    assert!(metrics.contains("flowsluice_store_failovers_total 2"), "{metrics}");
+    assert!(
+        metrics.contains("flowsluice_store_failovers_total 2"),
+        "{metrics}"
+    );
     Ok(())
 }
 
@@ -87,16 +96,24 @@ fn a_server_killed_in_the_midst_of_inserts_loses_nothing_and_doubles_are_counted
     let target = collector.target();
     let generator = Generator::start(&place::binary()?, target, &arguments, &log)?;
     let what = "a part is stored";
-    collector.wait_until(what, WAIT_MAX, |status| status.ledger().store("flows_stored") > 20_000)?;
+    collector.wait_until(what, WAIT_MAX, |status| {
+        status.ledger().store("flows_stored") > 20_000
+    })?;
     nodes[0].kill()?;
     let sent = generator.finish(Duration::from_secs(60))?;
     let ledger = collector.settle(sent.datagrams)?;
     assert_accounted(&ledger, sent.datagrams);
-    assert_eq!((ledger.losses(), ledger.store("flows_stored")), (vec![], sent.flows));
+    assert_eq!(
+        (ledger.losses(), ledger.store("flows_stored")),
+        (vec![], sent.flows)
+    );
     let moved = collector.status()?.number("/store/rows_moved_unanswered")?;
     nodes[0].start()?;
     let rows = rows(&nodes)?;
-    ensure!(rows.iter().all(|rows| *rows > 0), "both have some: {rows:?}");
+    ensure!(
+        rows.iter().all(|rows| *rows > 0),
+        "both have some: {rows:?}"
+    );
     let stored: u64 = rows.iter().sum();
     // The servers share nothing: what the first one had stored without saying so is there twice.
     ensure!(
@@ -117,14 +134,27 @@ fn a_question_goes_to_a_server_that_is_there() -> Result<()> {
     let collector = collector_on(&nodes)?;
     let nobody = place::free_tcp_port(0)?;
     let text = std::fs::read_to_string(collector.config())?;
-    let text = text.replace("urls = [", &format!("urls = [\"http://127.0.0.1:{nobody}\", "));
+    let text = text.replace(
+        "urls = [",
+        &format!("urls = [\"http://127.0.0.1:{nobody}\", "),
+    );
     let config = collector.folder().join("query.toml");
     std::fs::write(&config, text)?;
     let asked = std::process::Command::new(place::binary()?)
-        .args(["query", "--format", "csv", "SELECT count() AS n FROM flows", "--config"])
+        .args([
+            "query",
+            "--format",
+            "csv",
+            "SELECT count() AS n FROM flows",
+            "--config",
+        ])
         .arg(&config)
         .output()
         .context("run flowsluice query")?;
-    assert_eq!(String::from_utf8_lossy(&asked.stdout), "\"n\"\n0\n", "{asked:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&asked.stdout),
+        "\"n\"\n0\n",
+        "{asked:?}"
+    );
     Ok(())
 }

@@ -33,7 +33,7 @@ fn tls(ca: &Path, shown: Option<&Certificate>) -> String {
 fn asked(folder: &Path, url: &str, server: &ClickHouse, tls: &str) -> Result<(bool, String)> {
     let config = folder.join("query.toml");
     let text = format!(
-        "[store]\nurl = \"{url}\"\nuser = \"{}\"\npassword = \"{}\"\n{tls}",
+        "[store]\nurl = \"{url}\"\ndatabase = \"default\"\nuser = \"{}\"\npassword = \"{}\"\n{tls}",
         server.user, server.password
     );
     std::fs::write(&config, text)?;
@@ -67,7 +67,12 @@ fn rows_go_over_https_to_a_server_that_wants_a_certificate() -> Result<()> {
     settings.more = tls(authority.cert(), Some(&client));
     let collector = Collector::start(&settings).with_context(|| proxy.tail())?;
     let arguments = ["--rate", "5000", "--flows", "10000"];
-    let sent = generate(&settings.binary, collector.target(), &arguments, collector.folder())?;
+    let sent = generate(
+        &settings.binary,
+        collector.target(),
+        &arguments,
+        collector.folder(),
+    )?;
     let ledger = collector.settle(sent.datagrams)?;
     assert_all_stored(&ledger, &reader, &sent);
     Ok(())
@@ -83,10 +88,9 @@ fn a_refusal_of_the_servers_certificate_names_the_file_and_the_remedy() -> Resul
     let nodes = Node::start_all(1, &library, folder)?;
     let authority = Authority::make("authority", folder)?;
     let other = Authority::make("other", folder)?;
-    let plain = nodes[0].clickhouse(DATABASE);
-    let start = |certificate: &Certificate| {
-        Stunnel::start(nodes[0].http_port(), certificate, None, folder)
-    };
+    let plain = nodes[0].clickhouse("default");
+    let start =
+        |certificate: &Certificate| Stunnel::start(nodes[0].http_port(), certificate, None, folder);
     let proxy = start(&authority.sign("server", NAMES, 30)?)?;
     let over = start(&authority.sign("over", NAMES, 0)?)?;
     // It is over a second after it began.
@@ -100,7 +104,11 @@ fn a_refusal_of_the_servers_certificate_names_the_file_and_the_remedy() -> Resul
         (
             proxy.url("localhost"),
             tls(other.cert(), None),
-            vec!["signed by none of the CAs that are believed", &file, "store.tls.ca"],
+            vec![
+                "signed by none of the CAs that are believed",
+                &file,
+                "store.tls.ca",
+            ],
         ),
         (
             proxy.url("localhost"),
@@ -115,7 +123,10 @@ fn a_refusal_of_the_servers_certificate_names_the_file_and_the_remedy() -> Resul
         (
             proxy.url("127.0.0.1"),
             believed.clone(),
-            vec!["not valid for name", "write a name that it has into store.url"],
+            vec![
+                "not valid for name",
+                "write a name that it has into store.url",
+            ],
         ),
         (
             plain.url.replace("http://", "https://"),
@@ -166,7 +177,11 @@ fn a_certificate_that_the_server_refuses_is_told_and_a_renewed_one_is_taken_with
     let mut process = Process::spawn("the collector", &mut command, &folder.join("log"))?;
     let deadline = Instant::now() + Duration::from_secs(30);
     while !process.output().contains("see store.tls.cert and its date") {
-        ensure!(Instant::now() < deadline, "it says nothing\n{}", process.tail(20));
+        ensure!(
+            Instant::now() < deadline,
+            "it says nothing\n{}",
+            process.tail(20)
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     // The key first: between the two files what was there before is shown.
@@ -175,6 +190,10 @@ fn a_certificate_that_the_server_refuses_is_told_and_a_renewed_one_is_taken_with
     let http = std::net::SocketAddr::from(([127, 0, 0, 1], http));
     let limit = Duration::from_secs(30);
     flowsluice_tests::collector::wait_ready(&mut process, http, limit, |_| ())?;
-    ensure!(process.output().contains("is renewed"), "{}", process.tail(20));
+    ensure!(
+        process.output().contains("is renewed"),
+        "{}",
+        process.tail(20)
+    );
     Ok(())
 }

@@ -187,7 +187,10 @@ impl Schema {
             Some((engine, arguments)) => (engine, format!(", {arguments}")),
             None => (engine, ")".into()),
         };
-        ensure!(engine.ends_with("MergeTree"), "{engine} has no replicated form");
+        ensure!(
+            engine.ends_with("MergeTree"),
+            "{engine} has no replicated form"
+        );
         let local = match is_everywhere {
             true => name.to_owned(),
             false => format!("{name}_local"),
@@ -225,10 +228,13 @@ impl Schema {
     fn alter(&self, name: &str, rest: &str) -> Result<Vec<String>> {
         let kind = self.0.get(name);
         let kind = kind.with_context(|| format!("no table {name} was made before"))?;
-        let altered = |name: &str, rest: &str| {
-            format!("ALTER TABLE {DATABASE}{name}{ON_CLUSTER}{rest}")
-        };
-        let commands: Vec<_> = rest.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let altered =
+            |name: &str, rest: &str| format!("ALTER TABLE {DATABASE}{name}{ON_CLUSTER}{rest}");
+        let commands: Vec<_> = rest
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect();
         let is_of_columns = |command: &&&str| {
             let mut words = command.split(' ');
             words.next();
@@ -241,7 +247,9 @@ impl Schema {
             Kind::Materialized => Ok(vec![altered(name, &self.local(rest))]),
             Kind::Sharded if of_columns == 0 => Ok(vec![local]),
             Kind::Sharded if of_columns < commands.len() => {
-                bail!("columns and other things in one ALTER: the distributed table has columns only")
+                bail!(
+                    "columns and other things in one ALTER: the distributed table has columns only"
+                )
             }
             // Who asks for a column finds it in the tables below.
             Kind::Sharded if rest.contains("DROP COLUMN") => Ok(vec![altered(name, rest), local]),

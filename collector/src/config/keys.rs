@@ -90,12 +90,12 @@ const APPLICATION_TYPES: &[&str] = &["cisco_nbar2", "fortinet", "velocloud"];
 const BOUNDARIES: &[&str] = &["undefined", "external", "internal"];
 const FORMATS: &[&str] = &["text", "json"];
 
-/// All keys.
+/// All keys, in the order of the file.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(store::KEYS)
+    KEYS.iter().chain(store::KEYS).chain(LAST)
 }
 
-/// All keys but those of `[store]`, in the order of the file.
+/// Those before `[store]`.
 const KEYS: &[Key] = &[
     key("receive", Kind::Table),
     key("receive.mode", Kind::Word(MODES)),
@@ -218,6 +218,10 @@ const KEYS: &[Key] = &[
     key("batch.rows_max", Kind::Count),
     key("batch.age_max", Kind::Duration),
     key("batch.per_worker", Kind::Count),
+];
+
+/// Those behind it.
+const LAST: &[Key] = &[
     key("http", Kind::Table),
     key("http.listen", Kind::Socket),
     key("log", Kind::Table),
@@ -337,8 +341,8 @@ mod tests {
     use crate::config::{
         ApplicationType, Boundary, Config, DnsNames, Enrich, ExporterLabels, ExporterOverride,
         GeoUpdate, InterfaceRule, Listener, Protocol, ReceiveMode, Secret, SnmpAuth, SnmpPrivacy,
-        SnmpTarget, SnmpVersion, TcpListener, TemplateScope, ThreatList, TimeSource, XdpAttach,
-        XdpCopy,
+        SnmpTarget, SnmpVersion, TcpListener, TemplateScope, ThreatList, TimeSource, Tls,
+        XdpAttach, XdpCopy,
     };
 
     /// A configuration in which nothing is absent, so that every key of the structs is seen.
@@ -362,6 +366,12 @@ mod tests {
         }];
         fill_enrich(&mut config.enrich);
         config.store.url = Some("http://localhost:8123".into());
+        config.store.cluster = Some("x".into());
+        config.store.tls = Tls {
+            ca: Some("/x".into()),
+            cert: Some("/x".into()),
+            key: Some("/x".into()),
+        };
         config.store.password = Some(Secret::new("x"));
         config.store.password_file = Some("/x".into());
         config.store.embedded.library = Some("/x".into());

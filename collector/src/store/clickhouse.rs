@@ -107,6 +107,10 @@ impl ClickHouse {
 impl Insert for ClickHouse {
     fn prepare(&self) -> Attempt<'_> {
         Box::pin(async {
+            // A server that hangs is found out before the long wait for the nodes of a cluster.
+            tokio::time::timeout(self.insert_timeout, self.answers())
+                .await
+                .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))?;
             let cluster = self.cluster.as_deref();
             let applied = schema::apply(&self.client, &self.database, self.retention, cluster);
             let limit = cluster::prepare_max(self.insert_timeout, cluster);

@@ -59,7 +59,10 @@ pub(super) fn for_schema(client: &Client, cluster: Option<&str>) -> Client {
     match cluster {
         None => client.clone(),
         Some(_) => (client.clone())
-            .with_setting("distributed_ddl_task_timeout", NODES_WAIT.as_secs().to_string())
+            .with_setting(
+                "distributed_ddl_task_timeout",
+                NODES_WAIT.as_secs().to_string(),
+            )
             .with_setting("distributed_ddl_output_mode", "null_status_on_timeout"),
     }
 }

@@ -402,11 +402,15 @@ impl Shared {
     }
 
     fn servers(&self) -> MutexGuard<'_, Servers> {
-        self.servers.lock().expect("nothing panics while it holds the lock")
+        self.servers
+            .lock()
+            .expect("nothing panics while it holds the lock")
     }
 
     fn unanswered(&self) -> MutexGuard<'_, VecDeque<Unanswered>> {
-        self.unanswered.lock().expect("nothing panics while it holds the lock")
+        self.unanswered
+            .lock()
+            .expect("nothing panics while it holds the lock")
     }
 }
 
@@ -439,7 +443,9 @@ impl Insert for Endpoints {
 
     fn insert_side<'a>(&'a self, batch: &'a SideBatch) -> Attempt<'a, Taken> {
         Box::pin(async move {
-            let sent = self.shared.at_one(|target| target.insert_side(batch), |_, _| {});
+            let sent = self
+                .shared
+                .at_one(|target| target.insert_side(batch), |_, _| {});
             let sent = sent.await.map_err(Trouble::verdict);
             sent.map(|(_, taken)| taken)
         })

@@ -161,6 +161,7 @@ impl Store {
             room,
             blocks: blocks_in,
             phase: phase.subscribe(),
+            compression: config.compression,
         };
         let encoder = tokio::spawn(encoder.run(batch.clone()));
         let inserts = config.inserts.max(1);

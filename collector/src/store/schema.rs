@@ -167,8 +167,10 @@ impl Place<'_> {
         if found == 0 {
             let database = quoted(self.database);
             let on_cluster = cluster::on_cluster(self.cluster);
-            self.run(&format!("CREATE DATABASE IF NOT EXISTS {database}{on_cluster}"))
-                .await?;
+            self.run(&format!(
+                "CREATE DATABASE IF NOT EXISTS {database}{on_cluster}"
+            ))
+            .await?;
         }
         Ok(())
     }

@@ -5,10 +5,15 @@ fn undone(sql: &str) -> Vec<String> {
     let all = statements(sql);
     let is_distributed = |statement: &str| {
         let begins = |form: &str, rest: &str| {
-            let after = statement.strip_prefix(form).and_then(|s| s.strip_prefix(DATABASE));
-            after.is_some_and(|after| after.split(rest).next().is_some_and(|name| {
-                !name.ends_with("_local") && !EVERYWHERE.contains(&name)
-            }))
+            let after = statement
+                .strip_prefix(form)
+                .and_then(|s| s.strip_prefix(DATABASE));
+            after.is_some_and(|after| {
+                after
+                    .split(rest)
+                    .next()
+                    .is_some_and(|name| !name.ends_with("_local") && !EVERYWHERE.contains(&name))
+            })
         };
         statement.contains("ENGINE = Distributed(") || begins("ALTER TABLE ", " ON CLUSTER")
     };
@@ -25,16 +30,29 @@ fn one_server(statement: &str) -> String {
             let (_, rest) = rest.split_once("{replica}'").unwrap();
             match rest.strip_prefix(", ") {
                 Some(arguments) => format!("{before}ENGINE = {engine}({arguments}"),
-                None => format!("{before}ENGINE = {engine}{}", rest.strip_prefix(')').unwrap()),
+                None => format!(
+                    "{before}ENGINE = {engine}{}",
+                    rest.strip_prefix(')').unwrap()
+                ),
             }
         }
     };
-    let text = text.replace(",\n    replicated_deduplication_window_seconds = 604800", "");
+    let text = text.replace(
+        ",\n    replicated_deduplication_window_seconds = 604800",
+        "",
+    );
     // No name but a local table's ends like that.
     let text: String = (text.split("_local").enumerate())
         .map(|(index, piece)| {
             let is_in_name = piece.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-            format!("{}{piece}", if index > 0 && is_in_name { "_local" } else { "" })
+            format!(
+                "{}{piece}",
+                if index > 0 && is_in_name {
+                    "_local"
+                } else {
+                    ""
+                }
+            )
         })
         .collect();
     text.replace("    replicated_dedup", "    non_replicated_dedup")
@@ -97,15 +115,23 @@ fn a_materialized_view_reads_and_writes_local_tables_and_a_view_asks_all_shards(
     let view = format!("CREATE MATERIALIZED VIEW IF NOT EXISTS {{database}}.v\n{select}");
     assert_eq!(
         schema.on_cluster(&view).unwrap(),
-        ["CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.v ON CLUSTER '{cluster}'\n\
-          TO {database}.flows_local AS SELECT a FROM {database}.flows_local, {database}.flowsx"]
+        [
+            "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.v ON CLUSTER '{cluster}'\n\
+          TO {database}.flows_local AS SELECT a FROM {database}.flows_local, {database}.flowsx"
+        ]
     );
     assert_eq!(
-        schema.on_cluster("CREATE OR REPLACE VIEW {database}.w AS SELECT 1 FROM {database}.flows").unwrap(),
-        ["CREATE OR REPLACE VIEW {database}.w ON CLUSTER '{cluster}' AS SELECT 1 FROM {database}.flows"]
+        schema
+            .on_cluster("CREATE OR REPLACE VIEW {database}.w AS SELECT 1 FROM {database}.flows")
+            .unwrap(),
+        [
+            "CREATE OR REPLACE VIEW {database}.w ON CLUSTER '{cluster}' AS SELECT 1 FROM {database}.flows"
+        ]
     );
     assert_eq!(
-        schema.on_cluster("DROP VIEW IF EXISTS {database}.v").unwrap(),
+        schema
+            .on_cluster("DROP VIEW IF EXISTS {database}.v")
+            .unwrap(),
         ["DROP VIEW IF EXISTS {database}.v ON CLUSTER '{cluster}'"]
     );
 }
@@ -113,19 +139,29 @@ fn a_materialized_view_reads_and_writes_local_tables_and_a_view_asks_all_shards(
 #[test]
 fn columns_are_altered_in_both_tables_and_settings_in_the_local_one() {
     let mut schema = schema();
-    let mut alter = |commands: &str| {
-        schema.on_cluster(&format!("ALTER TABLE {{database}}.flows\n{commands}"))
-    };
+    let mut alter =
+        |commands: &str| schema.on_cluster(&format!("ALTER TABLE {{database}}.flows\n{commands}"));
     let added = alter("    ADD COLUMN IF NOT EXISTS b Int8,\n    MODIFY COLUMN a Int8").unwrap();
-    assert!(added[0].starts_with("ALTER TABLE {database}.flows_local ON CLUSTER"), "{added:?}");
-    assert!(added[1].starts_with("ALTER TABLE {database}.flows ON CLUSTER"), "{added:?}");
+    assert!(
+        added[0].starts_with("ALTER TABLE {database}.flows_local ON CLUSTER"),
+        "{added:?}"
+    );
+    assert!(
+        added[1].starts_with("ALTER TABLE {database}.flows ON CLUSTER"),
+        "{added:?}"
+    );
     let dropped = alter("    DROP COLUMN IF EXISTS b").unwrap();
-    assert!(dropped[0].starts_with("ALTER TABLE {database}.flows ON CLUSTER"), "{dropped:?}");
+    assert!(
+        dropped[0].starts_with("ALTER TABLE {database}.flows ON CLUSTER"),
+        "{dropped:?}"
+    );
     assert_eq!(
         alter("    MODIFY SETTING non_replicated_deduplication_window = 9").unwrap(),
-        ["ALTER TABLE {database}.flows_local ON CLUSTER '{cluster}'\n    MODIFY SETTING \
+        [
+            "ALTER TABLE {database}.flows_local ON CLUSTER '{cluster}'\n    MODIFY SETTING \
           replicated_deduplication_window = 9,\n    \
-          replicated_deduplication_window_seconds = 604800"]
+          replicated_deduplication_window_seconds = 604800"
+        ]
     );
     assert!(alter("    ADD COLUMN b Int8,\n    ADD INDEX i a TYPE minmax").is_err());
 }

@@ -40,8 +40,16 @@ impl Report {
     fn tls(&mut self, tls: &config::Tls) {
         let shown = |path: &Path| path.display().to_string();
         match &tls.ca {
-            Some(ca) => self.line("tls", &shown(ca), "CAs that may sign a server's certificate"),
-            None => self.line("tls", "Mozilla's list", "CAs that may sign a server's certificate"),
+            Some(ca) => self.line(
+                "tls",
+                &shown(ca),
+                "CAs that may sign a server's certificate",
+            ),
+            None => self.line(
+                "tls",
+                "Mozilla's list",
+                "CAs that may sign a server's certificate",
+            ),
         }
         if let Some(cert) = &tls.cert {
             self.line("tls", &shown(cert), "certificate that the collector shows");
@@ -161,6 +169,10 @@ mod tests {
             "[store]\nurl = \"https://a\"\npassword = \"p\"\n[store.tls]\nca = \"/no/such\"\n",
         );
         let expected = "store.tls.ca: /no/such cannot be read (No such file or directory";
-        assert!(said.errors.iter().any(|error| error.starts_with(expected)), "{:?}", said.errors);
+        assert!(
+            said.errors.iter().any(|error| error.starts_with(expected)),
+            "{:?}",
+            said.errors
+        );
     }
 }

@@ -18,7 +18,8 @@ impl Problems {
         if store.url.is_some() && !store.urls.is_empty() {
             let text = "store.url and store.urls are both set; put all servers into store.urls and \
                         remove store.url";
-            self.0.push(Problem::new("store.urls", text).with("store.url"));
+            self.0
+                .push(Problem::new("store.urls", text).with("store.url"));
         }
         self.count("store.urls", store.urls.len(), 0..=SERVERS_MAX);
         let mut seen = HashSet::new();

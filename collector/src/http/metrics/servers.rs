@@ -21,17 +21,23 @@ impl Out<'_> {
         self.gauges(
             "flowsluice_store_server_up",
             "1 while the ClickHouse server answers",
-            servers.iter().map(|server| (labels(&server.url), u64::from(server.up))),
+            servers
+                .iter()
+                .map(|server| (labels(&server.url), u64::from(server.up))),
         )?;
         self.gauges(
             "flowsluice_store_server_in_use",
             "1 for the ClickHouse server that rows go to",
-            servers.iter().map(|server| (labels(&server.url), u64::from(server.in_use))),
+            servers
+                .iter()
+                .map(|server| (labels(&server.url), u64::from(server.in_use))),
         )?;
         self.counters(
             "flowsluice_store_server_failures",
             "Inserts and probes that failed at the ClickHouse server",
-            servers.iter().map(|server| (labels(&server.url), server.failures)),
+            servers
+                .iter()
+                .map(|server| (labels(&server.url), server.failures)),
         )?;
         self.counter(
             "flowsluice_store_failovers",

@@ -98,7 +98,10 @@ impl Servers {
         if index != self.in_use {
             return false;
         }
-        let preferred = self.servers.iter().position(|server| server.up_since.is_some());
+        let preferred = self
+            .servers
+            .iter()
+            .position(|server| server.up_since.is_some());
         self.in_use = preferred.unwrap_or((index + 1) % self.servers.len());
         preferred.is_some()
     }
@@ -173,7 +176,10 @@ mod tests {
         assert_eq!(servers.in_use(), 0);
         assert!(servers.failed(0, "down", now));
         assert_eq!(servers.in_use(), 1);
-        assert!(!servers.failed(0, "down", now), "a late failure moves nothing");
+        assert!(
+            !servers.failed(0, "down", now),
+            "a late failure moves nothing"
+        );
         assert_eq!(servers.in_use(), 1);
     }
 
@@ -191,7 +197,10 @@ mod tests {
             })
             .collect();
         assert_eq!(turns, [0, 1, 2]);
-        assert!(servers.answered(1, now), "one that answers is better than none");
+        assert!(
+            servers.answered(1, now),
+            "one that answers is better than none"
+        );
         assert_eq!(servers.in_use(), 1);
     }
 
@@ -231,6 +240,9 @@ mod tests {
         assert!(!servers.silent(0, "silent", now));
         assert!(servers.silent(0, "silent", now));
         servers.worked(0, now);
-        assert!(!servers.silent(0, "silent", now), "an insert is a sign of life");
+        assert!(
+            !servers.silent(0, "silent", now),
+            "an insert is a sign of life"
+        );
     }
 }

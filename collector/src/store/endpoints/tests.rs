@@ -1,6 +1,5 @@
-use bytes::Bytes;
-
 use super::*;
+use crate::store::Encoder;
 
 /// A server that fails on command and keeps what it was sent.
 #[derive(Default)]
@@ -64,13 +63,8 @@ fn rig(are_replicas: bool, failback_after: Duration) -> Rig {
 
 impl Rig {
     async fn insert(&self, token: &str) -> Result<Taken, InsertError> {
-        let block = Block {
-            token: token.into(),
-            rows: 10,
-            native_bytes: 0,
-            compressed: Bytes::new(),
-            room: None,
-        };
+        let mut block = Encoder::default().finish(token.into());
+        block.rows = 10;
         self.endpoints.insert(&block).await
     }
 
@@ -107,10 +101,15 @@ async fn a_block_that_fails_goes_to_the_next_server_within_the_attempt() {
     let status = rig.status();
     assert_eq!(status.failovers, 1);
     assert_eq!(status.rows_moved_unanswered, 0, "nothing had been sent");
-    let [first, second] = &status.servers[..] else { panic!("two") };
+    let [first, second] = &status.servers[..] else {
+        panic!("two")
+    };
     assert!(!first.up && first.error.as_deref() == Some("connection refused"));
     assert!(second.up && second.in_use && second.error.is_none());
-    let prepared = rig.servers.each_ref().map(|server| server.prepared.load(Ordering::Relaxed));
+    let prepared = rig
+        .servers
+        .each_ref()
+        .map(|server| server.prepared.load(Ordering::Relaxed));
     assert_eq!(prepared, [1, 1], "each has its tables before it gets rows");
 }
 
@@ -126,7 +125,10 @@ async fn a_block_whose_answer_was_lost_is_counted_when_another_server_takes_it()
     rig.insert("a").await.unwrap();
     assert_eq!(rig.servers[1].tokens(), ["a"]);
     let status = rig.status();
-    assert_eq!((status.blocks_moved_unanswered, status.rows_moved_unanswered), (1, 10));
+    assert_eq!(
+        (status.blocks_moved_unanswered, status.rows_moved_unanswered),
+        (1, 10)
+    );
     // The same server that did not answer takes the next one: nothing moved.
     rig.servers[1].fails(1, &lost);
     rig.servers[0].fails(1, &unsent());
@@ -171,7 +173,10 @@ async fn the_preferred_server_is_returned_to_when_it_has_answered_for_a_while() 
     rig.insert("a").await.unwrap();
     assert_eq!(rig.in_use(), "http://1");
     while rig.in_use() != "http://0" {
-        assert!(failed.elapsed() < Duration::from_secs(10), "it is never returned to");
+        assert!(
+            failed.elapsed() < Duration::from_secs(10),
+            "it is never returned to"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(failed.elapsed() >= after, "{:?}", failed.elapsed());
@@ -191,7 +196,10 @@ fn servers_of_an_endpoint_differ_by_their_address_only() {
     let cluster = Some("main".to_owned());
     assert_eq!(
         each,
-        [("http://a:1".into(), cluster.clone()), ("http://b:2".into(), cluster)]
+        [
+            ("http://a:1".into(), cluster.clone()),
+            ("http://b:2".into(), cluster)
+        ]
     );
     assert!(endpoint.tls.is_none(), "no address is https://");
 }
@@ -200,7 +208,8 @@ fn servers_of_an_endpoint_differ_by_their_address_only() {
 fn a_command_asks_the_first_server_that_takes_connections() {
     let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = |listener: &std::net::TcpListener| format!("http://{}", listener.local_addr().unwrap());
+    let url =
+        |listener: &std::net::TcpListener| format!("http://{}", listener.local_addr().unwrap());
     let (open_url, gone_url) = (url(&open), url(&gone));
     drop(gone);
     let store = config::Store {

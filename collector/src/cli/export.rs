@@ -104,7 +104,7 @@ pub fn main(args: Args) -> anyhow::Result<()> {
             () = interrupted => Err(anyhow::anyhow!("interrupted")),
         };
         progress.end();
-        outcome.map_err(|error| target.undone(error))
+        outcome.map_err(|error| target.undone(error, progress.bytes))
     })?;
     target.keep()
 }

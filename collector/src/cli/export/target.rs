@@ -46,9 +46,10 @@ impl Target {
         }
     }
 
-    /// Says what is left of an export that failed.
-    pub fn undone(&self, error: anyhow::Error) -> anyhow::Error {
+    /// Says what is left of an export that failed after so many bytes.
+    pub fn undone(&self, error: anyhow::Error, bytes: u64) -> anyhow::Error {
         match self {
+            Self::Stdout(_) if bytes == 0 => error,
             Self::Stdout(_) => error.context("export: what was written is not whole"),
             Self::File(partial) => {
                 error.context(format!("export: {} is not written", partial.path.display()))

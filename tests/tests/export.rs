@@ -256,6 +256,39 @@ fn an_answer_that_breaks_in_the_middle_is_no_file() -> Result<()> {
 }
 
 #[test]
+fn a_server_is_asked_as_the_user_of_the_configuration() -> Result<()> {
+    let Some(rig) = Rig::with_flows("1000")? else {
+        return Ok(());
+    };
+    let folder = tempfile::tempdir()?;
+    // One who may only read, and change settings; the other may do more.
+    for user in [&rig.reader, &rig.writer] {
+        let password = folder.path().join("password");
+        std::fs::write(&password, &user.password)?;
+        let config = folder.path().join("flowsluice.toml");
+        let text = format!(
+            "[store]\nurl = \"{}\"\nuser = \"{}\"\npassword_file = \"{}\"\n",
+            user.url,
+            user.user,
+            password.display()
+        );
+        std::fs::write(&config, text)?;
+        let output = Command::new(&rig.binary)
+            .args([
+                "export", "--from", "-1h", "-o", "-", "--format", "json", "--config",
+            ])
+            .arg(&config)
+            .output()?;
+        let said = String::from_utf8(output.stderr)?;
+        assert!(output.status.success(), "{}: {said}", user.user);
+        let lines = String::from_utf8(output.stdout)?.lines().count();
+        assert_eq!(lines, 1000, "{}", user.user);
+    }
+    rig.collector.stop()?;
+    Ok(())
+}
+
+#[test]
 fn an_export_that_is_interrupted_leaves_nothing() -> Result<()> {
     let Some(rig) = Rig::with_flows("1000")? else {
         return Ok(());

@@ -28,6 +28,8 @@ enum Command {
     Query(cli::query::Args),
     /// Bring the tables of ClickHouse up to date, or print their SQL.
     Schema(cli::schema::Args),
+    /// Write the rows of a span of time to a file: Parquet, CSV, JSON or Native.
+    Export(cli::export::Args),
     /// Simulate exporters: send realistic flows to a collector.
     Generate(cli::generate::Args),
     /// Update the databases of places and autonomous systems, or tell what they are.
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => cli::replay::main(args),
         Command::Query(args) => cli::query::main(args),
         Command::Schema(args) => cli::schema::main(args),
+        Command::Export(args) => cli::export::main(args),
         Command::Generate(args) => cli::generate::main(args),
         Command::Geoip(args) => cli::geoip::main(args),
         Command::Import(args) => cli::import::main(args),

@@ -343,6 +343,21 @@ impl Collector {
         reader(&self.status()?, &self.data_dir)
     }
 
+    /// The same as another user of an embedded one: `writer` or `backup`.
+    ///
+    /// # Errors
+    /// As [`Self::clickhouse`].
+    pub fn clickhouse_as(&self, user: &str) -> Result<ClickHouse> {
+        let file = self.data_dir.join(format!("{user}.password"));
+        let password = std::fs::read_to_string(&file)
+            .with_context(|| format!("read the password in {}", file.display()))?;
+        Ok(ClickHouse {
+            user: user.into(),
+            password: password.trim().to_owned(),
+            ..self.clickhouse()?
+        })
+    }
+
     /// Sends SIGKILL and waits until it has ended.
     ///
     /// # Errors

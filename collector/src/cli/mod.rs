@@ -3,6 +3,7 @@
 pub mod check;
 pub mod doctor;
 pub mod engine;
+pub mod export;
 pub mod generate;
 pub mod geoip;
 pub mod import;

@@ -22,7 +22,9 @@ use flowsluice::names;
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
+use flowsluice::stats;
 use flowsluice::store::SideRows;
+use flowsluice::store::occupancy::Asker;
 use flowsluice::units::UnixNanos;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
@@ -104,6 +106,7 @@ struct Running {
     stop: Arc<AtomicBool>,
     enriching: Enriching,
     telling: Telling,
+    stats: Stats,
     state: Arc<http::State>,
     /// A worker that ends by itself says why.
     failures: mpsc::UnboundedReceiver<String>,
@@ -178,6 +181,7 @@ impl Running {
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
         storage.keep_budget(config, &ledger.store, runtime);
         let telling = Telling::start(shared, keeper, storage.side_rows(), runtime)?;
+        let stats = Stats::start(&state, &storage, started.1, runtime);
         Ok(Self {
             ledger,
             storage,
@@ -186,6 +190,7 @@ impl Running {
             stop,
             enriching,
             telling,
+            stats,
             state,
             failures,
         })
@@ -212,7 +217,13 @@ impl Running {
         }
         self.enriching.stop(runtime);
         self.telling.finish(runtime);
-        let report = self.storage.stop(runtime);
+        let teller = self.stats.stop(runtime);
+        let report = self.storage.stop_telling(runtime, || {
+            // One that panicked has nothing to tell.
+            if let Some(teller) = teller {
+                teller.finish(UnixNanos::now(), self.state.figures());
+            }
+        });
         let snapshot = self.ledger.snapshot();
         log_ledger(&snapshot);
         if let Some(failure) = failure {
@@ -287,6 +298,36 @@ impl Telling {
         if let Err(error) = runtime.block_on(self.task) {
             error!(%error, "what is known of exporters was not told to the end");
         }
+    }
+}
+
+/// The task that tells once a minute what `/metrics` shows.
+struct Stats {
+    stop: oneshot::Sender<()>,
+    task: task::JoinHandle<stats::Teller>,
+}
+
+impl Stats {
+    fn start(
+        state: &Arc<http::State>,
+        storage: &Storage,
+        started: UnixNanos,
+        runtime: &Runtime,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let asker = storage.endpoint.clone().map(Asker::new);
+        let teller = stats::Teller::new(storage.side_rows(), started);
+        let told = stats::tell(Arc::clone(state), asker, teller, stopped);
+        Self {
+            stop,
+            task: runtime.spawn(told),
+        }
+    }
+
+    /// Yields who tells the rest.
+    fn stop(self, runtime: &Runtime) -> Option<stats::Teller> {
+        drop(self.stop);
+        runtime.block_on(self.task).ok()
     }
 }
 

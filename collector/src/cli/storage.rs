@@ -157,7 +157,12 @@ impl Storage {
 
     /// Stores what was handed over, then ends the engine.
     pub fn stop(self, runtime: &Runtime) -> StopReport {
-        let report = runtime.block_on(self.store.stop());
+        self.stop_telling(runtime, || {})
+    }
+
+    /// The same; `tell` pushes what is to be said of the end, when everything else is stored.
+    pub fn stop_telling(self, runtime: &Runtime, tell: impl FnOnce()) -> StopReport {
+        let report = runtime.block_on(self.store.stop_telling(tell));
         // The status page holds it for the moment of an answer; whoever lets go last ends it.
         drop(self.engine);
         report

@@ -28,11 +28,13 @@ use crate::decode;
 use crate::enrich::EnrichFacts;
 use crate::ledger::Ledger;
 use crate::receive::xdp::steering::InterfaceMode;
+use crate::store::occupancy::Occupancy;
 use crate::store::EndpointsStatus;
 use crate::units::UnixNanos;
 
 use connections::{Bounded, Limits};
 use health::Readings;
+pub use metrics::{Family, Kind, Labels, Value};
 
 /// What does not change while the collector runs.
 #[derive(Clone, Debug)]
@@ -130,6 +132,7 @@ pub struct State {
     enrich: OnceLock<AskEnrich>,
     phase: AtomicU8,
     readings: Mutex<Readings>,
+    occupancy: Mutex<Occupancy>,
 }
 
 impl State {
@@ -150,6 +153,7 @@ impl State {
             enrich: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             readings: Mutex::new(readings),
+            occupancy: Mutex::default(),
         }
     }
 
@@ -225,6 +229,23 @@ impl State {
         let turns = self.ledger.turns();
         let exporters = self.shared.exporters();
         self.readings().take(now, &turns, &exporters);
+    }
+
+    /// Takes what the tables take of ClickHouse's disks, to be shown until it is known anew.
+    pub fn occupied(&self, occupancy: Occupancy) {
+        *self.occupancy() = occupancy;
+    }
+
+    fn occupancy(&self) -> MutexGuard<'_, Occupancy> {
+        let occupancy = self.occupancy.lock();
+        occupancy.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `/metrics` shows, but for the series of single exporters, at this moment. May pause for
+    /// 20 ms, as [`Ledger::snapshot`] does.
+    #[must_use]
+    pub fn figures(&self) -> Vec<Family> {
+        metrics::of_collector(self)
     }
 
     /// Whatever panicked while it held them: readings are replaced whole.

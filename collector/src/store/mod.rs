@@ -12,10 +12,12 @@ pub mod cluster;
 mod dictionary;
 pub mod embedded;
 mod encode;
+pub mod export;
 pub mod endpoints;
 mod insert;
 mod lz4;
 mod null;
+pub mod occupancy;
 pub mod query;
 mod queue;
 pub mod schema;
@@ -75,6 +77,8 @@ pub struct Store {
     sender: JoinHandle<()>,
     side_rows: SideRows,
     side: JoinHandle<()>,
+    /// Sends the rows that tell how all that ended.
+    side_last: SideTask,
     stop_timeout: Duration,
     /// Where there are several servers.
     endpoints: Option<Arc<endpoints::Shared>>,
@@ -164,13 +168,14 @@ impl Store {
         let inserts = config.inserts.max(1);
         let sender = Sender::new(target, Arc::clone(&counts), set_ready);
         let side_rows = SideRows::new(Arc::clone(&counts));
-        let side = SideTask {
+        let side_task = || SideTask {
             rows: side_rows.clone(),
             sender: Arc::clone(&sender),
             ready: ready.clone(),
             phase: phase.subscribe(),
         };
-        let side = tokio::spawn(side.run());
+        let side = tokio::spawn(side_task().run());
+        let side_last = side_task();
         let sender = tokio::spawn(sender.run(blocks, inserts, phase.subscribe()));
         let store = Self {
             counts,
@@ -180,6 +185,7 @@ impl Store {
             sender,
             side_rows,
             side,
+            side_last,
             stop_timeout: config.stop_timeout,
             endpoints: None,
         };
@@ -214,10 +220,21 @@ impl Store {
     /// Stores what the workers have handed over and the rows that were pushed, for
     /// `store.stop_timeout` at most, and ends. The workers have called `Batcher::finish` before.
     /// What is not acknowledged is counted as lost.
-    pub async fn stop(mut self) -> StopReport {
+    pub async fn stop(self) -> StopReport {
+        self.stop_telling(|| {}).await
+    }
+
+    /// The same; calls `tell` when everything is stored and there is still time, to push what is to
+    /// be said of the end, and stores that as well.
+    pub async fn stop_telling(mut self, tell: impl FnOnce()) -> StopReport {
         self.phase.send_replace(Phase::Draining);
-        let both = async { tokio::join!(&mut self.sender, &mut self.side) };
-        let drained = tokio::time::timeout(self.stop_timeout, both).await;
+        let side_last = self.side_last;
+        let all = async {
+            let _ = tokio::join!(&mut self.sender, &mut self.side);
+            tell();
+            side_last.run().await;
+        };
+        let drained = tokio::time::timeout(self.stop_timeout, all).await;
         if drained.is_err() {
             self.phase.send_replace(Phase::Over);
             // Whichever has ended was waited for: asked again, it would panic.

@@ -79,7 +79,7 @@ pub async fn query(
 }
 
 /// One line: who said what, and what to do about it.
-fn explain(url: &str, error: &InsertError) -> anyhow::Error {
+pub(super) fn explain(url: &str, error: &InsertError) -> anyhow::Error {
     let remedy = match error.code {
         Some(47 | 46) => "see DESCRIBE TABLE flows for the names",
         Some(60) => "see SHOW TABLES for the tables",

@@ -77,6 +77,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "rollups",
         sql: include_str!("../../../sql/010_rollups.sql"),
     },
+    Migration {
+        version: 11,
+        name: "collector_stats",
+        sql: include_str!("../../../sql/011_collector_stats.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.

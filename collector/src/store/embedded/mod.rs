@@ -11,6 +11,8 @@
 //!   endpoint.json           where the engine listens, for `flowsluice query` and people
 //!   reader.password         0640, user `reader`: dashboards and questions
 //!   writer.password         0600, user `writer`: the collector itself
+//!   backup.password         0600, user `backup`: may copy the database into backups/
+//!   backups/                0700, the only folder that ClickHouse backs up to and restores from
 //!   engine/                 0700, config.xml, users.xml, clickhouse.log
 //!   clickhouse/             0700, the tables
 //! ```
@@ -35,7 +37,7 @@ use crate::config::{self, Secret};
 use crate::store::Endpoint;
 
 use data_dir::DataDir;
-use settings::{READER, SUPERVISOR, Settings, WRITER};
+use settings::{BACKUP, READER, SUPERVISOR, Settings, WRITER};
 use supervisor::{Event, Shared, Spec};
 
 /// A running ClickHouse; stopped when dropped.
@@ -90,8 +92,10 @@ impl Engine {
             database: &config.database,
             display_name: data_dir::random_hex()?,
             log: data_dir.engine().join("clickhouse.log"),
+            backups: data_dir.backups(),
             writer: data_dir.password(WRITER, 0o600)?,
             reader: data_dir.password(READER, 0o640)?,
+            backup: data_dir.password(BACKUP, 0o600)?,
             // Known to this process only, and new each time.
             supervisor: Secret::new(data_dir::random_hex()?),
         };

@@ -33,8 +33,11 @@ pub(super) struct Settings<'a> {
     pub display_name: String,
     /// ClickHouse's log.
     pub log: PathBuf,
+    /// The only folder that backups are written to and read from.
+    pub backups: PathBuf,
     pub writer: Secret,
     pub reader: Secret,
+    pub backup: Secret,
     pub supervisor: Secret,
 }
 
@@ -91,6 +94,11 @@ impl Settings<'_> {
              <send_crash_reports><enabled>false</enabled></send_crash_reports>\n",
             escape(&self.log.to_string_lossy())
         );
+        let _ = writeln!(
+            xml,
+            "<backups><allowed_path>{}</allowed_path></backups>",
+            escape(&self.backups.to_string_lossy())
+        );
         // The defaults suppose a pool of 32 and refuse to make tables with a smaller one.
         xml.push_str("<merge_tree>\n");
         for name in [
@@ -136,6 +144,14 @@ impl Settings<'_> {
                 "GRANT KILL QUERY, SYSTEM LISTEN ON *.*".into(),
                 "GRANT SELECT ON system.processes".into(),
             ],
+        );
+        // It reads no table and writes none: restoring is the writer's, who may make tables.
+        user(
+            &mut xml,
+            BACKUP,
+            &self.backup,
+            ("unlimited", "writer", &ours),
+            &[format!("GRANT BACKUP ON {database}.*")],
         );
         let anywhere = &[IpAddr::from([0; 16])];
         user(
@@ -200,7 +216,7 @@ impl Settings<'_> {
 fn http_handlers(xml: &mut String) {
     const QUERY: &str = "<handler><type>dynamic_query_handler</type>\
                          <query_param_name>query</query_param_name></handler>";
-    let users = [WRITER, READER, SUPERVISOR];
+    let users = [WRITER, READER, SUPERVISOR, BACKUP];
     let _ = write!(
         xml,
         "<http_handlers>\n\
@@ -307,6 +323,10 @@ pub(super) const WRITER: &str = "writer";
 /// Reads.
 pub(super) const READER: &str = "reader";
 
+/// Copies the database into the folder of backups, for the administrator: the collector itself has
+/// no use for it.
+pub(super) const BACKUP: &str = "backup";
+
 /// Probes and stops; may read nothing.
 pub(super) const SUPERVISOR: &str = "supervisor";
 
@@ -369,8 +389,10 @@ mod tests {
             database: "flow`s",
             display_name: "name".into(),
             log: "/data/<x>&/clickhouse.log".into(),
+            backups: "/data/<x>&/backups".into(),
             writer: Secret::new("w&w"),
             reader: Secret::new("r<r"),
+            backup: Secret::new("b&b"),
             supervisor: Secret::new("s"),
         }
     }
@@ -379,9 +401,11 @@ mod tests {
     fn names_and_passwords_cannot_break_out_of_the_xml() {
         let config = settings().config_xml();
         assert!(config.contains("<log>/data/&lt;x&gt;&amp;/clickhouse.log</log>"));
+        assert!(config.contains("<allowed_path>/data/&lt;x&gt;&amp;/backups</allowed_path>"));
         let users = settings().users_xml();
         assert!(users.contains("<password>w&amp;w</password>"));
         assert!(users.contains("<password>r&lt;r</password>"));
+        assert!(users.contains("<password>b&amp;b</password>"));
     }
 
     #[test]
@@ -394,6 +418,20 @@ mod tests {
         // base64("reader:") is cmVhZGVyOg==, base64("reader:\xff") is cmVhZGVyOv8=.
         assert_eq!(basic_prefix("reader"), "cmVhZGVyO[g-v]");
         assert_eq!(basic_prefix("writer"), "d3JpdGVyO[g-v]");
+    }
+
+    #[test]
+    fn only_the_user_for_backups_may_make_one_and_nothing_else() {
+        let users = settings().users_xml();
+        assert_eq!(users.matches("BACKUP").count(), 1);
+        let (_, own) = users.split_once("<backup>").unwrap();
+        let (own, _) = own.split_once("</backup>").unwrap();
+        assert_eq!(own.matches("GRANT ").count(), 1);
+        assert!(own.contains("GRANT BACKUP ON `flow\\`s`.*"), "{own}");
+        assert!(
+            !own.contains("::/0"),
+            "it is known on this host only: {own}"
+        );
     }
 
     #[test]

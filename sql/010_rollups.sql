@@ -470,8 +470,8 @@ SELECT
 FROM {database}.flows;
 
 -- A slot that has been over for five minutes is folded, one each time: into one part, so all of it or
--- nothing. Kept is who has a 4096th of all octets (of hosts also: of all flows), or a 256th of those
--- of its exporter. ORDER BY ALL lets ClickHouse know a block that was inserted before: on a cluster
+-- nothing. Kept is who has a 16384th of all octets (of hosts also: of all flows), or a 1024th of
+-- those of its exporter. ORDER BY ALL lets ClickHouse know a block that was inserted before: on a cluster
 -- each replica folds, and what two of them say alike is stored once.
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_hour_hosts_fold
 REFRESH EVERY 5 MINUTE APPEND
@@ -506,8 +506,8 @@ FROM
         sum(open.raw_bytes) AS raw_bytes,
         sum(open.raw_packets) AS raw_packets,
         sum(open.flows) AS flows,
-        (bytes * 4096 >= sum(bytes) OVER ()) OR (flows * 4096 >= sum(flows) OVER ())
-            OR (bytes * 256 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
+        (bytes * 16384 >= sum(bytes) OVER ()) OR (flows * 16384 >= sum(flows) OVER ())
+            OR (bytes * 1024 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
     FROM {database}.rollup_open_hosts AS open
     WHERE open.stored = slot
     GROUP BY hour, exporter_addr, side, addr
@@ -550,8 +550,8 @@ FROM
         sum(open.raw_bytes) AS raw_bytes,
         sum(open.raw_packets) AS raw_packets,
         sum(open.flows) AS flows,
-        (bytes * 4096 >= sum(bytes) OVER ())
-            OR (bytes * 256 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
+        (bytes * 16384 >= sum(bytes) OVER ())
+            OR (bytes * 1024 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
     FROM {database}.rollup_open_conversations AS open
     WHERE open.stored = slot
     GROUP BY hour, exporter_addr, client_addr, server_addr, service

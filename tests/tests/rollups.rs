@@ -219,7 +219,7 @@ fn folding_a_slot_keeps_the_sums_and_the_largest_and_happens_once() -> Result<()
             }
             let now = host.count(folded)?;
             assert!(
-                0 < now && now < rows_open / 2,
+                0 < now && now < rows_open,
                 "{now} of {rows_open} in {folded}"
             );
             assert!(time == 0 || now == rows, "a slot is folded once");

@@ -123,6 +123,85 @@ SETTINGS
 CREATE TABLE IF NOT EXISTS {database}.rollup_minute_as ON CLUSTER '{cluster}' AS {database}.rollup_minute_as_local
 ENGINE = Distributed('{cluster}', '{database_text}', 'rollup_minute_as_local', cityHash64(exporter_addr));
 
+CREATE TABLE IF NOT EXISTS {database}.rollup_hour_services_local ON CLUSTER '{cluster}'
+(
+    hour DateTime('UTC') CODEC(ZSTD(1)),
+    exporter_addr IPv6 CODEC(ZSTD(1)),
+    in_if UInt32 CODEC(T64, ZSTD(1)),
+    out_if UInt32 CODEC(T64, ZSTD(1)),
+    service LowCardinality(String) CODEC(ZSTD(1)),
+    bytes UInt64 CODEC(T64, ZSTD(1)),
+    packets UInt64 CODEC(T64, ZSTD(1)),
+    raw_bytes UInt64 CODEC(T64, ZSTD(1)),
+    raw_packets UInt64 CODEC(T64, ZSTD(1)),
+    flows UInt64 CODEC(T64, ZSTD(1))
+)
+ENGINE = ReplicatedSummingMergeTree('/clickhouse/tables/{shard}/{database_text}/rollup_hour_services_local', '{replica}', (bytes, packets, raw_bytes, raw_packets, flows))
+PARTITION BY toDate(hour)
+ORDER BY (hour, exporter_addr, in_if, out_if, service)
+TTL hour + toIntervalSecond({retention_seconds})
+SETTINGS
+    ttl_only_drop_parts = 1,
+    replicated_deduplication_window = 1000,
+    replicated_deduplication_window_seconds = 604800,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS {database}.rollup_hour_services ON CLUSTER '{cluster}' AS {database}.rollup_hour_services_local
+ENGINE = Distributed('{cluster}', '{database_text}', 'rollup_hour_services_local', cityHash64(exporter_addr));
+
+CREATE TABLE IF NOT EXISTS {database}.rollup_hour_as_local ON CLUSTER '{cluster}'
+(
+    hour DateTime('UTC') CODEC(ZSTD(1)),
+    exporter_addr IPv6 CODEC(ZSTD(1)),
+    src_as UInt32 CODEC(ZSTD(1)),
+    dst_as UInt32 CODEC(ZSTD(1)),
+    src_country LowCardinality(String) CODEC(ZSTD(1)),
+    dst_country LowCardinality(String) CODEC(ZSTD(1)),
+    bytes UInt64 CODEC(T64, ZSTD(1)),
+    packets UInt64 CODEC(T64, ZSTD(1)),
+    raw_bytes UInt64 CODEC(T64, ZSTD(1)),
+    raw_packets UInt64 CODEC(T64, ZSTD(1)),
+    flows UInt64 CODEC(T64, ZSTD(1))
+)
+ENGINE = ReplicatedSummingMergeTree('/clickhouse/tables/{shard}/{database_text}/rollup_hour_as_local', '{replica}', (bytes, packets, raw_bytes, raw_packets, flows))
+PARTITION BY toDate(hour)
+ORDER BY (hour, exporter_addr, src_as, dst_as, src_country, dst_country)
+TTL hour + toIntervalSecond({retention_seconds})
+SETTINGS
+    ttl_only_drop_parts = 1,
+    replicated_deduplication_window = 1000,
+    replicated_deduplication_window_seconds = 604800,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS {database}.rollup_hour_as ON CLUSTER '{cluster}' AS {database}.rollup_hour_as_local
+ENGINE = Distributed('{cluster}', '{database_text}', 'rollup_hour_as_local', cityHash64(exporter_addr));
+
+CREATE TABLE IF NOT EXISTS {database}.rollup_minute_exporters_local ON CLUSTER '{cluster}'
+(
+    minute DateTime('UTC') CODEC(Delta, ZSTD(1)),
+    exporter_addr IPv6 CODEC(ZSTD(1)),
+    bytes UInt64 CODEC(T64, ZSTD(1)),
+    packets UInt64 CODEC(T64, ZSTD(1)),
+    raw_bytes UInt64 CODEC(T64, ZSTD(1)),
+    raw_packets UInt64 CODEC(T64, ZSTD(1)),
+    flows UInt64 CODEC(T64, ZSTD(1))
+)
+ENGINE = ReplicatedSummingMergeTree('/clickhouse/tables/{shard}/{database_text}/rollup_minute_exporters_local', '{replica}', (bytes, packets, raw_bytes, raw_packets, flows))
+PARTITION BY toDate(minute)
+ORDER BY (minute, exporter_addr)
+TTL minute + toIntervalSecond({retention_seconds})
+SETTINGS
+    ttl_only_drop_parts = 1,
+    replicated_deduplication_window = 1000,
+    replicated_deduplication_window_seconds = 604800,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS {database}.rollup_minute_exporters ON CLUSTER '{cluster}' AS {database}.rollup_minute_exporters_local
+ENGINE = Distributed('{cluster}', '{database_text}', 'rollup_minute_exporters_local', cityHash64(exporter_addr));
+
 CREATE TABLE IF NOT EXISTS {database}.rollup_open_hosts_local ON CLUSTER '{cluster}'
 (
     hour DateTime('UTC') CODEC(ZSTD(1)),
@@ -232,6 +311,52 @@ SETTINGS
 
 CREATE TABLE IF NOT EXISTS {database}.rollup_hour_conversations ON CLUSTER '{cluster}' AS {database}.rollup_hour_conversations_local
 ENGINE = Distributed('{cluster}', '{database_text}', 'rollup_hour_conversations_local', cityHash64(exporter_addr));
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_hour_services_mv ON CLUSTER '{cluster}'
+TO {database}.rollup_hour_services_local AS
+SELECT
+    toStartOfHour(minute) AS hour,
+    exporter_addr,
+    in_if,
+    out_if,
+    service,
+    sum(bytes) AS bytes,
+    sum(packets) AS packets,
+    sum(raw_bytes) AS raw_bytes,
+    sum(raw_packets) AS raw_packets,
+    sum(flows) AS flows
+FROM {database}.rollup_minute_services_local AS rollup_minute_services
+GROUP BY hour, exporter_addr, in_if, out_if, service;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_hour_as_mv ON CLUSTER '{cluster}'
+TO {database}.rollup_hour_as_local AS
+SELECT
+    toStartOfHour(minute) AS hour,
+    exporter_addr,
+    src_as,
+    dst_as,
+    src_country,
+    dst_country,
+    sum(bytes) AS bytes,
+    sum(packets) AS packets,
+    sum(raw_bytes) AS raw_bytes,
+    sum(raw_packets) AS raw_packets,
+    sum(flows) AS flows
+FROM {database}.rollup_minute_as_local AS rollup_minute_as
+GROUP BY hour, exporter_addr, src_as, dst_as, src_country, dst_country;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_minute_exporters_mv ON CLUSTER '{cluster}'
+TO {database}.rollup_minute_exporters_local AS
+SELECT
+    minute,
+    exporter_addr,
+    sum(bytes) AS bytes,
+    sum(packets) AS packets,
+    sum(raw_bytes) AS raw_bytes,
+    sum(raw_packets) AS raw_packets,
+    sum(flows) AS flows
+FROM {database}.rollup_minute_services_local AS rollup_minute_services
+GROUP BY minute, exporter_addr;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_minute_services_mv ON CLUSTER '{cluster}'
 TO {database}.rollup_minute_services_local AS
@@ -404,8 +529,8 @@ FROM
         sum(open.raw_bytes) AS raw_bytes,
         sum(open.raw_packets) AS raw_packets,
         sum(open.flows) AS flows,
-        (bytes * 4096 >= sum(bytes) OVER ()) OR (flows * 4096 >= sum(flows) OVER ())
-            OR (bytes * 256 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
+        (bytes * 16384 >= sum(bytes) OVER ()) OR (flows * 16384 >= sum(flows) OVER ())
+            OR (bytes * 1024 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
     FROM {database}.rollup_open_hosts_local AS open
     WHERE open.stored = slot
     GROUP BY hour, exporter_addr, side, addr
@@ -448,8 +573,8 @@ FROM
         sum(open.raw_bytes) AS raw_bytes,
         sum(open.raw_packets) AS raw_packets,
         sum(open.flows) AS flows,
-        (bytes * 4096 >= sum(bytes) OVER ())
-            OR (bytes * 256 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
+        (bytes * 16384 >= sum(bytes) OVER ())
+            OR (bytes * 1024 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
     FROM {database}.rollup_open_conversations_local AS open
     WHERE open.stored = slot
     GROUP BY hour, exporter_addr, client_addr, server_addr, service

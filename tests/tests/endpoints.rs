@@ -15,6 +15,7 @@ fn collector_on(nodes: &[Node]) -> Result<Collector> {
     let servers = nodes.iter().map(|node| node.clickhouse(DATABASE)).collect();
     let mut settings = Settings::new(Store::Servers(servers));
     settings.more = "failback_after = \"2s\"\n".into();
+    settings.batch_age = "500ms";
     Collector::start(&settings)
 }
 
@@ -92,12 +93,12 @@ fn a_server_killed_in_the_midst_of_inserts_loses_nothing_and_doubles_are_counted
     let mut nodes = Node::start_all(2, &library, folder.path())?;
     let collector = collector_on(&nodes)?;
     let log = collector.folder().join("generate.log");
-    let arguments = ["--rate", "20000", "--flows", "120000"];
+    let arguments = ["--rate", "8000", "--flows", "48000"];
     let target = collector.target();
     let generator = Generator::start(&place::binary()?, target, &arguments, &log)?;
     let what = "a part is stored";
     collector.wait_until(what, WAIT_MAX, |status| {
-        status.ledger().store("flows_stored") > 20_000
+        status.ledger().store("flows_stored") > 8000
     })?;
     nodes[0].kill()?;
     let sent = generator.finish(Duration::from_secs(60))?;

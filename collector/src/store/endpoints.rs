@@ -380,20 +380,17 @@ impl Shared {
 
     fn probed(&self, index: usize, answer: Result<(), InsertError>) {
         let now = Instant::now();
-        let error = match answer {
-            Err(error) => error,
-            Ok(()) => {
-                let mut servers = self.servers();
-                let from = servers.in_use();
-                if servers.answered(index, now) {
-                    info!(
-                        from = servers.url(from),
-                        to = servers.url(index),
-                        "rows go to this ClickHouse, which is preferred and answers again"
-                    );
-                }
-                return;
+        let Err(error) = answer else {
+            let mut servers = self.servers();
+            let from = servers.in_use();
+            if servers.answered(index, now) {
+                info!(
+                    from = servers.url(from),
+                    to = servers.url(index),
+                    "rows go to this ClickHouse, which is preferred and answers again"
+                );
             }
+            return;
         };
         let silent = self.servers().silent(index, &error.to_string(), now);
         if silent {

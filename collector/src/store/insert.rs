@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use hyper_util::client::legacy::Error as ClientError;
+
 use super::block::Block;
 use super::side::SideBatch;
 use super::tls;
@@ -147,9 +149,9 @@ impl From<clickhouse::error::Error> for InsertError {
             Error::BadResponse(text) => Self::exception(&text),
             Error::TimedOut => Self::outage("no answer in time"),
             Error::Network(cause) => {
-                let client = cause.downcast_ref::<hyper_util::client::legacy::Error>();
+                let client = cause.downcast_ref::<ClientError>();
                 Self {
-                    is_unsent: client.is_some_and(|client| client.is_connect()),
+                    is_unsent: client.is_some_and(ClientError::is_connect),
                     ..Self::outage(chain(cause.as_ref()))
                 }
             }

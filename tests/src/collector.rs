@@ -155,11 +155,12 @@ impl Settings {
             Store::Server(server) => write!(
                 text,
                 "\n[store]\nurl = \"{}\"\nuser = \"{}\"\npassword_file = \"{}\"\n\
-                 database = \"{}\"\n",
+                 database = \"{}\"\nspool.dir = \"{}\"\n",
                 server.url,
                 server.user,
                 password.display(),
                 server.database,
+                folder.join("spool").display(),
             ),
             Store::Null => writeln!(text, "\n[store]\nkind = \"null\""),
         };

@@ -184,7 +184,7 @@ async fn the_null_store_is_ready_and_counts_every_flow_as_lost_and_every_block()
     batcher.add(&[Flow::EMPTY; ROWS_MAX + 3], UnixNanos(1), &mut worker);
     batcher.finish(&mut worker);
     assert_eq!(worker.flows_batched, ROWS_MAX as u64 + 3);
-    assert_eq!(store.stop().await, StopReport { flows_lost: 0 });
+    assert_eq!(store.stop().await, STORED);
     let snapshot = ledger.snapshot();
     assert_eq!(snapshot.dropped(DropReason::StoreNull), ROWS_MAX as u64 + 3);
     let counts = snapshot.store;
@@ -528,7 +528,7 @@ async fn the_null_store_drops_rows_beside_the_flows_and_counts_them() {
     let (store, queues) = Store::start(&config, None, Arc::clone(&counts), 1, &batch_of(2));
     store.side_rows().push(&Told { number: 1 });
     drop(queues);
-    assert_eq!(store.stop().await, StopReport { flows_lost: 0 });
+    assert_eq!(store.stop().await, STORED);
     let side = exporters_of(&counts);
     assert_eq!(side.rows_dropped[DropReason::StoreNull as usize], 1);
 }

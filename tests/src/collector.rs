@@ -144,6 +144,7 @@ impl Settings {
             let _ = writeln!(text, "rows_max = {rows}");
         }
         let data = self.data_dir(folder);
+        let spool = data.join("spool");
         let (data, password) = (data.display(), folder.join("password"));
         let _ = match &self.store {
             Store::Embedded(library) => write!(
@@ -160,7 +161,7 @@ impl Settings {
                 server.user,
                 password.display(),
                 server.database,
-                folder.join("spool").display(),
+                spool.display(),
             ),
             Store::Null => writeln!(text, "\n[store]\nkind = \"null\""),
         };

@@ -7,7 +7,7 @@ use clickhouse::{Client, Compression};
 
 use super::dictionary::Dictionary;
 use super::insert::{Attempt, Insert, InsertError, Taken};
-use super::{Block, Endpoint, SideBatch, schema};
+use super::{Block, Endpoint, SideBatch, schema, window};
 use crate::config;
 
 /// The tables of one database.
@@ -115,6 +115,7 @@ impl Insert for ClickHouse {
             tokio::time::timeout(self.insert_timeout, applied)
                 .await
                 .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))?;
+            window::verify(&self.client, &self.database, self.insert_timeout).await;
             self.dictionary
                 .make(&self.client, self.insert_timeout)
                 .await;

@@ -261,7 +261,9 @@ impl Store {
                 }
             }
         }
+        // Behind this the spool's folder is free for the next process.
         self.syncing.abort();
+        let _ = self.syncing.await;
         if !self.encoder.is_finished() {
             self.encoder.abort();
             let _ = self.encoder.await;

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,6 +14,14 @@ use crate::units::UnixNanos;
 
 const ROWS_MAX: usize = 8;
 
+mod spooling;
+
+/// A store that ended with nothing left over.
+const STORED: StopReport = StopReport {
+    flows_lost: 0,
+    flows_spooled: 0,
+};
+
 /// What was sent: token, bytes, rows.
 type Call = (String, Bytes, u64);
 
@@ -24,6 +32,10 @@ struct Scripted {
     answers: Mutex<VecDeque<InsertError>>,
     /// No insert is answered at all.
     silent: bool,
+    /// Every insert fails as long as this is so.
+    away: AtomicBool,
+    /// How long an insert takes.
+    takes: Duration,
     /// Every insert is refused as long as it was prepared fewer times.
     prepares_needed: usize,
     prepared: AtomicUsize,
@@ -36,6 +48,12 @@ impl Scripted {
         Box::pin(async {
             if self.silent {
                 std::future::pending::<()>().await;
+            }
+            if !self.takes.is_zero() {
+                tokio::time::sleep(self.takes).await;
+            }
+            if self.away.load(Ordering::Relaxed) {
+                return Err(outage());
             }
             if self.prepared.load(Ordering::Relaxed) < self.prepares_needed {
                 return Err(InsertError::exception("Code: 60. DB::Exception: no table"));
@@ -76,8 +94,16 @@ struct Rig {
 
 impl Rig {
     fn new(target: Scripted, adapt: impl FnOnce(&mut config::Store)) -> Self {
+        Self::on(target, Ledger::new(1), None, adapt)
+    }
+
+    fn on(
+        target: Scripted,
+        ledger: Ledger,
+        spool: Option<Arc<Spool>>,
+        adapt: impl FnOnce(&mut config::Store),
+    ) -> Self {
         let target = Arc::new(target);
-        let ledger = Ledger::new(1);
         let batch = config::Batch {
             rows_max: ROWS_MAX,
             per_worker: 3,
@@ -91,7 +117,7 @@ impl Rig {
         adapt(&mut config);
         let insert = Box::new(Arc::clone(&target));
         let counts = Arc::clone(&ledger.store);
-        let (store, mut queues) = Store::start_with(insert, &config, counts, 1, &batch);
+        let (store, mut queues) = Store::start_spooling(insert, spool, &config, counts, 1, &batch);
         let batcher = Batcher::new(&batch, queues.remove(0));
         Self {
             target,

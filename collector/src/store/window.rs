@@ -10,6 +10,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use clickhouse::Client;
+use tracing::warn;
 
 /// Most blocks that are acknowledged between two tries of another one.
 pub const BLOCKS_BETWEEN_MAX: u64 = 400;
@@ -24,6 +28,40 @@ const INSERTS_MAX: u64 = 64;
 /// What `non_replicated_deduplication_window` of `flows` and of every view's target must be at
 /// least, in parts, for one collector; several that share a table need it that often.
 pub const WINDOW_PARTS_MIN: u64 = (BLOCKS_BETWEEN_MAX + INSERTS_MAX) * PARTS_A_BLOCK;
+
+/// Tells in the log which tables of `database` forget tokens too early: `flows`, and what views
+/// write to. Replicated ones have settings of their own and are left out.
+pub(super) async fn verify(client: &Client, database: &str, limit: Duration) {
+    const TABLES: &str = "SELECT name, engine_full FROM system.tables WHERE database = ? \
+        AND engine LIKE '%MergeTree' AND engine NOT LIKE 'Replicated%' AND (name = 'flows' OR \
+        name IN (SELECT extract(create_table_query, ' TO `?[^ .]+`?\\\\.`?(\\\\w+)`?[ (]') \
+        FROM system.tables WHERE database = ? AND engine = 'MaterializedView'))";
+    let query = client.query(TABLES).bind(database).bind(database);
+    let tables = tokio::time::timeout(limit, query.fetch_all::<(String, String)>()).await;
+    // Whether they can be asked for is the matter of whoever prepares the tables.
+    let Ok(Ok(tables)) = tables else {
+        return;
+    };
+    for (table, engine) in tables {
+        let window = window_of(&engine);
+        if window < WINDOW_PARTS_MIN {
+            warn!(
+                table,
+                window,
+                needed = WINDOW_PARTS_MIN,
+                remedy = "ALTER TABLE ... MODIFY SETTING non_replicated_deduplication_window",
+                "a block that is sent again may be stored twice: the table forgets tokens too early"
+            );
+        }
+    }
+}
+
+/// The window in `... SETTINGS non_replicated_deduplication_window = 1000, ...`; 0 without one.
+fn window_of(engine_full: &str) -> u64 {
+    let found = engine_full.split_once("non_replicated_deduplication_window = ");
+    let digits = found.map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
+    digits.flatten().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
 
 /// The blocks that are being sent, and how many others were acknowledged since each was first.
 #[derive(Debug, Default)]
@@ -115,11 +153,15 @@ mod tests {
 
     #[test]
     fn the_tables_remember_as_many_parts_as_may_come_between() {
-        let sql = include_str!("../../../sql/001_flows.sql");
-        let (_, rest) = sql
-            .split_once("non_replicated_deduplication_window = ")
-            .unwrap();
-        let window: u64 = rest.split(',').next().unwrap().parse().unwrap();
+        let window = window_of(include_str!("../../../sql/001_flows.sql"));
         assert!(window > WINDOW_PARTS_MIN, "{window} > {WINDOW_PARTS_MIN}");
+    }
+
+    #[test]
+    fn the_window_is_read_from_the_engine() {
+        let engine =
+            "MergeTree ORDER BY x SETTINGS non_replicated_deduplication_window = 77, z = 1";
+        assert_eq!(window_of(engine), 77);
+        assert_eq!(window_of("MergeTree ORDER BY x SETTINGS z = 1"), 0);
     }
 }

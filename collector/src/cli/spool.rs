@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
+use comfy_table::{Table, presets};
 use flowsluice::config::{self, StoreTarget};
 use flowsluice::store::embedded;
 use flowsluice::store::spool::{Kind, files, quarantine, read_block, read_header};
@@ -25,7 +24,8 @@ enum Action {
     /// List the blocks that wait and those in quarantine, with the reason.
     List,
     /// Send blocks in quarantine once more, with the token that they have; those that ClickHouse
-    /// takes are removed.
+    /// takes are removed. What a view refused is in `flows` already: it is not doubled as long as the
+    /// table remembers the token (some hundred inserts).
     Retry(Which),
     /// Remove blocks in quarantine: their flows are gone.
     Drop(Which),
@@ -88,7 +88,7 @@ fn there(folder: &Path) -> anyhow::Result<Vec<(u64, Kind, PathBuf)>> {
 
 fn list(spool: &Path, quarantined: &Path) -> anyhow::Result<()> {
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["block", "flows", "bytes", "sealed", "state"]);
     let folders = [(spool, "waits"), (quarantined, "refused")];
     for (folder, state) in folders {

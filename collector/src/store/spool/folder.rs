@@ -116,6 +116,9 @@ pub(super) fn scan(folder: &Path) -> io::Result<Found> {
     };
     for (number, kind, path) in files(folder)? {
         found.last_number = number;
+        if kind == Kind::Broken {
+            continue; // somebody has put it there
+        }
         match read_header(&path) {
             Ok(header) => {
                 let bytes = fs::metadata(&path)?.len();

@@ -102,25 +102,18 @@ fn list(spool: &Path, quarantined: &Path) -> anyhow::Result<()> {
 
 fn row(number: u64, kind: Kind, path: &Path, state: &str) -> [String; 5] {
     let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let header = match read_header(path) {
-        Ok(header) => Ok(header),
-        Err((broken, Some(header))) => Err((Some(header.rows), broken)),
-        Err((broken, None)) => Err((None, broken)),
-    };
-    let (rows, sealed, state) = match header {
-        Ok(header) => {
-            let state = match (&header.refused, kind) {
-                (Some(refused), _) => format!("{state}: {}", refused.error),
-                (None, Kind::Tried) => format!("{state}, was sent"),
-                (None, Kind::Broken) => "its checksum is wrong".into(),
-                (None, Kind::Block) => state.to_owned(),
+    let [rows, sealed, state] = match read_header(path) {
+        Ok((header, fault)) => {
+            let state = match (fault, &header.refused, kind) {
+                (Some(fault), ..) => fault.to_string(),
+                (None, Some(refused), _) => format!("{state}: {}", refused.error),
+                (None, None, Kind::Tried) => format!("{state}, was sent"),
+                (None, None, Kind::Broken) => "cannot be read".into(),
+                (None, None, Kind::Block) => state.to_owned(),
             };
-            (header.rows.to_string(), time(header.sealed_s), state)
+            [header.rows.to_string(), time(header.sealed_s), state]
         }
-        Err((rows, broken)) => {
-            let rows = rows.map_or("?".into(), |rows| rows.to_string());
-            (rows, "?".into(), broken.to_string())
-        }
+        Err(broken) => ["?".into(), "?".into(), broken.to_string()],
     };
     [number.to_string(), rows, bytes.to_string(), sealed, state]
 }

@@ -65,8 +65,8 @@ pub struct Store {
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub insert_timeout: Duration,
-    /// At stop, how long to wait until everything is stored. What is left waits in the spool for the
-    /// next start; without a spool it is counted as lost.
+    /// At stop, how long to wait until everything is stored. What is left waits in the spool for
+    /// the next start; without a spool it is counted as lost.
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub stop_timeout: Duration,
@@ -77,8 +77,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Where rows go. A `kind` that [`super::Config::validate`] refuses is taken as far as it can be: a
-    /// server without an address has an empty one.
+    /// Where rows go. A `kind` that [`super::Config::validate`] refuses is taken as far as it can
+    /// be: a server without an address has an empty one.
     #[must_use]
     pub fn target(&self) -> StoreTarget<'_> {
         match (self.kind, self.url.as_deref()) {
@@ -180,7 +180,7 @@ impl SpoolMode {
 pub enum SpoolFsync {
     /// When the kernel thinks fit, half a minute later as a rule.
     Never,
-    /// Within `store.spool.fsync_interval`. What was stored before that never has to reach the disk.
+    /// Within `store.spool.fsync_interval`. What was stored before that need not reach the disk.
     #[default]
     Interval,
     /// Before the next block is encoded.

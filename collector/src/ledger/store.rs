@@ -12,8 +12,8 @@ use crate::store::{SIDE_TABLES, SideTable};
 /// The store's figures. A few changes a second, so plain shared atomics.
 #[derive(Debug, Default)]
 pub struct StoreCounts {
-    /// Flows handed over and neither stored, lost nor on the disk alone: in the queue, being encoded
-    /// or being sent.
+    /// Flows handed over and neither stored, lost nor on the disk alone: in the queue, being
+    /// encoded or being sent.
     pub flows_in_flight: AtomicU64,
     /// Flows in blocks that are only on the disk, to be stored when their turn comes.
     pub flows_spooled: AtomicU64,

@@ -24,8 +24,8 @@ pub struct Block {
     pub native_bytes: u64,
     /// The Native blocks in ClickHouse's compressed frames.
     pub compressed: Bytes,
-    /// The columns that the insert names: those that this program fills, or of a block from the disk
-    /// those that its writer did.
+    /// The columns that the insert names: those that this program fills, or of a block from the
+    /// disk those that its writer did.
     pub columns: Cow<'static, str>,
     /// Its share of `store.queue_max`.
     pub(super) room: Option<OwnedSemaphorePermit>,

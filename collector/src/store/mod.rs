@@ -125,8 +125,8 @@ pub struct StopReport {
 }
 
 impl Store {
-    /// Starts to store into ClickHouse at `endpoint`, or without one nowhere, without a spool; returns
-    /// at once. Rows are queued until ClickHouse answers and has the schema.
+    /// Starts to store into ClickHouse at `endpoint`, or without one nowhere, without a spool;
+    /// returns at once. Rows are queued until ClickHouse answers and has the schema.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

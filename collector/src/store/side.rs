@@ -193,7 +193,7 @@ impl SideRows {
     }
 
     /// What became of a batch.
-    fn done(&self, batch: &SideBatch, fate: Fate) {
+    fn done(&self, batch: &SideBatch, fate: &Fate) {
         self.waiting()[batch.table as usize].bytes_under_way = 0;
         let counts = self.0.counts.side(batch.table);
         match fate {
@@ -252,7 +252,7 @@ impl SideTask {
                 };
                 number += 1;
                 tokio::select! {
-                    fate = self.sender.side(&batch) => self.rows.done(&batch, fate),
+                    fate = self.sender.side(&batch) => self.rows.done(&batch, &fate),
                     () = over(&mut self.phase) => return,
                 }
             }

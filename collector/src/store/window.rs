@@ -2,8 +2,8 @@
 //!
 //! ClickHouse forgets the token of a part when as many other parts were inserted as the table's
 //! `non_replicated_deduplication_window` says (tried: with a window of 4 a repeat is dropped behind
-//! 3 others and doubled behind 4). A block that was sent without an answer may be stored already, so
-//! it must be sent again before that. Between its first try and its last, at most
+//! 3 others and doubled behind 4). A block that was sent without an answer may be stored already,
+//! so it must be sent again before that. Between its first try and its last, at most
 //! [`BLOCKS_BETWEEN_MAX`] other blocks are acknowledged: then nothing new is sent until its fate is
 //! known. How many blocks the spool holds does not matter: those that were sent are known by their
 //! name, also to the next process, and go first there.

@@ -30,6 +30,8 @@ enum Command {
     Schema(cli::schema::Args),
     /// Write the rows of a span of time to a file: Parquet, CSV, JSON or Native.
     Export(cli::export::Args),
+    /// List blocks that wait on the disk, and retry or drop those that ClickHouse refused.
+    Spool(cli::spool::Args),
     /// Simulate exporters: send realistic flows to a collector.
     Generate(cli::generate::Args),
     /// Update the databases of places and autonomous systems, or tell what they are.
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Query(args) => cli::query::main(args),
         Command::Schema(args) => cli::schema::main(args),
         Command::Export(args) => cli::export::main(args),
+        Command::Spool(args) => cli::spool::main(args),
         Command::Generate(args) => cli::generate::main(args),
         Command::Geoip(args) => cli::geoip::main(args),
         Command::Import(args) => cli::import::main(args),

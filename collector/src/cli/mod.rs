@@ -11,4 +11,5 @@ pub mod query;
 pub mod replay;
 pub mod run;
 pub mod schema;
+pub mod spool;
 mod storage;

@@ -36,7 +36,7 @@ pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
 };
 pub use servers::{Compression, Tls, USER_VARIABLE};
-pub use store::{Embedded, Store, StoreKind, StoreTarget};
+pub use store::{Embedded, Spool, SpoolFsync, SpoolMode, Store, StoreKind, StoreTarget};
 pub use tables::{Budget, Group, Partition, Profile, RetentionOf};
 pub use tcp::{Tcp, TcpListener};
 pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};

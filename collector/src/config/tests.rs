@@ -117,7 +117,7 @@ fn a_key_in_the_wrong_table_is_told_its_place() {
         "f.toml:2: store.data_dir: unknown key; it belongs under [store.embedded]; allowed: \
          kind, url, urls, failback_after, cluster, database, user, password, password_file, \
          retention, queue_max, compression, inserts, insert_timeout, stop_timeout, tls, embedded, \
-         partition, profile, retention_of, budget"
+         spool, partition, profile, retention_of, budget"
     );
 }
 

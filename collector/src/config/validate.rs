@@ -5,6 +5,7 @@
 
 mod enrich;
 mod servers;
+mod spool;
 mod tables;
 
 use std::collections::HashSet;
@@ -358,6 +359,7 @@ impl Problems {
         self.time("store.insert_timeout", store.insert_timeout, timeout);
         let timeout = Duration::from_millis(100)..=hour;
         self.time("store.stop_timeout", store.stop_timeout, timeout);
+        self.spool(&store.spool);
     }
 
     fn embedded(&mut self, embedded: &Embedded) {

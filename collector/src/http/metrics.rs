@@ -9,6 +9,7 @@ mod exporters;
 mod family;
 mod occupancy;
 mod servers;
+mod spool;
 
 use std::fmt;
 use std::sync::Arc;
@@ -251,6 +252,7 @@ impl Out<'_> {
             "Flows handed over and neither stored nor lost",
             store.flows_in_flight,
         )?;
+        self.spool(store)?;
         for (name, help, value) in [
             (
                 "flows_stored",

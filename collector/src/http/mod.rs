@@ -28,8 +28,8 @@ use crate::decode;
 use crate::enrich::EnrichFacts;
 use crate::ledger::Ledger;
 use crate::receive::xdp::steering::InterfaceMode;
-use crate::store::occupancy::Occupancy;
 use crate::store::EndpointsStatus;
+use crate::store::occupancy::Occupancy;
 use crate::units::UnixNanos;
 
 use connections::{Bounded, Limits};

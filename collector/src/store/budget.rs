@@ -95,6 +95,7 @@ impl Keeper {
     #[must_use]
     pub fn new(endpoint: &Endpoint, config: &config::Store, counts: Arc<StoreCounts>) -> Self {
         let mut paths = config.budget.paths.clone();
+        paths.extend(config.spool_dir());
         if config.target() == StoreTarget::Embedded {
             // The engine's log and settings; its tables it tells itself.
             paths.push(config.embedded.data_dir.join("engine"));

@@ -268,9 +268,9 @@ impl Source<'_> {
 
 /// What the rows are sorted by in time: when they were received, else the first time there is.
 fn time_of(columns: &[Column]) -> Option<&Column> {
-    let mut times = columns.iter().filter(|column| {
-        column.default_type != "ALIAS" && column.sql_type.starts_with("DateTime")
-    });
+    let mut times = columns
+        .iter()
+        .filter(|column| column.default_type != "ALIAS" && column.sql_type.starts_with("DateTime"));
     let received = columns.iter().find(|column| column.name == "time_received");
     received.or_else(|| times.next())
 }

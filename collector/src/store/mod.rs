@@ -2,8 +2,10 @@
 //!
 //! In: sealed batches of the workers. Out: rows in ClickHouse, each block exactly once as long as
 //! ClickHouse remembers its token. Owner: tasks of the tokio runtime; a batch goes back to its
-//! worker as soon as it is encoded, its compressed block waits in memory until it is stored.
-//! Losses: `insert_refused`, `store_stopped`, and with the null store everything, as `store_null`.
+//! worker as soon as it is encoded, its compressed block waits in memory or on the disk until it is
+//! stored.
+//! Losses: `insert_refused`, `spool_full`, `spool_failed`, `spool_broken`, without a spool
+//! `store_stopped`, and with the null store everything, as `store_null`.
 
 mod block;
 pub mod budget;
@@ -12,9 +14,10 @@ pub mod cluster;
 mod dictionary;
 pub mod embedded;
 mod encode;
-pub mod export;
 pub mod endpoints;
+pub mod export;
 mod insert;
+mod line;
 mod lz4;
 mod null;
 pub mod occupancy;
@@ -23,20 +26,23 @@ mod queue;
 pub mod schema;
 mod send;
 pub mod side;
+pub mod spool;
 pub mod tls;
+pub mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::batch::BATCH_ROWS;
 use crate::config::{self, Secret};
 use crate::ledger::{DropReason, StoreCounts};
 use encode::EncoderTask;
+use line::line;
 use queue::Exchange;
 use send::Sender;
 use side::SideTask;
@@ -48,6 +54,7 @@ pub use insert::{Attempt, Failure, Insert, InsertError, Taken, exception_code};
 pub use null::Null;
 pub use queue::{Backlog, WorkerQueue};
 pub use side::{SIDE_TABLES, SideBatch, SideRow, SideRows, SideTable};
+pub use spool::Spool;
 
 /// Where and as whom ClickHouse is spoken to; the same for a server and for the embedded engine.
 #[derive(Clone, Debug)]
@@ -79,10 +86,17 @@ pub struct Store {
     side: JoinHandle<()>,
     /// Sends the rows that tell how all that ended.
     side_last: SideTask,
+    /// Syncs the spool; without one it has ended.
+    syncing: JoinHandle<()>,
+    has_spool: bool,
     stop_timeout: Duration,
     /// Where there are several servers.
     endpoints: Option<Arc<endpoints::Shared>>,
 }
+
+/// How long the encoder may take at the end, when blocks can wait on the disk, beyond
+/// `store.stop_timeout`.
+const ENCODING_MAX: Duration = Duration::from_secs(10);
 
 /// How far the store is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,11 +114,13 @@ enum Phase {
 pub struct StopReport {
     /// Flows that were not acknowledged in time, counted as `store_stopped`.
     pub flows_lost: u64,
+    /// Flows on the disk, which the next process stores.
+    pub flows_spooled: u64,
 }
 
 impl Store {
-    /// Starts to store into ClickHouse at `endpoint`, or without one nowhere; returns at once.
-    /// Rows are queued until ClickHouse answers and has the schema.
+    /// Starts to store into ClickHouse at `endpoint`, or without one nowhere, without a spool;
+    /// returns at once. Rows are queued until ClickHouse answers and has the schema.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -116,24 +132,8 @@ impl Store {
         workers: usize,
         batch: &config::Batch,
     ) -> (Self, Vec<WorkerQueue>) {
-        let mut several = None;
-        let target: Box<dyn Insert> = match endpoint {
-            None => Box::new(Null),
-            Some(endpoint) if endpoint.standbys.is_empty() => {
-                Box::new(ClickHouse::new(endpoint, config))
-            }
-            Some(endpoint) => {
-                let endpoints = Endpoints::new(endpoint, config);
-                several = Some(endpoints.shared());
-                Box::new(endpoints)
-            }
-        };
-        let (store, queues) = Self::start_with(target, config, counts, workers, batch);
-        let store = Self {
-            endpoints: several,
-            ..store
-        };
-        (store, queues)
+        let target = target(config, endpoint);
+        Self::start_spooling(target, None, config, counts, workers, batch)
     }
 
     /// As [`Store::start`], with anything that takes blocks.
@@ -148,25 +148,46 @@ impl Store {
         workers: usize,
         batch: &config::Batch,
     ) -> (Self, Vec<WorkerQueue>) {
+        Self::start_spooling(target, None, config, counts, workers, batch)
+    }
+
+    /// As [`Store::start_with`]; what does not fit in memory, or is not stored at the end, goes to
+    /// `spool`, which counts in the same `counts`.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start_spooling(
+        target: impl Into<Target>,
+        spool: Option<Arc<Spool>>,
+        config: &config::Store,
+        counts: Arc<StoreCounts>,
+        workers: usize,
+        batch: &config::Batch,
+    ) -> (Self, Vec<WorkerQueue>) {
+        let Target { insert, endpoints } = target.into();
         // With one batch alone its worker would stand still while the store encodes it.
         let per_worker = batch.per_worker.max(2);
         let rows = BATCH_ROWS.min(batch.rows_max);
         let (exchange, queues) = Exchange::new(workers, per_worker, rows, &counts);
         let (phase, _) = watch::channel(Phase::Running);
         let (set_ready, ready) = watch::channel(false);
-        let (blocks_in, blocks) = mpsc::unbounded_channel();
-        let room = Room::new(config.queue_max.as_u64());
+        let (blocks_in, blocks) = line(
+            config.queue_max.as_u64(),
+            spool.clone(),
+            Arc::clone(&counts),
+            phase.subscribe(),
+        );
         let encoder = EncoderTask {
             exchange,
             counts: Arc::clone(&counts),
-            room,
             blocks: blocks_in,
             phase: phase.subscribe(),
             compression: config.compression,
         };
         let encoder = tokio::spawn(encoder.run(batch.clone()));
         let inserts = config.inserts.max(1);
-        let sender = Sender::new(target, Arc::clone(&counts), set_ready);
+        let sender = Sender::new(insert, Arc::clone(&counts), spool.clone(), set_ready);
         let side_rows = SideRows::new(Arc::clone(&counts));
         let side_task = || SideTask {
             rows: side_rows.clone(),
@@ -177,6 +198,12 @@ impl Store {
         let side = tokio::spawn(side_task().run());
         let side_last = side_task();
         let sender = tokio::spawn(sender.run(blocks, inserts, phase.subscribe()));
+        let has_spool = spool.is_some();
+        let syncing = tokio::spawn(async {
+            if let Some(spool) = spool {
+                spool.keep_synced().await;
+            }
+        });
         let store = Self {
             counts,
             phase,
@@ -186,8 +213,10 @@ impl Store {
             side_rows,
             side,
             side_last,
+            syncing,
+            has_spool,
             stop_timeout: config.stop_timeout,
-            endpoints: None,
+            endpoints,
         };
         (store, queues)
     }
@@ -219,7 +248,7 @@ impl Store {
 
     /// Stores what the workers have handed over and the rows that were pushed, for
     /// `store.stop_timeout` at most, and ends. The workers have called `Batcher::finish` before.
-    /// What is not acknowledged is counted as lost.
+    /// What is not acknowledged goes to the spool; without one it is counted as lost.
     pub async fn stop(self) -> StopReport {
         self.stop_telling(|| {}).await
     }
@@ -236,6 +265,10 @@ impl Store {
         };
         let drained = tokio::time::timeout(self.stop_timeout, all).await;
         if drained.is_err() {
+            if self.has_spool && !self.encoder.is_finished() {
+                // It waits for no room: what is left are batches that have to become blocks.
+                let _ = tokio::time::timeout(ENCODING_MAX, &mut self.encoder).await;
+            }
             self.phase.send_replace(Phase::Over);
             // Whichever has ended was waited for: asked again, it would panic.
             for task in [&mut self.sender, &mut self.side] {
@@ -244,8 +277,13 @@ impl Store {
                 }
             }
         }
-        self.encoder.abort();
-        let _ = self.encoder.await;
+        // Behind this the spool's folder is free for the next process.
+        self.syncing.abort();
+        let _ = self.syncing.await;
+        if !self.encoder.is_finished() {
+            self.encoder.abort();
+            let _ = self.encoder.await;
+        }
         // Nobody else counts any more.
         let flows_lost = self.counts.flows_in_flight.load(Ordering::Acquire);
         if flows_lost > 0 {
@@ -263,34 +301,60 @@ impl Store {
                 "stopped before ClickHouse acknowledged all that was told of exporters"
             );
         }
-        StopReport { flows_lost }
-    }
-}
-
-/// The memory that blocks may take, `store.queue_max`.
-#[derive(Clone)]
-struct Room {
-    kibibytes: Arc<Semaphore>,
-    kibibytes_max: u32,
-}
-
-impl Room {
-    fn new(bytes_max: u64) -> Self {
-        let kibibytes_max = u32::try_from(bytes_max / 1024).unwrap_or(u32::MAX).max(1);
-        Self {
-            kibibytes: Arc::new(Semaphore::new(kibibytes_max as usize)),
-            kibibytes_max,
+        let flows_spooled = self.counts.flows_spooled.load(Ordering::Acquire);
+        if flows_spooled > 0 {
+            info!(
+                flows_spooled,
+                "flows that are not stored yet wait on the disk for the next start"
+            );
+        }
+        StopReport {
+            flows_lost,
+            flows_spooled,
         }
     }
+}
 
-    /// Waits until the block fits in; one larger than all waits until there is no other.
-    async fn enter(&self, mut block: Block) -> Block {
-        let kibibytes = u32::try_from(block.compressed.len().div_ceil(1024)).unwrap_or(u32::MAX);
-        let share = Arc::clone(&self.kibibytes);
-        let share = share.acquire_many_owned(kibibytes.min(self.kibibytes_max));
-        block.room = Some(share.await.expect("the semaphore is never closed"));
-        block
+/// Where blocks go, and what is known of the servers where there are several.
+pub struct Target {
+    insert: Box<dyn Insert>,
+    endpoints: Option<Arc<endpoints::Shared>>,
+}
+
+impl From<Box<dyn Insert>> for Target {
+    fn from(insert: Box<dyn Insert>) -> Self {
+        Self {
+            insert,
+            endpoints: None,
+        }
     }
+}
+
+impl Target {
+    /// To insert without a [`Store`].
+    #[must_use]
+    pub fn into_insert(self) -> Box<dyn Insert> {
+        self.insert
+    }
+}
+
+/// Where blocks go: ClickHouse at `endpoint`, or its standbys, without one nowhere.
+#[must_use]
+pub fn target(config: &config::Store, endpoint: Option<&Endpoint>) -> Target {
+    let insert: Box<dyn Insert> = match endpoint {
+        None => Box::new(Null),
+        Some(endpoint) if endpoint.standbys.is_empty() => {
+            Box::new(ClickHouse::new(endpoint, config))
+        }
+        Some(endpoint) => {
+            let several = Endpoints::new(endpoint, config);
+            return Target {
+                endpoints: Some(several.shared()),
+                insert: Box::new(several),
+            };
+        }
+    };
+    insert.into()
 }
 
 #[cfg(test)]

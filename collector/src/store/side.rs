@@ -206,13 +206,13 @@ impl SideRows {
     }
 
     /// What became of a batch.
-    fn done(&self, batch: &SideBatch, fate: Fate) {
+    fn done(&self, batch: &SideBatch, fate: &Fate) {
         self.waiting()[batch.table as usize].bytes_under_way = 0;
         let counts = self.0.counts.side(batch.table);
         match fate {
             Fate::Stored(_) => counts.stored(batch.rows),
             Fate::Discarded => counts.dropped(DropReason::StoreNull, batch.rows),
-            Fate::Refused => counts.dropped(DropReason::InsertRefused, batch.rows),
+            Fate::Refused(_) => counts.dropped(DropReason::InsertRefused, batch.rows),
         }
     }
 
@@ -265,7 +265,7 @@ impl SideTask {
                 };
                 number += 1;
                 tokio::select! {
-                    fate = self.sender.side(&batch) => self.rows.done(&batch, fate),
+                    fate = self.sender.side(&batch) => self.rows.done(&batch, &fate),
                     () = over(&mut self.phase) => return,
                 }
             }

@@ -37,7 +37,8 @@ impl ClickHouse {
             .send(sql)
             .with_context(|| format!("ask ClickHouse at {}", self.url))?;
         let status = answer.status();
-        let text = answer.body_mut().read_to_string()?;
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        let text = body.read_to_string()?;
         if !status.is_success() {
             bail!("ClickHouse at {}: {sql}: {}", self.url, text.trim());
         }
@@ -108,3 +109,6 @@ impl ClickHouse {
             .with_context(|| format!("{sql}: not three columns: {rows:?}"))
     }
 }
+
+/// The longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;

@@ -1,0 +1,297 @@
+//! What became of every flow, by its number.
+
+use std::time::Duration;
+
+use super::plan::Plan;
+use super::run::{Absence, Outcome};
+use crate::numbers::Numbers;
+use crate::process::Signal;
+use crate::sent_log::SentLog;
+
+/// How long before its end a stopping collector may leave a socket unread, and how long the kernel
+/// may take to close those of a killed one.
+const UNREAD_MAX: Duration = Duration::from_millis(200);
+
+/// What became of the flows that were sent.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Flows sent.
+    pub sent: u64,
+    /// Numbers that are rows.
+    pub stored: u64,
+    /// Rows beyond one a number.
+    pub duplicates: u64,
+    /// What is missing of each absence.
+    pub absences: Vec<Missing>,
+    /// Missing for no reason that is known, and the first such number.
+    pub unexplained: u64,
+    /// The first of them.
+    pub first_unexplained: Option<u64>,
+    /// Datagrams that came into a socket and were never read, by the kernel's counters.
+    pub datagrams_unread: i128,
+    /// What does not hold; nothing when everything does.
+    pub faults: Vec<String>,
+}
+
+/// Flows that are missing because a collector ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// True when it was SIGKILL.
+    pub by_kill: bool,
+    /// How long no collector was there for certain, in nanoseconds.
+    pub absent_ns: u128,
+    /// Flows in datagrams that the kernel refused: no socket was there.
+    pub refused: u64,
+    /// Datagrams that they came in.
+    pub datagrams_refused: u64,
+    /// Flows that had been sent when it was killed.
+    pub in_memory: u64,
+    /// How long before the kill the oldest of them had been sent, in nanoseconds.
+    pub oldest_ns: u128,
+    /// Flows in sockets that nobody read any more: of a stopping collector behind its last look,
+    /// of a killed one until the kernel had closed them.
+    pub unread: u64,
+}
+
+/// The numbers that one absence can explain. Bounds that are not refused are `from + 1..=to`.
+struct Window {
+    /// Sent at most so long before SIGKILL; at SIGTERM, behind it.
+    from: u64,
+    /// May have been sent when the process had ended.
+    ended: u64,
+    /// May have been sent when the sockets must have been closed.
+    closed: u64,
+    /// May have been sent when the next collector was there.
+    back: u64,
+}
+
+impl Window {
+    fn new(absence: &Absence, plan: &Plan, log: &SentLog) -> Self {
+        let memory = match absence.signal {
+            Signal::KILL => plan.memory_age_max.as_nanos(),
+            _ => 0,
+        };
+        Self {
+            from: log.at_least_by(absence.asked.saturating_sub(memory)),
+            ended: log.at_most_by(absence.ended),
+            closed: log.at_most_by(absence.ended + UNREAD_MAX.as_nanos()),
+            back: log.at_most_by(absence.back),
+        }
+    }
+}
+
+impl Account {
+    /// Accounts for all flows of a run.
+    #[must_use]
+    pub fn of(plan: &Plan, outcome: &Outcome) -> Self {
+        let log = &outcome.sent_log;
+        let windows: Vec<_> = (outcome.absences.iter())
+            .map(|absence| Window::new(absence, plan, log))
+            .collect();
+        let mut account = Self {
+            sent: outcome.sent.flows,
+            stored: outcome.rows.numbers.len(),
+            duplicates: outcome.rows.duplicates(),
+            absences: outcome.absences.iter().map(Missing::of).collect(),
+            ..Self::default()
+        };
+        let refused = account.take_refused(outcome, &windows);
+        for number in outcome.rows.numbers.missing(&refused) {
+            account.take_missing(number, outcome, &windows);
+        }
+        let udp = &outcome.udp;
+        let known = [udp.read, udp.no_port, udp.buffer_full];
+        let known: i128 = known.into_iter().map(i128::from).sum();
+        account.datagrams_unread = i128::from(outcome.sent.datagrams) - known;
+        account.judge(plan, outcome);
+        account
+    }
+
+    /// Flows that came while no collector ran.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.absences.iter().map(|missing| missing.refused).sum()
+    }
+
+    /// Flows that were in memory at SIGKILL.
+    #[must_use]
+    pub fn in_memory(&self) -> u64 {
+        self.absences.iter().map(|missing| missing.in_memory).sum()
+    }
+
+    /// Flows in sockets that nobody read any more.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        self.absences.iter().map(|missing| missing.unread).sum()
+    }
+
+    /// Numbers that the kernel refused, each counted for its absence.
+    fn take_refused(&mut self, outcome: &Outcome, windows: &[Window]) -> Numbers {
+        let mut refused = Numbers::none(outcome.sent.flows);
+        for datagram in &outcome.refused {
+            if !refused.add(datagram.first, datagram.flows) {
+                let first = datagram.first;
+                self.fault(format!(
+                    "the kernel refused flow {first} twice, or it was not sent"
+                ));
+            }
+            let last = datagram.first + datagram.flows - 1;
+            let found = windows.iter().position(|w| w.from < last && last <= w.back);
+            let Some(missing) = found.and_then(|index| self.absences.get_mut(index)) else {
+                self.fault(format!("flow {last} was refused while a collector ran"));
+                continue;
+            };
+            missing.refused += datagram.flows;
+            missing.datagrams_refused += 1;
+            let rows = &outcome.rows.numbers;
+            if (datagram.first..=last).any(|number| rows.has(number)) {
+                self.fault(format!("flow {last} was refused and is a row"));
+            }
+        }
+        refused
+    }
+
+    /// A number that is no row although a socket took it.
+    fn take_missing(&mut self, number: u64, outcome: &Outcome, windows: &[Window]) {
+        let found = windows
+            .iter()
+            .position(|w| w.from < number && number <= w.closed);
+        let Some(index) = found else {
+            self.unexplained += 1;
+            self.first_unexplained.get_or_insert(number);
+            return;
+        };
+        let (absence, missing) = (&outcome.absences[index], &mut self.absences[index]);
+        if !missing.by_kill || number > windows[index].ended {
+            missing.unread += 1;
+            return;
+        }
+        missing.in_memory += 1;
+        let sent = outcome.sent_log.when(number).unwrap_or(absence.asked);
+        let age = absence.asked.saturating_sub(sent);
+        missing.oldest_ns = missing.oldest_ns.max(age);
+    }
+
+    fn judge(&mut self, plan: &Plan, outcome: &Outcome) {
+        if self.duplicates > 0 {
+            self.fault(format!("{} rows are duplicates", self.duplicates));
+        }
+        if let Some(first) = self.first_unexplained {
+            let when = outcome.sent_log.when(first).zip(outcome.sent_log.began());
+            let second = when.map_or(0, |(at, began)| (at - began) / 1_000_000_000);
+            self.fault(format!(
+                "{} flows are missing for no reason that is known, the first is {first}, sent in \
+                 second {second}",
+                self.unexplained
+            ));
+        }
+        let accounted = self.stored + self.refused() + self.in_memory() + self.unread();
+        if accounted + self.unexplained != self.sent {
+            self.fault(format!(
+                "{accounted} of {} flows are accounted for",
+                self.sent
+            ));
+        }
+        let unread_max = u128::from(plan.rate) * UNREAD_MAX.as_millis() / 1000;
+        for missing in self.absences.clone() {
+            if u128::from(missing.unread) > unread_max {
+                self.fault(format!(
+                    "{} flows were in sockets that nobody read any more; {unread_max} are allowed",
+                    missing.unread
+                ));
+            }
+            if missing.datagrams_refused == 0 {
+                self.fault("no datagram came while no collector ran: nothing is shown".into());
+            }
+        }
+        self.judge_kernel(outcome);
+        self.judge_lives(outcome);
+        self.judge_sums(outcome);
+    }
+
+    /// The kernel's counters and its answers have to say the same.
+    fn judge_kernel(&mut self, outcome: &Outcome) {
+        let (udp, answers) = (outcome.udp, outcome.refused.len() as u64);
+        if udp.no_port != answers {
+            self.fault(format!(
+                "the kernel counted {} datagrams without a socket and answered {answers}",
+                udp.no_port
+            ));
+        }
+        if udp.buffer_full > 0 {
+            self.fault(format!(
+                "receive buffers were full for {} datagrams",
+                udp.buffer_full
+            ));
+        }
+        // A datagram of NetFlow v5 has 30 flows at most, and lost ones are in memory or unread.
+        let flows_lost = i128::from(self.in_memory() + self.unread());
+        if self.datagrams_unread < 0 || self.datagrams_unread > flows_lost {
+            self.fault(format!(
+                "{} datagrams were never read, but {flows_lost} flows are missing for that",
+                self.datagrams_unread
+            ));
+        }
+    }
+
+    fn judge_lives(&mut self, outcome: &Outcome) {
+        if outcome.settled.is_none() {
+            self.fault("flows were still under way long after the last was sent".into());
+        }
+        for (index, life) in outcome.lives.iter().enumerate() {
+            let who = format!("collector {} ({})", index + 1, life.end);
+            if !life.success {
+                self.fault(format!("{who} did not end with success"));
+            }
+            for (reason, n) in &life.losses {
+                self.fault(format!("{who} lost {n} flows or datagrams: {reason}"));
+            }
+            if life.dropped_by_kernel > 0 {
+                self.fault(format!(
+                    "{who}: the kernel dropped {}",
+                    life.dropped_by_kernel
+                ));
+            }
+            if let Some(unaccounted @ 1..) = life.unaccounted {
+                self.fault(format!("{who}: {unaccounted} unaccounted"));
+            }
+        }
+    }
+
+    fn judge_sums(&mut self, outcome: &Outcome) {
+        if outcome.raw.flows != u128::from(outcome.rows.rows) {
+            self.fault(format!(
+                "{:?} are not {} rows",
+                outcome.raw, outcome.rows.rows
+            ));
+        }
+        if outcome.rollups.is_empty() {
+            self.fault("there is no rollup table to compare with".into());
+        }
+        for (table, sums) in &outcome.rollups {
+            if *sums != outcome.raw {
+                self.fault(format!("{table}: {sums:?}, the rows {:?}", outcome.raw));
+            }
+        }
+    }
+
+    /// Many of one kind are one fault: the first ones are kept.
+    fn fault(&mut self, fault: String) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(fault);
+        }
+    }
+}
+
+impl Missing {
+    fn of(absence: &Absence) -> Self {
+        Self {
+            by_kill: absence.signal == Signal::KILL,
+            absent_ns: absence.started.saturating_sub(absence.ended),
+            ..Self::default()
+        }
+    }
+}
+
+/// Faults that are kept.
+const FAULTS_MAX: usize = 40;

@@ -3,6 +3,8 @@
 //! The structs of [`super`] say the same to the compiler; this table says it to people, so that all
 //! the mistakes of a file can be told at once. A test holds the two against each other.
 
+mod store;
+
 use std::net::{IpAddr, SocketAddr};
 
 use bytesize::ByteSize;
@@ -86,11 +88,15 @@ const SNMP_AUTHS: &[&str] = &["none", "md5", "sha1", "sha256", "sha512"];
 const SNMP_PRIVACIES: &[&str] = &["none", "des", "aes128", "aes256"];
 const APPLICATION_TYPES: &[&str] = &["cisco_nbar2", "fortinet", "velocloud"];
 const BOUNDARIES: &[&str] = &["undefined", "external", "internal"];
-const STORES: &[&str] = &["auto", "embedded", "server", "null"];
 const FORMATS: &[&str] = &["text", "json"];
 
-/// All keys, in the order of the file.
-pub(super) const KEYS: &[Key] = &[
+/// All keys.
+pub(super) fn all() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(store::KEYS)
+}
+
+/// All keys but those of `[store]`, in the order of the file.
+const KEYS: &[Key] = &[
     key("receive", Kind::Table),
     key("receive.mode", Kind::Word(MODES)),
     key("receive.workers", Kind::Count),
@@ -212,24 +218,6 @@ pub(super) const KEYS: &[Key] = &[
     key("batch.rows_max", Kind::Count),
     key("batch.age_max", Kind::Duration),
     key("batch.per_worker", Kind::Count),
-    key("store", Kind::Table),
-    key("store.kind", Kind::Word(STORES)),
-    key("store.url", Kind::Text),
-    key("store.database", Kind::Text),
-    key("store.user", Kind::Text),
-    key("store.password", Kind::Secret),
-    key("store.password_file", Kind::Path),
-    key("store.retention", Kind::Duration),
-    key("store.queue_max", Kind::Bytes),
-    key("store.inserts", Kind::Count),
-    key("store.insert_timeout", Kind::Duration),
-    key("store.stop_timeout", Kind::Duration),
-    key("store.embedded", Kind::Table),
-    key("store.embedded.library", Kind::Path),
-    key("store.embedded.data_dir", Kind::Path),
-    key("store.embedded.http", Kind::Socket),
-    key("store.embedded.tcp", Kind::Socket),
-    key("store.embedded.memory_max", Kind::Bytes),
     key("http", Kind::Table),
     key("http.listen", Kind::Socket),
     key("log", Kind::Table),
@@ -252,12 +240,12 @@ pub(super) const REQUIRED: &[&str] = &[
 
 /// The key at `path`, indexes written as `[]`.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
+    all().find(|key| key.path == path)
 }
 
 /// The names of the keys directly below `table` (`""` for the whole file).
 pub(super) fn below(table: &str) -> impl Iterator<Item = &'static str> {
-    KEYS.iter().filter_map(move |key| {
+    all().filter_map(move |key| {
         let (parent, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
         (parent == table).then_some(name)
     })
@@ -442,7 +430,7 @@ mod tests {
         let table = toml::Table::try_from(full()).unwrap();
         let mut of_structs = Vec::new();
         paths(&table, "", &mut of_structs);
-        let mut of_table: Vec<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
+        let mut of_table: Vec<_> = all().map(|key| key.path.to_owned()).collect();
         of_structs.sort();
         of_table.sort();
         assert_eq!(of_structs, of_table);

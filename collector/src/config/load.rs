@@ -286,9 +286,7 @@ fn unknown_key(name: &str, schema: &str) -> String {
         .filter(|(distance, other)| *distance <= (other.len() / 3).max(1))
         .map(|(_, other)| format!("; did you mean '{other}'?"));
     let elsewhere = || {
-        let mut nested = keys::KEYS
-            .iter()
-            .filter_map(|key| key.path.rsplit_once('.'));
+        let mut nested = keys::all().filter_map(|key| key.path.rsplit_once('.'));
         let (table, _) = nested.find(|(_, last)| *last == name)?;
         Some(match table.strip_suffix("[]") {
             Some(list) => format!("; it belongs under [[{list}]];"),

@@ -12,11 +12,11 @@ mod keys;
 mod load;
 pub mod memory;
 mod secret;
+mod store;
 mod tcp;
 mod validate;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -33,6 +33,7 @@ pub use load::{DEFAULT_PATH, load, load_or_default, parse};
 pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
 };
+pub use store::{Embedded, Store, StoreKind, StoreTarget};
 pub use tcp::{Tcp, TcpListener};
 pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};
 
@@ -258,131 +259,6 @@ impl Default for Batch {
             rows_max: 262_144,
             age_max: Duration::from_secs(1),
             per_worker: 24,
-        }
-    }
-}
-
-/// Where rows go, as the file says it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StoreKind {
-    /// A server when `store.url` is set, else the embedded ClickHouse.
-    #[default]
-    Auto,
-    /// The embedded ClickHouse.
-    Embedded,
-    /// The server at `store.url`.
-    Server,
-    /// Nowhere: rows are encoded, compressed, counted as `store_null` and dropped.
-    Null,
-}
-
-/// Where rows go, as [`Store::target`] decides it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreTarget<'a> {
-    /// The embedded ClickHouse.
-    Embedded,
-    /// The server at this address.
-    Server(&'a str),
-    /// Nowhere.
-    Null,
-}
-
-/// `[store]`
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Store {
-    /// `auto`, `embedded`, `server` or `null`.
-    pub kind: StoreKind,
-    /// A ClickHouse server, `http://host:8123` or `https://host:8443`; without it the embedded one.
-    pub url: Option<String>,
-    /// Database; made when it does not exist.
-    pub database: String,
-    /// User of the server.
-    pub user: String,
-    /// Password of the server's user. Better: `password_file`, or FLOWSLUICE_STORE_PASSWORD.
-    pub password: Option<Secret>,
-    /// File whose first line is the password.
-    pub password_file: Option<PathBuf>,
-    /// How long flows are kept; whole days or more keep partitions whole.
-    #[serde(deserialize_with = "humantime_serde::deserialize")]
-    #[serde(serialize_with = "display::serialize_duration")]
-    pub retention: Duration,
-    /// Compressed blocks held in memory while ClickHouse is slow or away.
-    #[serde(serialize_with = "display::serialize_bytes")]
-    pub queue_max: ByteSize,
-    /// Inserts under way at once.
-    pub inserts: usize,
-    /// An insert without an answer for this long is tried again.
-    #[serde(deserialize_with = "humantime_serde::deserialize")]
-    #[serde(serialize_with = "display::serialize_duration")]
-    pub insert_timeout: Duration,
-    /// At stop, how long to wait until everything is stored; what is left is counted as lost.
-    #[serde(deserialize_with = "humantime_serde::deserialize")]
-    #[serde(serialize_with = "display::serialize_duration")]
-    pub stop_timeout: Duration,
-    /// The embedded ClickHouse.
-    pub embedded: Embedded,
-}
-
-impl Store {
-    /// Where rows go. A `kind` that [`Config::validate`] refuses is taken as far as it can be: a
-    /// server without an address has an empty one.
-    #[must_use]
-    pub fn target(&self) -> StoreTarget<'_> {
-        match (self.kind, self.url.as_deref()) {
-            (StoreKind::Auto, Some(url)) => StoreTarget::Server(url),
-            (StoreKind::Auto, None) | (StoreKind::Embedded, _) => StoreTarget::Embedded,
-            (StoreKind::Server, url) => StoreTarget::Server(url.unwrap_or_default()),
-            (StoreKind::Null, _) => StoreTarget::Null,
-        }
-    }
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self {
-            kind: StoreKind::Auto,
-            url: None,
-            database: "flowsluice".into(),
-            user: "default".into(),
-            password: None,
-            password_file: None,
-            retention: Duration::from_secs(30 * 24 * 3600),
-            queue_max: ByteSize::mib(64),
-            inserts: 2,
-            insert_timeout: Duration::from_secs(30),
-            stop_timeout: Duration::from_secs(5),
-            embedded: Embedded::default(),
-        }
-    }
-}
-
-/// `[store.embedded]`
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Embedded {
-    /// `libchdb.so`; by default looked for beside the binary and in the usual library folders.
-    pub library: Option<PathBuf>,
-    /// Where tables, generated passwords and the engine's own configuration live.
-    pub data_dir: PathBuf,
-    /// Where ClickHouse listens for HTTP; port 0 takes a free one.
-    pub http: SocketAddr,
-    /// Where ClickHouse listens for its native protocol; absent means not at all.
-    pub tcp: Option<SocketAddr>,
-    /// ClickHouse's `max_server_memory_usage`.
-    #[serde(serialize_with = "display::serialize_bytes")]
-    pub memory_max: ByteSize,
-}
-
-impl Default for Embedded {
-    fn default() -> Self {
-        Self {
-            library: None,
-            data_dir: "/var/lib/flowsluice".into(),
-            http: SocketAddr::from(([127, 0, 0, 1], 8123)),
-            tcp: None,
-            memory_max: ByteSize::gib(2),
         }
     }
 }

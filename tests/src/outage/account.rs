@@ -6,11 +6,10 @@ use super::plan::Plan;
 use super::run::{Absence, Outcome};
 use crate::numbers::Numbers;
 use crate::process::Signal;
-use crate::sent_log::SentLog;
 
 /// How long before its end a stopping collector may leave a socket unread, and how long the kernel
-/// may take to close those of a killed one.
-const UNREAD_MAX: Duration = Duration::from_millis(200);
+/// may take to close those of a killed one: with io_uring it does so behind the process's end.
+const UNREAD_MAX: Duration = Duration::from_millis(500);
 
 /// What became of the flows that were sent.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +37,7 @@ pub struct Account {
 pub struct Missing {
     /// True when it was SIGKILL.
     pub by_kill: bool,
-    /// How long no collector was there for certain, in nanoseconds.
+    /// From the signal until the next one's workers turned, in nanoseconds.
     pub absent_ns: u128,
     /// Flows in datagrams that the kernel refused: no socket was there.
     pub refused: u64,
@@ -53,29 +52,38 @@ pub struct Missing {
     pub unread: u64,
 }
 
-/// The numbers that one absence can explain. Bounds that are not refused are `from + 1..=to`.
+/// The numbers that one absence can explain.
 struct Window {
-    /// Sent at most so long before SIGKILL; at SIGTERM, behind it.
+    /// Those behind this one may have been in memory: sent at most so long before SIGKILL. At
+    /// SIGTERM, sent behind it.
     from: u64,
+    /// Sent before the signal for certain.
+    asked: u64,
     /// May have been sent when the process had ended.
     ended: u64,
-    /// May have been sent when the sockets must have been closed.
+    /// The last one that the sockets took: from the next on the kernel refused all.
     closed: u64,
     /// May have been sent when the next collector was there.
     back: u64,
 }
 
 impl Window {
-    fn new(absence: &Absence, plan: &Plan, log: &SentLog) -> Self {
+    fn new(absence: &Absence, plan: &Plan, outcome: &Outcome) -> Self {
+        let log = &outcome.sent_log;
         let memory = match absence.signal {
             Signal::KILL => plan.memory_age_max.as_nanos(),
             _ => 0,
         };
+        let asked = log.at_least_by(absence.asked);
+        let back = log.at_most_by(absence.back);
+        let refused = outcome.refused.iter().map(|datagram| datagram.first);
+        let closed = refused.filter(|first| (asked + 1..=back).contains(first));
         Self {
             from: log.at_least_by(absence.asked.saturating_sub(memory)),
+            asked,
             ended: log.at_most_by(absence.ended),
-            closed: log.at_most_by(absence.ended + UNREAD_MAX.as_nanos()),
-            back: log.at_most_by(absence.back),
+            closed: closed.min().map_or(asked, |first| first - 1),
+            back,
         }
     }
 }
@@ -84,9 +92,8 @@ impl Account {
     /// Accounts for all flows of a run.
     #[must_use]
     pub fn of(plan: &Plan, outcome: &Outcome) -> Self {
-        let log = &outcome.sent_log;
         let windows: Vec<_> = (outcome.absences.iter())
-            .map(|absence| Window::new(absence, plan, log))
+            .map(|absence| Window::new(absence, plan, outcome))
             .collect();
         let mut account = Self {
             sent: outcome.sent.flows,
@@ -136,7 +143,7 @@ impl Account {
                 ));
             }
             let last = datagram.first + datagram.flows - 1;
-            let found = windows.iter().position(|w| w.from < last && last <= w.back);
+            let found = (windows.iter()).position(|w| w.asked < last && last <= w.back);
             let Some(missing) = found.and_then(|index| self.absences.get_mut(index)) else {
                 self.fault(format!("flow {last} was refused while a collector ran"));
                 continue;
@@ -224,12 +231,14 @@ impl Account {
                 udp.buffer_full
             ));
         }
-        // A datagram of NetFlow v5 has 30 flows at most, and lost ones are in memory or unread.
-        let flows_lost = i128::from(self.in_memory() + self.unread());
-        if self.datagrams_unread < 0 || self.datagrams_unread > flows_lost {
+        // A datagram of NetFlow v5 has 30 flows at most. Those that were never read are unread, or
+        // were in the sockets of a collector that was killed.
+        let (unread, at_most) = (i128::from(self.unread()), self.in_memory() + self.unread());
+        let datagrams = self.datagrams_unread;
+        if datagrams * FLOWS_A_DATAGRAM < unread || datagrams > i128::from(at_most) {
             self.fault(format!(
-                "{} datagrams were never read, but {flows_lost} flows are missing for that",
-                self.datagrams_unread
+                "the kernel threw {datagrams} datagrams away with their sockets, but {unread} to \
+                 {at_most} flows are missing for that"
             ));
         }
     }
@@ -287,11 +296,13 @@ impl Missing {
     fn of(absence: &Absence) -> Self {
         Self {
             by_kill: absence.signal == Signal::KILL,
-            absent_ns: absence.started.saturating_sub(absence.ended),
+            absent_ns: absence.back.saturating_sub(absence.asked),
             ..Self::default()
         }
     }
 }
 
+/// Flows of a full datagram of NetFlow v5.
+const FLOWS_A_DATAGRAM: i128 = 30;
 /// Faults that are kept.
 const FAULTS_MAX: usize = 40;

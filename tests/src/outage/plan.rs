@@ -98,12 +98,13 @@ impl Plan {
             KillClickHouse, KillCollector, StartClickHouse, StartCollector, TerminateCollector,
         };
         let steps = [
-            (3_000, KillClickHouse),
-            (6_000, TerminateCollector),
-            (6_500, StartCollector),
-            (9_000, StartClickHouse),
-            (9_500, KillCollector),
-            (10_000, StartCollector),
+            (2_000, KillClickHouse),
+            // What it holds it keeps for the next one; until then it waits for ClickHouse.
+            (4_000, TerminateCollector),
+            (9_500, StartCollector),
+            (12_000, StartClickHouse),
+            (13_500, KillCollector),
+            (14_000, StartCollector),
         ];
         let step = |(ms, action)| Step {
             at: Duration::from_millis(ms),

@@ -59,7 +59,7 @@ fn flows(text: &mut String, plan: &Plan, outcome: &Outcome, account: &Account) -
             &format!("- refused while no collector ran ({signal})"),
             refused,
             &format!(
-                "{datagrams_refused} datagrams, each answered by the kernel; away for {:.2} s",
+                "{datagrams_refused} datagrams; {:.2} s from the signal until the next one turned",
                 absent_ns as f64 / 1e9
             ),
         )?;

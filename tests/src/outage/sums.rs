@@ -27,17 +27,26 @@ impl Sums {
         )
     }
 
-    /// Those of each rollup table, with its name.
+    /// Those of each table and view that people ask for sums, with its name. Where a flow counts
+    /// once on each side, each side is one.
     ///
     /// # Errors
     /// When ClickHouse does not say.
     pub fn rollups(clickhouse: &ClickHouse) -> Result<Vec<(String, Self)>> {
-        let names = clickhouse.query(ROLLUPS)?;
-        let sums = names.lines().map(|name| {
-            let sql = format!("SELECT sum(bytes), sum(packets), sum(flows) FROM {name}");
-            Ok((name.to_owned(), Self::of(clickhouse, &sql)?))
-        });
-        sums.collect()
+        let mut rollups = Vec::new();
+        for row in clickhouse.rows(ROLLUPS)? {
+            let name = row.first().context("a name")?;
+            let sums = format!("SELECT sum(bytes), sum(packets), sum(flows) FROM {name}");
+            if row.get(1).is_none_or(|sided| sided == "0") {
+                rollups.push((name.clone(), Self::of(clickhouse, &sums)?));
+                continue;
+            }
+            for side in ["source", "destination"] {
+                let sql = format!("{sums} WHERE side = '{side}'");
+                rollups.push((format!("{name}, {side}"), Self::of(clickhouse, &sql)?));
+            }
+        }
+        Ok(rollups)
     }
 
     fn of(clickhouse: &ClickHouse, sql: &str) -> Result<Self> {
@@ -55,8 +64,11 @@ impl Sums {
     }
 }
 
-/// Tables that keep bytes, packets and flows of many rows in one.
-const ROLLUPS: &str = "SELECT table FROM system.columns WHERE database = currentDatabase() \
-    AND table IN (SELECT name FROM system.tables WHERE database = currentDatabase() \
-    AND engine LIKE '%SummingMergeTree') AND name IN ('bytes', 'packets', 'flows') \
-    GROUP BY table HAVING count() = 3 ORDER BY table";
+/// Tables and views that have bytes, packets and flows of many rows in one, and whether a flow is
+/// in them once on each side. What is by hour lies in two tables with one view over both; neither
+/// of them has everything.
+const ROLLUPS: &str = "SELECT table, countIf(name = 'side') FROM system.columns \
+    WHERE database = currentDatabase() AND table NOT LIKE 'rollup_open_%' \
+    AND table NOT LIKE 'rollup_hour_%' AND table IN (SELECT name FROM system.tables \
+    WHERE database = currentDatabase() AND engine IN ('SummingMergeTree', 'View')) \
+    GROUP BY table HAVING countIf(name IN ('bytes', 'packets', 'flows')) = 3 ORDER BY table";

@@ -9,7 +9,8 @@
 //! records_present    = records_decoded + sum(dropped, record level)
 //! flows_decoded      = records_decoded - options_records - records_suppressed + reverse_rows_added
 //! flows_decoded      = flows_batched + sum(dropped, flow level)
-//! flows_batched      = flows_open + flows_in_flight + flows_stored + sum(flows_lost)
+//! flows_batched + flows_recovered =
+//!     flows_open + flows_in_flight + flows_spooled + flows_stored + sum(flows_lost)
 //! rows_offered       = rows_waiting + rows_stored + sum(rows_dropped), beside `flows`
 //! ```
 
@@ -28,7 +29,7 @@ use crossbeam::utils::CachePadded;
 pub use frames::FrameCounts;
 use published::PublishedCounts;
 pub use side::{SideCounts, SideSnapshot};
-pub use store::{DropCells, StoreCounts, StoreSnapshot};
+pub use store::{DropCells, Place, StoreCounts, StoreSnapshot};
 
 /// At which of the equations' levels something is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,6 +119,13 @@ drop_reasons! {
     RecordMalformed = (Record, "record_malformed"),
     /// No empty batch: the store is slower than the exporters.
     StoreBacklog = (Flow, "store_backlog"),
+    /// ClickHouse was away for longer than the spool has room: `store.spool.max_bytes`, or 65,536
+    /// blocks.
+    SpoolFull = (Lost, "spool_full"),
+    /// No room in memory, and the spool's disk did not take the block.
+    SpoolFailed = (Lost, "spool_failed"),
+    /// The block's file cannot be read back.
+    SpoolBroken = (Lost, "spool_broken"),
     /// ClickHouse refused the block for good.
     InsertRefused = (Lost, "insert_refused"),
     /// The collector stopped before ClickHouse acknowledged the block.
@@ -442,8 +450,12 @@ impl LedgerSnapshot {
             },
             Equation {
                 name: "rows",
-                left: t.flows_batched,
-                right: t.flows_open + self.store.flows_in_flight + self.store.flows_stored + lost,
+                left: t.flows_batched + self.store.flows_recovered,
+                right: t.flows_open
+                    + self.store.flows_in_flight
+                    + self.store.flows_spooled
+                    + self.store.flows_stored
+                    + lost,
             },
             Equation {
                 name: "side_rows",
@@ -507,6 +519,32 @@ mod tests {
         assert_eq!(ledger.snapshot().unaccounted(), 0);
         ledger.store.lost(DropReason::StoreStopped, 2);
         assert_eq!(ledger.snapshot().unaccounted(), 0);
+    }
+
+    #[test]
+    fn flows_on_the_disk_are_accounted_for_in_the_process_that_wrote_them_and_in_the_next() {
+        let ledger = Ledger::new(1);
+        let counts = WorkerCounts {
+            records_present: 5,
+            records_decoded: 5,
+            flows_decoded: 5,
+            flows_batched: 5,
+            ..WorkerCounts::default()
+        };
+        ledger.worker(0).publish(&counts);
+        ledger.store.handed_over(5);
+        ledger.store.spooled(5);
+        let before = ledger.snapshot();
+        assert_eq!((before.unaccounted(), before.store.flows_in_flight), (0, 0));
+        let next = Ledger::new(1);
+        next.store.recovered(before.store.flows_spooled);
+        assert_eq!(next.snapshot().unaccounted(), 0);
+        next.store.stored_from(Place::Disk, 3);
+        assert_eq!(next.snapshot().unaccounted(), 0);
+        next.store
+            .lost_from(Place::Disk, DropReason::SpoolBroken, 2);
+        let after = next.snapshot();
+        assert_eq!((after.unaccounted(), after.store.flows_spooled), (0, 0));
     }
 
     #[test]

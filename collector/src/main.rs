@@ -26,6 +26,8 @@ enum Command {
     Replay(cli::replay::Args),
     /// Ask the configured ClickHouse and print a table.
     Query(cli::query::Args),
+    /// List blocks that wait on the disk, and retry or drop those that ClickHouse refused.
+    Spool(cli::spool::Args),
     /// Simulate exporters: send realistic flows to a collector.
     Generate(cli::generate::Args),
     /// Update the databases of places and autonomous systems, or tell what they are.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => return cli::doctor::main(args),
         Command::Replay(args) => cli::replay::main(args),
         Command::Query(args) => cli::query::main(args),
+        Command::Spool(args) => cli::spool::main(args),
         Command::Generate(args) => cli::generate::main(args),
         Command::Geoip(args) => cli::geoip::main(args),
         Command::Import(args) => cli::import::main(args),

@@ -144,6 +144,7 @@ impl Settings {
             let _ = writeln!(text, "rows_max = {rows}");
         }
         let data = self.data_dir(folder);
+        let spool = data.join("spool");
         let (data, password) = (data.display(), folder.join("password"));
         let _ = match &self.store {
             Store::Embedded(library) => write!(
@@ -155,11 +156,12 @@ impl Settings {
             Store::Server(server) => write!(
                 text,
                 "\n[store]\nurl = \"{}\"\nuser = \"{}\"\npassword_file = \"{}\"\n\
-                 database = \"{}\"\n",
+                 database = \"{}\"\nspool.dir = \"{}\"\n",
                 server.url,
                 server.user,
                 password.display(),
                 server.database,
+                spool.display(),
             ),
             Store::Null => writeln!(text, "\n[store]\nkind = \"null\""),
         };

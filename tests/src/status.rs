@@ -144,10 +144,10 @@ impl Ledger {
         self.counter("datagrams_received") + self.counter("datagrams_dropped_by_kernel")
     }
 
-    /// Flows that are in memory: in an open batch or on their way to ClickHouse.
+    /// Flows in an open batch, on their way to ClickHouse, or on the disk until it takes them.
     #[must_use]
     pub fn flows_under_way(&self) -> u64 {
-        self.counter("flows_open") + self.store("flows_in_flight")
+        self.counter("flows_open") + self.store("flows_in_flight") + self.store("flows_spooled")
     }
 
     /// The equations, a line each, for people.
@@ -189,6 +189,10 @@ pub struct Stopped {
     pub flows_decoded: u64,
     /// Flows that ClickHouse acknowledged.
     pub flows_stored: u64,
+    /// Flows that an earlier process left on the disk.
+    pub flows_recovered: u64,
+    /// Flows left on the disk for the next process.
+    pub flows_spooled: u64,
     /// What the equations leave over.
     pub unaccounted: u64,
     /// Losses, `reason=number` each, or `none`.
@@ -224,6 +228,8 @@ impl Stopped {
             datagrams_dropped_by_kernel: number("datagrams_dropped_by_kernel")?,
             flows_decoded: number("flows_decoded")?,
             flows_stored: number("flows_stored")?,
+            flows_recovered: number("flows_recovered")?,
+            flows_spooled: number("flows_spooled")?,
             unaccounted: number("unaccounted")?,
             dropped: dropped.to_owned(),
         })
@@ -253,7 +259,8 @@ mod tests {
 
     const LEDGER: &str = r#"{"counters":{"datagrams_received":4,"datagrams_dropped_by_kernel":1,
         "flows_open":2},"dropped":{"version_unknown":3,"template_missing":0},
-        "store":{"flows_in_flight":5},"equations":[{"name":"datagrams","left":4,"right":4}],
+        "store":{"flows_in_flight":3,"flows_spooled":2},
+        "equations":[{"name":"datagrams","left":4,"right":4}],
         "unaccounted":0}"#;
 
     fn status() -> Status {
@@ -272,10 +279,12 @@ mod tests {
     fn the_last_word_of_a_collector_is_read() {
         let output = "INFO flowsluice: starting\n2026 INFO flowsluice::cli::run: stopped \
             datagrams_received=7 datagrams_dropped_by_kernel=1 flows_decoded=40 flows_stored=30 \
-            dropped=version_unknown=2 store_stopped=10 unaccounted=0\n";
+            flows_recovered=4 flows_spooled=5 dropped=version_unknown=2 store_stopped=10 \
+            unaccounted=0\n";
         let stopped = Stopped::last_of(output).expect("the line is there");
         assert_eq!(stopped.datagrams_arrived(), 8);
         assert_eq!((stopped.flows_decoded, stopped.flows_stored), (40, 30));
+        assert_eq!((stopped.flows_recovered, stopped.flows_spooled), (4, 5));
         assert_eq!(stopped.dropped, "version_unknown=2 store_stopped=10");
         assert!(Stopped::last_of("stopped").is_err());
     }

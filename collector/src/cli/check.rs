@@ -15,6 +15,8 @@ use flowsluice::enrich::parts::{Part, Parts};
 use flowsluice::host::Interface;
 use flowsluice::receive::xdp::{Step, XdpRefused};
 use flowsluice::receive::{self, affinity};
+use flowsluice::store::spool::BLOCKS_MAX;
+use flowsluice::store::window::{BLOCKS_BETWEEN_MAX, WINDOW_PARTS_MIN};
 
 /// Arguments of `flowsluice check`.
 #[derive(clap::Args)]
@@ -78,6 +80,7 @@ impl Report {
         let queues = report.bound(config, &mode, &cpus);
         report.state(&config.decode.state_dir);
         report.enrich(&config.enrich);
+        report.spool(&config.store);
         report.title("memory");
         let sum = memory::sum(config, cpus.len(), queues);
         writeln!(report.text, "{sum}\n").expect("a String takes everything");
@@ -331,6 +334,38 @@ impl Report {
                  service, or choose another",
                 folder.display()
             )),
+        }
+    }
+
+    /// Whether blocks can outlast a stop and an outage, and how many.
+    fn spool(&mut self, store: &config::Store) {
+        let Some(folder) = store.spool_dir() else {
+            return self.line("spool", "off", "what is in memory at the end is lost");
+        };
+        let spool = &store.spool;
+        let fsync = match spool.fsync {
+            config::SpoolFsync::Interval => display::duration(spool.fsync_interval),
+            other => other.name().to_owned(),
+        };
+        let note = format!(
+            "{}, {} or {} blocks at most, fsync {fsync}",
+            spool.mode.name(),
+            display::bytes(spool.max_bytes),
+            BLOCKS_MAX
+        );
+        self.line("spool", &folder.display().to_string(), &note);
+        let note = format!(
+            "parts that the tables must remember, whatever the spool holds; at most \
+             {BLOCKS_BETWEEN_MAX} blocks come between two tries of one"
+        );
+        self.line("window", &WINDOW_PARTS_MIN.to_string(), &note);
+        if let Err(error) = writable(&folder) {
+            self.warnings.push(format!(
+                "store.spool.dir: this user cannot write to {} ({error}), so blocks wait in memory \
+                 alone; make it with 'install -d -o USER' for the user of the service, or choose \
+                 another",
+                folder.display()
+            ));
         }
     }
 

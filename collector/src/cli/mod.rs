@@ -9,4 +9,5 @@ pub mod import;
 pub mod query;
 pub mod replay;
 pub mod run;
+pub mod spool;
 mod storage;

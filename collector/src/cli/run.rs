@@ -388,6 +388,8 @@ fn log_ledger(snapshot: &LedgerSnapshot) {
         datagrams_dropped_by_kernel = total.datagrams_dropped_by_kernel,
         flows_decoded = total.flows_decoded,
         flows_stored = snapshot.store.flows_stored,
+        flows_recovered = snapshot.store.flows_recovered,
+        flows_spooled = snapshot.store.flows_spooled,
         dropped = %if dropped.is_empty() { "none".to_owned() } else { dropped.join(" ") },
         unaccounted = snapshot.unaccounted(),
         "stopped"

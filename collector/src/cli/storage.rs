@@ -2,13 +2,18 @@
 
 use std::sync::{Arc, Weak};
 
+use bytesize::ByteSize;
 use flowsluice::config::{Config, StoreTarget};
 use flowsluice::http::{self, AskedAt, StoreFacts, StoreKind};
 use flowsluice::ledger::StoreCounts;
 use flowsluice::store::embedded::{self, Engine};
-use flowsluice::store::{self, Endpoint, SideRows, StopReport, Store, WorkerQueue};
+use flowsluice::store::{self, Endpoint, SideRows, Spool, StopReport, Store, WorkerQueue};
 use tokio::runtime::Runtime;
-use tracing::warn;
+use tracing::{error, warn};
+
+/// Where rows go, and where they wait: ClickHouse's address, its process when that is ours, the
+/// spool.
+type Ends = (Option<Endpoint>, Option<Arc<Engine>>, Option<Arc<Spool>>);
 
 /// Where rows go while a command runs.
 pub struct Storage {
@@ -45,10 +50,22 @@ impl Storage {
                 (None, None)
             }
         };
-        Ok(Self::on(config, runtime, counts, workers, endpoint, engine))
+        let spool = match Spool::open(&config.store, Arc::clone(&counts)) {
+            Ok(spool) => spool,
+            Err(error) => {
+                error!(
+                    "{error}; until then blocks wait in memory alone, and those that are not \
+                     stored at the stop are lost"
+                );
+                None
+            }
+        };
+        let ends = (endpoint, engine, spool);
+        Ok(Self::on(config, runtime, counts, workers, ends))
     }
 
-    /// As [`Storage::start`], but joins the engine of a collector that runs already.
+    /// As [`Storage::start`], but without a spool, and joins the engine of a collector that runs
+    /// already.
     ///
     /// # Errors
     /// Those of [`Storage::start`], and a running engine whose password may not be read.
@@ -61,10 +78,13 @@ impl Storage {
             StoreTarget::Embedded => embedded::running_for_writing(&config.store)?,
             StoreTarget::Server(_) | StoreTarget::Null => None,
         };
-        match running {
-            None => Self::start(config, runtime, counts, 1),
-            endpoint => Ok(Self::on(config, runtime, counts, 1, endpoint, None)),
+        if running.is_some() {
+            return Ok(Self::on(config, runtime, counts, 1, (running, None, None)));
         }
+        // The spool is the collector's, and whoever joins can wait for room.
+        let mut config = config.clone();
+        config.store.spool.max_bytes = ByteSize::b(0);
+        Self::start(&config, runtime, counts, 1)
     }
 
     fn on(
@@ -72,17 +92,12 @@ impl Storage {
         runtime: &Runtime,
         counts: Arc<StoreCounts>,
         workers: usize,
-        endpoint: Option<Endpoint>,
-        engine: Option<Arc<Engine>>,
+        (endpoint, engine, spool): Ends,
     ) -> (Self, Vec<WorkerQueue>) {
         let _inside = runtime.enter();
-        let (store, queues) = Store::start(
-            &config.store,
-            endpoint.as_ref(),
-            counts,
-            workers,
-            &config.batch,
-        );
+        let target = store::target(&config.store, endpoint.as_ref());
+        let (store, queues) =
+            Store::start_spooling(target, spool, &config.store, counts, workers, &config.batch);
         let storage = Self {
             store,
             engine,

@@ -90,12 +90,12 @@ const APPLICATION_TYPES: &[&str] = &["cisco_nbar2", "fortinet", "velocloud"];
 const BOUNDARIES: &[&str] = &["undefined", "external", "internal"];
 const FORMATS: &[&str] = &["text", "json"];
 
-/// All keys.
+/// All keys, in the order of the file.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(store::KEYS)
+    KEYS.iter().chain(store::KEYS).chain(LAST)
 }
 
-/// All keys but those of `[store]`, in the order of the file.
+/// Those before `[store]`.
 const KEYS: &[Key] = &[
     key("receive", Kind::Table),
     key("receive.mode", Kind::Word(MODES)),
@@ -218,6 +218,10 @@ const KEYS: &[Key] = &[
     key("batch.rows_max", Kind::Count),
     key("batch.age_max", Kind::Duration),
     key("batch.per_worker", Kind::Count),
+];
+
+/// Those behind it.
+const LAST: &[Key] = &[
     key("http", Kind::Table),
     key("http.listen", Kind::Socket),
     key("log", Kind::Table),

@@ -128,6 +128,10 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     let batches = [batching, (n(batch.per_worker), "batches"), rows];
     // As if nothing in it could be compressed.
     let block = (n(batch::Batch::memory_bytes_for(batch.rows_max)), "B");
+    // One at a time.
+    let read_back = store
+        .spool_dir()
+        .map(|_| Line::product(Owner::CollectorAtMost, "block read from the disk", &[block]));
     let sflow = (
         n(CounterQueue::MEMORY_BYTES + DiscardQueue::MEMORY_BYTES),
         "B",
@@ -173,6 +177,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         .chain(state_lines(decode, batching))
         .chain(parcels)
         .chain(connections)
+        .chain(read_back)
         .collect()
 }
 
@@ -347,7 +352,8 @@ mod tests {
         assert_eq!(grown, 0);
         let batch = |rows| batch::Batch::memory_bytes_for(rows) as u64;
         let grown = after.of(Owner::CollectorAtMost) - before.of(Owner::CollectorAtMost);
-        assert_eq!(grown, batch(524_288) - batch(262_144));
+        // One that is encoded, one that is read back.
+        assert_eq!(grown, 2 * (batch(524_288) - batch(262_144)));
         config.batch.per_worker += 1;
         let more = sum(&config, 2, 0).of(Owner::Collector) - after.of(Owner::Collector);
         let labels = batch::Batch::label_memory_bytes_for(4096) as u64;

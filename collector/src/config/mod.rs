@@ -33,7 +33,7 @@ pub use load::{DEFAULT_PATH, load, load_or_default, parse};
 pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
 };
-pub use store::{Embedded, Store, StoreKind, StoreTarget};
+pub use store::{Embedded, Spool, SpoolFsync, SpoolMode, Store, StoreKind, StoreTarget};
 pub use tcp::{Tcp, TcpListener};
 pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};
 

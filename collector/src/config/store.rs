@@ -55,7 +55,8 @@ pub struct Store {
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub retention: Duration,
-    /// Compressed blocks held in memory while ClickHouse is slow or away.
+    /// Compressed blocks held in memory while ClickHouse is slow or away; beyond, they wait in the
+    /// spool.
     #[serde(serialize_with = "display::serialize_bytes")]
     pub queue_max: ByteSize,
     /// Inserts under way at once.
@@ -64,12 +65,15 @@ pub struct Store {
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub insert_timeout: Duration,
-    /// At stop, how long to wait until everything is stored; what is left is counted as lost.
+    /// At stop, how long to wait until everything is stored. What is left waits in the spool for the
+    /// next start; without a spool it is counted as lost.
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub stop_timeout: Duration,
     /// The embedded ClickHouse.
     pub embedded: Embedded,
+    /// Blocks on the disk.
+    pub spool: Spool,
 }
 
 impl Store {
@@ -83,6 +87,18 @@ impl Store {
             (StoreKind::Server, url) => StoreTarget::Server(url.unwrap_or_default()),
             (StoreKind::Null, _) => StoreTarget::Null,
         }
+    }
+
+    /// The spool's folder; none where nothing is kept on the disk.
+    #[must_use]
+    pub fn spool_dir(&self) -> Option<PathBuf> {
+        if self.spool.max_bytes == ByteSize::b(0) || self.target() == StoreTarget::Null {
+            return None;
+        }
+        Some(match self.spool.dir.as_os_str().is_empty() {
+            true => self.embedded.data_dir.join("spool"),
+            false => self.spool.dir.clone(),
+        })
     }
 }
 
@@ -101,6 +117,7 @@ impl Default for Store {
             insert_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(5),
             embedded: Embedded::default(),
+            spool: Spool::default(),
         }
     }
 }
@@ -130,6 +147,91 @@ impl Default for Embedded {
             http: SocketAddr::from(([127, 0, 0, 1], 8123)),
             tcp: None,
             memory_max: ByteSize::gib(2),
+        }
+    }
+}
+
+/// Which blocks are written to the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpoolMode {
+    /// Each one before it is sent: a collector that is killed loses only what is not in a block
+    /// yet.
+    #[default]
+    Always,
+    /// Those that `store.queue_max` has no room for, and at the stop those that are not stored.
+    Overflow,
+}
+
+impl SpoolMode {
+    /// As the configuration and `flowsluice check` write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Overflow => "overflow",
+        }
+    }
+}
+
+/// When a block is safe from a loss of power. None is lost when only the process dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpoolFsync {
+    /// When the kernel thinks fit, half a minute later as a rule.
+    Never,
+    /// Within `store.spool.fsync_interval`. What was stored before that never has to reach the disk.
+    #[default]
+    Interval,
+    /// Before the next block is encoded.
+    Always,
+}
+
+impl SpoolFsync {
+    /// As the configuration and `flowsluice check` write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Interval => "interval",
+            Self::Always => "always",
+        }
+    }
+}
+
+/// `[store.spool]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spool {
+    /// The folder; empty takes `spool` in `store.embedded.data_dir`, whatever the store is.
+    pub dir: PathBuf,
+    /// `always` or `overflow`.
+    pub mode: SpoolMode,
+    /// Bytes of the blocks that wait; 0 does without a spool. A full one makes drops, counted as
+    /// `spool_full`.
+    #[serde(serialize_with = "display::serialize_bytes")]
+    pub max_bytes: ByteSize,
+    /// `never`, `interval` or `always`.
+    pub fsync: SpoolFsync,
+    /// How old a block may be that a loss of power takes, where `fsync` is `interval`.
+    #[serde(deserialize_with = "humantime_serde::deserialize")]
+    #[serde(serialize_with = "display::serialize_duration")]
+    pub fsync_interval: Duration,
+    /// Bytes of the blocks that ClickHouse refused for good, and of files that cannot be read; in
+    /// addition to `max_bytes`.
+    #[serde(serialize_with = "display::serialize_bytes")]
+    pub quarantine_max: ByteSize,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            mode: SpoolMode::Always,
+            max_bytes: ByteSize::gib(4),
+            fsync: SpoolFsync::Interval,
+            fsync_interval: Duration::from_secs(1),
+            quarantine_max: ByteSize::gib(1),
         }
     }
 }

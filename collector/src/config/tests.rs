@@ -116,7 +116,7 @@ fn a_key_in_the_wrong_table_is_told_its_place() {
         errors("[store]\ndata_dir = \"/srv\"\n"),
         "f.toml:2: store.data_dir: unknown key; it belongs under [store.embedded]; allowed: \
          kind, url, database, user, password, password_file, retention, queue_max, inserts, \
-         insert_timeout, stop_timeout, embedded"
+         insert_timeout, stop_timeout, embedded, spool"
     );
 }
 

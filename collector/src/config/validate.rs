@@ -4,6 +4,7 @@
 //! `flowsluice check` and of the stages themselves.
 
 mod enrich;
+mod spool;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -358,6 +359,7 @@ impl Problems {
         self.time("store.insert_timeout", store.insert_timeout, timeout);
         let timeout = Duration::from_millis(100)..=hour;
         self.time("store.stop_timeout", store.stop_timeout, timeout);
+        self.spool(&store.spool);
     }
 
     /// Keys of two stores at once. A null store takes them all: it is switched on in the

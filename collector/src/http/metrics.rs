@@ -5,6 +5,7 @@
 
 mod enrich;
 mod exporters;
+mod spool;
 
 use std::fmt;
 use std::sync::Arc;
@@ -250,6 +251,7 @@ impl Out<'_> {
             "Flows handed over and neither stored nor lost",
             store.flows_in_flight,
         )?;
+        self.spool(store)?;
         for (name, help, value) in [
             (
                 "flows_stored",

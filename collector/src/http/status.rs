@@ -195,6 +195,8 @@ fn dropped(ledger: &LedgerSnapshot) -> Map<String, Value> {
 fn stored(store: &StoreSnapshot) -> Value {
     let StoreSnapshot {
         flows_in_flight,
+        flows_spooled,
+        flows_recovered,
         flows_stored,
         blocks_encoded,
         encoded_bytes,
@@ -204,11 +206,20 @@ fn stored(store: &StoreSnapshot) -> Value {
         block_bytes_sent,
         inserts_retried,
         insert_nanos,
+        blocks_spooled,
+        spool_blocks,
+        spool_bytes,
+        spool_bytes_max,
+        spool_files_broken,
+        blocks_quarantined,
+        quarantine_bytes,
         flows_lost,
         side: _,
     } = store;
     json!({
         "flows_in_flight": flows_in_flight,
+        "flows_spooled": flows_spooled,
+        "flows_recovered": flows_recovered,
         "flows_stored": flows_stored,
         "blocks_encoded": blocks_encoded,
         "encoded_bytes": encoded_bytes,
@@ -218,6 +229,13 @@ fn stored(store: &StoreSnapshot) -> Value {
         "block_bytes_sent": block_bytes_sent,
         "inserts_retried": inserts_retried,
         "insert_seconds": rounded(*insert_nanos as f64 / 1e9),
+        "blocks_spooled": blocks_spooled,
+        "spool_blocks": spool_blocks,
+        "spool_bytes": spool_bytes,
+        "spool_bytes_max": spool_bytes_max,
+        "spool_files_broken": spool_files_broken,
+        "blocks_quarantined": blocks_quarantined,
+        "quarantine_bytes": quarantine_bytes,
         "flows_lost": flows_lost.iter().sum::<u64>(),
     })
 }

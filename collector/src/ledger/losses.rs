@@ -70,7 +70,7 @@ impl Cause {
 }
 
 /// In the order of the data path.
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 12] = [
     Kind {
         cause: Cause::Kernel,
         what: "the kernel drops datagrams: a socket's buffer or an AF_XDP ring is full",
@@ -121,6 +121,20 @@ const KINDS: [Kind; 10] = [
         cause: Cause::Drop(DropReason::StoreBacklog),
         what: "flows are dropped: ClickHouse is slower than the exporters, or away",
         remedy: "see /status; give ClickHouse more, raise store.queue_max or batch.per_worker",
+        is_error: true,
+    },
+    Kind {
+        cause: Cause::Drop(DropReason::SpoolFull),
+        what: "flows are dropped: ClickHouse is slower than the exporters, or away, and the spool \
+               is full",
+        remedy: "see that ClickHouse takes inserts; raise store.spool.max_bytes",
+        is_error: true,
+    },
+    Kind {
+        cause: Cause::Drop(DropReason::SpoolFailed),
+        what: "flows are dropped: ClickHouse is slower than the exporters, or away, and blocks \
+               cannot be written to the spool",
+        remedy: "see the line about store.spool; make room on its disk",
         is_error: true,
     },
     Kind {
@@ -303,6 +317,8 @@ mod tests {
         counts.drop_many(DropReason::TemplateLimit, 4);
         counts.drop_many(DropReason::StoreBacklog, 5);
         counts.drop_many(DropReason::SideBacklog, 8);
+        counts.drop_many(DropReason::SpoolFull, 9);
+        counts.drop_many(DropReason::SpoolFailed, 10);
         let due = Losses::default().due(&snapshot(&counts), Instant::now());
         assert_eq!(
             told(&due),
@@ -314,6 +330,8 @@ mod tests {
                 ("exporter_limit", 3),
                 ("template_limit", 4),
                 ("store_backlog", 5),
+                ("spool_full", 9),
+                ("spool_failed", 10),
                 ("side_backlog", 8)
             ]
         );

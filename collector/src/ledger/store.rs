@@ -12,8 +12,13 @@ use crate::store::{SIDE_TABLES, SideTable};
 /// The store's figures. A few changes a second, so plain shared atomics.
 #[derive(Debug, Default)]
 pub struct StoreCounts {
-    /// Flows handed over and neither stored nor lost: in the queue, being encoded or being sent.
+    /// Flows handed over and neither stored, lost nor on the disk alone: in the queue, being encoded
+    /// or being sent.
     pub flows_in_flight: AtomicU64,
+    /// Flows in blocks that are only on the disk, to be stored when their turn comes.
+    pub flows_spooled: AtomicU64,
+    /// Of all flows, those that an earlier process left on the disk.
+    pub flows_recovered: AtomicU64,
     /// Flows in blocks that ClickHouse acknowledged.
     pub flows_stored: AtomicU64,
     /// Blocks made of batches, whatever became of them.
@@ -32,10 +37,33 @@ pub struct StoreCounts {
     pub inserts_retried: AtomicU64,
     /// Nanoseconds spent in acknowledged inserts, first byte sent to answer.
     pub insert_nanos: AtomicU64,
+    /// Blocks written to the disk.
+    pub blocks_spooled: AtomicU64,
+    /// Blocks that are on the disk and not acknowledged, in memory as well or not.
+    pub spool_blocks: AtomicU64,
+    /// Bytes of those.
+    pub spool_bytes: AtomicU64,
+    /// As many as there may be; 0 without a spool.
+    pub spool_bytes_max: AtomicU64,
+    /// Files of the spool that could not be read back and were set aside.
+    pub spool_files_broken: AtomicU64,
+    /// Blocks that ClickHouse refused for good and that are kept on the disk.
+    pub blocks_quarantined: AtomicU64,
+    /// Bytes of what is kept there.
+    pub quarantine_bytes: AtomicU64,
     /// Flows lost in the store, by reason.
     pub flows_lost: DropCells,
     /// Rows of the tables beside `flows`, by [`SideTable`].
     side: [SideCounts; SIDE_TABLES],
+}
+
+/// Where rows wait until it is known what becomes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In memory, whether on the disk as well or not.
+    Memory,
+    /// On the disk alone.
+    Disk,
 }
 
 /// One atomic per [`DropReason`].
@@ -75,18 +103,47 @@ impl StoreCounts {
 
     /// ClickHouse acknowledged `rows`.
     pub fn stored(&self, rows: u64) {
+        self.stored_from(Place::Memory, rows);
+    }
+
+    /// ClickHouse acknowledged `rows`, which were there until now.
+    pub fn stored_from(&self, place: Place, rows: u64) {
         self.flows_stored.fetch_add(rows, Ordering::AcqRel);
-        self.flows_in_flight.fetch_sub(rows, Ordering::AcqRel);
+        self.flows_at(place).fetch_sub(rows, Ordering::AcqRel);
     }
 
     /// `rows` will not be stored.
     pub fn lost(&self, reason: DropReason, rows: u64) {
+        self.lost_from(Place::Memory, reason, rows);
+    }
+
+    /// `rows`, which were there until now, will not be stored.
+    pub fn lost_from(&self, place: Place, reason: DropReason, rows: u64) {
         assert!(
             reason.level() == DropLevel::Lost,
             "a loss in the store has a reason of the store"
         );
         self.flows_lost.add(reason, rows);
+        self.flows_at(place).fetch_sub(rows, Ordering::AcqRel);
+    }
+
+    /// `rows` are no longer in memory, but on the disk.
+    pub fn spooled(&self, rows: u64) {
+        self.flows_spooled.fetch_add(rows, Ordering::AcqRel);
         self.flows_in_flight.fetch_sub(rows, Ordering::AcqRel);
+    }
+
+    /// An earlier process left `rows` on the disk.
+    pub fn recovered(&self, rows: u64) {
+        self.flows_spooled.fetch_add(rows, Ordering::AcqRel);
+        self.flows_recovered.fetch_add(rows, Ordering::AcqRel);
+    }
+
+    fn flows_at(&self, place: Place) -> &AtomicU64 {
+        match place {
+            Place::Memory => &self.flows_in_flight,
+            Place::Disk => &self.flows_spooled,
+        }
     }
 
     /// The figures of a table beside `flows`.
@@ -98,6 +155,8 @@ impl StoreCounts {
     pub(super) fn read(&self) -> StoreSnapshot {
         StoreSnapshot {
             flows_in_flight: self.flows_in_flight.load(Ordering::Acquire),
+            flows_spooled: self.flows_spooled.load(Ordering::Acquire),
+            flows_recovered: self.flows_recovered.load(Ordering::Acquire),
             flows_stored: self.flows_stored.load(Ordering::Acquire),
             blocks_encoded: self.blocks_encoded.load(Ordering::Acquire),
             encoded_bytes: self.encoded_bytes.load(Ordering::Acquire),
@@ -107,6 +166,13 @@ impl StoreCounts {
             block_bytes_sent: self.block_bytes_sent.load(Ordering::Acquire),
             inserts_retried: self.inserts_retried.load(Ordering::Acquire),
             insert_nanos: self.insert_nanos.load(Ordering::Acquire),
+            blocks_spooled: self.blocks_spooled.load(Ordering::Acquire),
+            spool_blocks: self.spool_blocks.load(Ordering::Acquire),
+            spool_bytes: self.spool_bytes.load(Ordering::Acquire),
+            spool_bytes_max: self.spool_bytes_max.load(Ordering::Acquire),
+            spool_files_broken: self.spool_files_broken.load(Ordering::Acquire),
+            blocks_quarantined: self.blocks_quarantined.load(Ordering::Acquire),
+            quarantine_bytes: self.quarantine_bytes.load(Ordering::Acquire),
             flows_lost: self.flows_lost.read(),
             side: std::array::from_fn(|table| self.side[table].read()),
         }
@@ -118,6 +184,8 @@ impl StoreCounts {
 #[allow(missing_docs, reason = "each field is described in StoreCounts")]
 pub struct StoreSnapshot {
     pub flows_in_flight: u64,
+    pub flows_spooled: u64,
+    pub flows_recovered: u64,
     pub flows_stored: u64,
     pub blocks_encoded: u64,
     pub encoded_bytes: u64,
@@ -127,6 +195,13 @@ pub struct StoreSnapshot {
     pub block_bytes_sent: u64,
     pub inserts_retried: u64,
     pub insert_nanos: u64,
+    pub blocks_spooled: u64,
+    pub spool_blocks: u64,
+    pub spool_bytes: u64,
+    pub spool_bytes_max: u64,
+    pub spool_files_broken: u64,
+    pub blocks_quarantined: u64,
+    pub quarantine_bytes: u64,
     pub flows_lost: [u64; DROP_REASONS],
     pub side: [SideSnapshot; SIDE_TABLES],
 }

@@ -1,10 +1,14 @@
 //! Batches as the bytes that an insert sends: Native, LZ4-compressed once, kept until stored.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::lz4::{self, Alike};
+use crate::batch::schema::stored;
 use crate::batch::{Batch, ColumnBytes, LabelEncoder, native};
 
 /// What one insert sends. A retry sends the same bytes with the same token.
@@ -12,14 +16,28 @@ use crate::batch::{Batch, ColumnBytes, LabelEncoder, native};
 pub struct Block {
     /// ClickHouse stores a block with a token that it has stored before only once.
     pub token: String,
+    /// Its place among all blocks of this spool, in the order of sealing.
+    pub number: u64,
     /// Rows in it.
     pub rows: u64,
     /// Bytes of the Native blocks, one a batch.
     pub native_bytes: u64,
     /// The Native blocks in ClickHouse's compressed frames.
     pub compressed: Bytes,
+    /// The columns that the insert names: those that this program fills, or of a block from the disk
+    /// those that its writer did.
+    pub columns: Cow<'static, str>,
     /// Its share of `store.queue_max`.
     pub(super) room: Option<OwnedSemaphorePermit>,
+}
+
+/// The columns of every block that is made here.
+fn columns() -> &'static str {
+    static COLUMNS: LazyLock<String> = LazyLock::new(|| {
+        let columns: Vec<_> = stored().map(|column| column.name).collect();
+        columns.join(", ")
+    });
+    &COLUMNS
 }
 
 /// Native bytes of one compressed frame: they and the result stay in the second cache.
@@ -101,9 +119,11 @@ impl Encoder {
         compressed.shrink_to_fit();
         Block {
             token,
+            number: 0,
             rows: std::mem::take(&mut self.rows),
             native_bytes,
             compressed: compressed.into(),
+            columns: Cow::Borrowed(columns()),
             room: None,
         }
     }

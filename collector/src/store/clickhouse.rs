@@ -7,19 +7,20 @@ use clickhouse::{Client, Compression};
 
 use super::dictionary::Dictionary;
 use super::insert::{Attempt, Insert, InsertError, Taken};
-use super::{Block, Endpoint, SideBatch, schema};
-use crate::batch::schema::stored;
+use super::{Block, Endpoint, SideBatch, schema, window};
 use crate::config;
 
 /// The tables of one database.
 pub struct ClickHouse {
     client: Client,
     database: String,
-    insert_sql: String,
     dictionary: Dictionary,
     insert_timeout: Duration,
     retention: Duration,
 }
+
+/// More rows than any insert has: what comes is gathered until it ends.
+const SERVER_BLOCK_ROWS_MIN: &str = "1000000000";
 
 /// A client of `endpoint` for queries. It names no database, since that may not exist yet.
 #[must_use]
@@ -36,14 +37,8 @@ impl ClickHouse {
     /// Speaks to `endpoint`; nothing is sent yet.
     #[must_use]
     pub fn new(endpoint: &Endpoint, config: &config::Store) -> Self {
-        let columns: Vec<_> = stored().map(|column| column.name).collect();
         Self {
             client: client(endpoint),
-            insert_sql: format!(
-                "INSERT INTO {}.flows ({}) FORMAT Native",
-                schema::quoted(&endpoint.database),
-                columns.join(", ")
-            ),
             dictionary: Dictionary::new(endpoint),
             database: endpoint.database.clone(),
             insert_timeout: config.insert_timeout,
@@ -57,12 +52,24 @@ impl ClickHouse {
             .insert_formatted_with(sql)
             .with_setting("async_insert", "0")
             .with_setting("wait_end_of_query", "1")
+            .with_setting("insert_deduplicate", "1")
             .with_setting("insert_deduplication_token", token)
+            // All of it is one block of ClickHouse's and so at most one part a partition, however
+            // many Native blocks the body has. By default it is cut at 1,048,449 rows or 256 MiB
+            // of memory, and some of the pieces may be stored when an insert fails.
+            .with_setting("min_insert_block_size_rows", SERVER_BLOCK_ROWS_MIN)
+            .with_setting("min_insert_block_size_bytes", "0")
+            .with_setting("max_insert_threads", "1")
     }
 
     async fn send(&self, block: &Block) -> Result<(), InsertError> {
+        let sql = format!(
+            "INSERT INTO {}.flows ({}) FORMAT Native",
+            schema::quoted(&self.database),
+            block.columns
+        );
         let mut insert = self
-            .insert_once(&self.insert_sql, &block.token)
+            .insert_once(&sql, &block.token)
             // The body is in ClickHouse's compressed frames already, whatever the client thinks.
             .with_setting("decompress", "1")
             // A replay may span more days than the hundred partitions that are allowed by default.
@@ -108,6 +115,7 @@ impl Insert for ClickHouse {
             tokio::time::timeout(self.insert_timeout, applied)
                 .await
                 .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))?;
+            window::verify(&self.client, &self.database, self.insert_timeout).await;
             self.dictionary
                 .make(&self.client, self.insert_timeout)
                 .await;

@@ -3,24 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Phase;
 use super::block::{Block, Encoder};
+use super::line::Inlet;
 use super::queue::{Exchange, Sealed};
-use super::{Phase, Room};
 use crate::batch::BATCH_ROWS;
 use crate::config;
 use crate::ledger::StoreCounts;
 use crate::units::UnixNanos;
 
 /// Encodes batches as they come and ends the block when it has enough rows or when the oldest is
-/// old. While the queue is full it holds one block back and takes no batch.
+/// old. Without a spool it holds one block back while the queue is full, and takes no batch.
 pub(super) struct EncoderTask {
     pub(super) exchange: Arc<Exchange>,
     pub(super) counts: Arc<StoreCounts>,
-    pub(super) room: Room,
-    pub(super) blocks: mpsc::UnboundedSender<Block>,
+    pub(super) blocks: Inlet,
     pub(super) phase: watch::Receiver<Phase>,
 }
 
@@ -29,7 +29,7 @@ impl EncoderTask {
     pub(super) async fn run(mut self, batch: config::Batch) {
         let instance: u64 = rand::random();
         let mut open = Open::new(&batch);
-        let mut number = 0_u64;
+        let mut number = self.blocks.first_number();
         loop {
             // Looked at before the queue: whoever says that no more comes has handed over before.
             let phase = *self.phase.borrow();
@@ -49,12 +49,12 @@ impl EncoderTask {
             }
             let is_last = phase != Phase::Running && !self.exchange.has_sealed();
             if open.is_ripe() || (is_last && open.encoder.rows() > 0) {
-                let block = open.end(format!("{instance:016x}-{number}"));
+                let mut block = open.end(format!("{instance:016x}-{number}"));
+                block.number = number;
                 number += 1;
                 let compressed_bytes = block.compressed.len() as u64;
                 self.counts.encoded(block.native_bytes, compressed_bytes);
-                let block = self.room.enter(block).await;
-                if self.blocks.send(block).is_err() {
+                if !self.blocks.push(block).await {
                     return; // time is up
                 }
             }

@@ -110,6 +110,8 @@ impl InsertError {
             Some(241) => "ClickHouse is out of memory; raise its limit or lower batch.rows_max",
             Some(243) => "free space on ClickHouse's disk, or shorten store.retention",
             Some(497) => "grant store.user what the message names",
+            Some(115) => "this ClickHouse lacks a setting that inserts need: use a newer one",
+            Some(472) => "let store.user change the setting that the message names",
             Some(_) => "compare the table with sql/ and look into ClickHouse's log",
         }
     }
@@ -162,6 +164,10 @@ pub fn exception_code(text: &str) -> Option<u32> {
 }
 
 /// Codes of <https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp>.
+///
+/// What is refused is given up after a second try behind a look at the schema, so only what says
+/// that these bytes do not fit these tables belongs there. What concerns every block (rights,
+/// settings, disk, load) is an outage: blocks wait for whoever mends it.
 fn failure_of(code: u32, message: &str) -> Failure {
     match code {
         // The same code means too many parts (wait for merges) and a block that spans too many
@@ -169,14 +175,19 @@ fn failure_of(code: u32, message: &str) -> Failure {
         252 if message.contains("partitions") => Failure::Refused,
         // Parsing and checksums, columns and types, missing table or database, constraints.
         6 | 10 | 16 | 20 | 26 | 27 | 33 | 38 | 40 | 41 | 43 | 44 | 47 | 50 | 53 | 60 | 62 | 69
-        | 70 | 72 | 73 | 81 | 115 | 117 | 128 | 130 | 131 | 190 | 271 | 321 | 349 | 432 | 469 => {
+        | 70 | 72 | 73 | 81 | 117 | 128 | 130 | 131 | 190 | 271 | 321 | 349 | 432 | 469 => {
             Failure::Refused
         }
-        // Time, network, load, memory, disk, rights, shutdown, replicas and Keeper.
-        3 | 74 | 75 | 76 | 95 | 96 | 159 | 160 | 164 | 192 | 193 | 194 | 198 | 201 | 202 | 203
-        | 209 | 210 | 225 | 236 | 241 | 242 | 243 | 245 | 252 | 279 | 285 | 286 | 289 | 290
-        | 319 | 335 | 341 | 373 | 394 | 425 | 439 | 473 | 497 | 499 | 516 | 519 | 571 | 573
-        | 585 | 649 | 650 | 734 | 999 | 1000 | 1002 => Failure::Outage,
+        // Time, network, load, connections, cancelled queries.
+        3 | 74 | 75 | 76 | 95 | 96 | 159 | 160 | 198 | 201 | 202 | 203 | 209 | 210 | 236 | 279
+        | 290 | 297 | 341 | 364 | 373 | 394 | 425 | 439 | 473 | 499 | 516 | 573 | 649 | 650
+        | 677 | 696 | 734 | 735 | 745 | 749 | 762 | 1000 | 1002 => Failure::Outage,
+        // Memory, disk, merges that lag behind, tables that are being dropped or loaded.
+        173 | 204 | 218 | 231 | 241 | 243 | 252 | 305 | 777 | 778 => Failure::Outage,
+        // Users, rights, settings that the server lacks or does not allow.
+        115 | 164 | 192 | 193 | 194 | 242 | 472 | 495 | 497 | 720 | 774 => Failure::Outage,
+        // Replicas, Keeper, shards.
+        225 | 244 | 285 | 286 | 289 | 319 | 335 | 519 | 571 | 574 | 904 | 999 => Failure::Outage,
         _ => Failure::Unclear,
     }
 }
@@ -210,6 +221,18 @@ mod tests {
             class("Code: 9999. DB::Exception: of tomorrow"),
             Failure::Unclear
         );
+    }
+
+    #[test]
+    fn what_concerns_every_block_waits_for_whoever_mends_it() {
+        // Settings, rights, a disk or a server that is full: giving blocks up would lose them all.
+        for code in [115, 164, 204, 218, 243, 472, 495, 497, 745, 774, 778] {
+            let error = InsertError::exception(&format!("Code: {code}. DB::Exception: no"));
+            assert_eq!(error.failure, Failure::Outage, "{code}");
+        }
+        // A view that throws may be mended, or not.
+        let view = InsertError::exception("Code: 395. DB::Exception: Value passed to throwIf");
+        assert_eq!(view.failure, Failure::Unclear);
     }
 
     #[test]

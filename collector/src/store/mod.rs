@@ -2,8 +2,10 @@
 //!
 //! In: sealed batches of the workers. Out: rows in ClickHouse, each block exactly once as long as
 //! ClickHouse remembers its token. Owner: tasks of the tokio runtime; a batch goes back to its
-//! worker as soon as it is encoded, its compressed block waits in memory until it is stored.
-//! Losses: `insert_refused`, `store_stopped`, and with the null store everything, as `store_null`.
+//! worker as soon as it is encoded, its compressed block waits in memory or on the disk until it is
+//! stored.
+//! Losses: `insert_refused`, `spool_full`, `spool_failed`, `spool_broken`, without a spool
+//! `store_stopped`, and with the null store everything, as `store_null`.
 
 mod block;
 pub mod clickhouse;
@@ -11,6 +13,7 @@ mod dictionary;
 pub mod embedded;
 mod encode;
 mod insert;
+mod line;
 mod lz4;
 mod null;
 pub mod query;
@@ -18,20 +21,23 @@ mod queue;
 pub mod schema;
 mod send;
 pub mod side;
+pub mod spool;
+pub mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::batch::BATCH_ROWS;
 use crate::config::{self, Secret};
 use crate::ledger::{DropReason, StoreCounts};
 use encode::EncoderTask;
+use line::line;
 use queue::Exchange;
 use send::Sender;
 use side::SideTask;
@@ -42,6 +48,7 @@ pub use insert::{Attempt, Failure, Insert, InsertError, Taken, exception_code};
 pub use null::Null;
 pub use queue::{Backlog, WorkerQueue};
 pub use side::{SIDE_TABLES, SideBatch, SideRow, SideRows, SideTable};
+pub use spool::Spool;
 
 /// Where and as whom ClickHouse is spoken to; the same for a server and for the embedded engine.
 #[derive(Clone, Debug)]
@@ -87,8 +94,15 @@ pub struct Store {
     sender: JoinHandle<()>,
     side_rows: SideRows,
     side: JoinHandle<()>,
+    /// Syncs the spool; without one it has ended.
+    syncing: JoinHandle<()>,
+    has_spool: bool,
     stop_timeout: Duration,
 }
+
+/// How long the encoder may take at the end, when blocks can wait on the disk, beyond
+/// `store.stop_timeout`.
+const ENCODING_MAX: Duration = Duration::from_secs(10);
 
 /// How far the store is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,11 +120,13 @@ enum Phase {
 pub struct StopReport {
     /// Flows that were not acknowledged in time, counted as `store_stopped`.
     pub flows_lost: u64,
+    /// Flows on the disk, which the next process stores.
+    pub flows_spooled: u64,
 }
 
 impl Store {
-    /// Starts to store into ClickHouse at `endpoint`, or without one nowhere; returns at once.
-    /// Rows are queued until ClickHouse answers and has the schema.
+    /// Starts to store into ClickHouse at `endpoint`, or without one nowhere, without a spool; returns
+    /// at once. Rows are queued until ClickHouse answers and has the schema.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -122,10 +138,7 @@ impl Store {
         workers: usize,
         batch: &config::Batch,
     ) -> (Self, Vec<WorkerQueue>) {
-        let target: Box<dyn Insert> = match endpoint {
-            Some(endpoint) => Box::new(ClickHouse::new(endpoint, config)),
-            None => Box::new(Null),
-        };
+        let target = target(config, endpoint);
         Self::start_with(target, config, counts, workers, batch)
     }
 
@@ -141,24 +154,44 @@ impl Store {
         workers: usize,
         batch: &config::Batch,
     ) -> (Self, Vec<WorkerQueue>) {
+        Self::start_spooling(target, None, config, counts, workers, batch)
+    }
+
+    /// As [`Store::start_with`]; what does not fit in memory, or is not stored at the end, goes to
+    /// `spool`, which counts in the same `counts`.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start_spooling(
+        target: Box<dyn Insert>,
+        spool: Option<Arc<Spool>>,
+        config: &config::Store,
+        counts: Arc<StoreCounts>,
+        workers: usize,
+        batch: &config::Batch,
+    ) -> (Self, Vec<WorkerQueue>) {
         // With one batch alone its worker would stand still while the store encodes it.
         let per_worker = batch.per_worker.max(2);
         let rows = BATCH_ROWS.min(batch.rows_max);
         let (exchange, queues) = Exchange::new(workers, per_worker, rows, &counts);
         let (phase, _) = watch::channel(Phase::Running);
         let (set_ready, ready) = watch::channel(false);
-        let (blocks_in, blocks) = mpsc::unbounded_channel();
-        let room = Room::new(config.queue_max.as_u64());
+        let (blocks_in, blocks) = line(
+            config.queue_max.as_u64(),
+            spool.clone(),
+            Arc::clone(&counts),
+            phase.subscribe(),
+        );
         let encoder = EncoderTask {
             exchange,
             counts: Arc::clone(&counts),
-            room,
             blocks: blocks_in,
             phase: phase.subscribe(),
         };
         let encoder = tokio::spawn(encoder.run(batch.clone()));
         let inserts = config.inserts.max(1);
-        let sender = Sender::new(target, Arc::clone(&counts), set_ready);
+        let sender = Sender::new(target, Arc::clone(&counts), spool.clone(), set_ready);
         let side_rows = SideRows::new(Arc::clone(&counts));
         let side = SideTask {
             rows: side_rows.clone(),
@@ -168,6 +201,12 @@ impl Store {
         };
         let side = tokio::spawn(side.run());
         let sender = tokio::spawn(sender.run(blocks, inserts, phase.subscribe()));
+        let has_spool = spool.is_some();
+        let syncing = tokio::spawn(async {
+            if let Some(spool) = spool {
+                spool.keep_synced().await;
+            }
+        });
         let store = Self {
             counts,
             phase,
@@ -176,6 +215,8 @@ impl Store {
             sender,
             side_rows,
             side,
+            syncing,
+            has_spool,
             stop_timeout: config.stop_timeout,
         };
         (store, queues)
@@ -202,12 +243,16 @@ impl Store {
 
     /// Stores what the workers have handed over and the rows that were pushed, for
     /// `store.stop_timeout` at most, and ends. The workers have called `Batcher::finish` before.
-    /// What is not acknowledged is counted as lost.
+    /// What is not acknowledged goes to the spool; without one it is counted as lost.
     pub async fn stop(mut self) -> StopReport {
         self.phase.send_replace(Phase::Draining);
         let both = async { tokio::join!(&mut self.sender, &mut self.side) };
         let drained = tokio::time::timeout(self.stop_timeout, both).await;
         if drained.is_err() {
+            if self.has_spool && !self.encoder.is_finished() {
+                // It waits for no room: what is left are batches that have to become blocks.
+                let _ = tokio::time::timeout(ENCODING_MAX, &mut self.encoder).await;
+            }
             self.phase.send_replace(Phase::Over);
             // Whichever has ended was waited for: asked again, it would panic.
             for task in [&mut self.sender, &mut self.side] {
@@ -216,8 +261,13 @@ impl Store {
                 }
             }
         }
-        self.encoder.abort();
-        let _ = self.encoder.await;
+        // Behind this the spool's folder is free for the next process.
+        self.syncing.abort();
+        let _ = self.syncing.await;
+        if !self.encoder.is_finished() {
+            self.encoder.abort();
+            let _ = self.encoder.await;
+        }
         // Nobody else counts any more.
         let flows_lost = self.counts.flows_in_flight.load(Ordering::Acquire);
         if flows_lost > 0 {
@@ -235,33 +285,26 @@ impl Store {
                 "stopped before ClickHouse acknowledged all that was told of exporters"
             );
         }
-        StopReport { flows_lost }
-    }
-}
-
-/// The memory that blocks may take, `store.queue_max`.
-#[derive(Clone)]
-struct Room {
-    kibibytes: Arc<Semaphore>,
-    kibibytes_max: u32,
-}
-
-impl Room {
-    fn new(bytes_max: u64) -> Self {
-        let kibibytes_max = u32::try_from(bytes_max / 1024).unwrap_or(u32::MAX).max(1);
-        Self {
-            kibibytes: Arc::new(Semaphore::new(kibibytes_max as usize)),
-            kibibytes_max,
+        let flows_spooled = self.counts.flows_spooled.load(Ordering::Acquire);
+        if flows_spooled > 0 {
+            info!(
+                flows_spooled,
+                "flows that are not stored yet wait on the disk for the next start"
+            );
+        }
+        StopReport {
+            flows_lost,
+            flows_spooled,
         }
     }
+}
 
-    /// Waits until the block fits in; one larger than all waits until there is no other.
-    async fn enter(&self, mut block: Block) -> Block {
-        let kibibytes = u32::try_from(block.compressed.len().div_ceil(1024)).unwrap_or(u32::MAX);
-        let share = Arc::clone(&self.kibibytes);
-        let share = share.acquire_many_owned(kibibytes.min(self.kibibytes_max));
-        block.room = Some(share.await.expect("the semaphore is never closed"));
-        block
+/// Where blocks go: ClickHouse at `endpoint`, without one nowhere.
+#[must_use]
+pub fn target(config: &config::Store, endpoint: Option<&Endpoint>) -> Box<dyn Insert> {
+    match endpoint {
+        Some(endpoint) => Box::new(ClickHouse::new(endpoint, config)),
+        None => Box::new(Null),
     }
 }
 

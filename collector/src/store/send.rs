@@ -1,22 +1,27 @@
 //! Sends blocks until each is stored, refused, or time is up.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{JoinSet, spawn_blocking};
 use tracing::{error, info, warn};
 
 use super::insert::{Attempt, Failure, Insert, InsertError, Taken};
+use super::line::{Next, Outlet, on_disk};
+use super::spool::Spool;
+use super::window::{Ticket, Window};
 use super::{Block, Phase, SideBatch};
-use crate::ledger::{DropReason, StoreCounts};
+use crate::ledger::{DropReason, Place, StoreCounts};
 
 /// The first pause after a failure; each further one is twice as long, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Tries of a block that is answered with an exception in no list: half a minute.
+/// Tries of a block that is answered with an exception in no list: half a minute. And of one that
+/// alone fails for whatever reason, while many others are stored.
 const UNCLEAR_MAX: u32 = 10;
 
 /// The same trouble is logged once in this time.
@@ -32,20 +37,24 @@ const UNREADY_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct Sender {
     target: Box<dyn Insert>,
     counts: Arc<StoreCounts>,
+    spool: Option<Arc<Spool>>,
+    window: Arc<Window>,
+    /// What is in memory and being sent, by number.
+    under_way: Mutex<BTreeMap<u64, Arc<Block>>>,
     trouble: Mutex<Trouble>,
     /// True while ClickHouse has the schema and takes inserts.
     ready: watch::Sender<bool>,
 }
 
 /// What became of rows in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// They are in ClickHouse; the last try took so long.
     Stored(Duration),
     /// They were dropped on purpose.
     Discarded,
     /// ClickHouse will never take them.
-    Refused,
+    Refused(InsertError),
 }
 
 /// What was logged of failures.
@@ -64,46 +73,84 @@ impl Sender {
     pub(super) fn new(
         target: Box<dyn Insert>,
         counts: Arc<StoreCounts>,
+        spool: Option<Arc<Spool>>,
         ready: watch::Sender<bool>,
     ) -> Arc<Self> {
         Arc::new(Self {
             target,
             counts,
+            spool,
+            window: Arc::default(),
+            under_way: Mutex::default(),
             trouble: Mutex::default(),
             ready,
         })
     }
 
     /// Prepares the tables, says that it is ready, then sends up to `inserts` blocks at once until
-    /// no more can come or time is up.
+    /// no more can come or time is up. What is left in memory then goes to the disk, if there is a
+    /// spool.
     pub(super) async fn run(
         self: Arc<Self>,
-        mut blocks: mpsc::UnboundedReceiver<Block>,
+        mut blocks: Outlet,
         inserts: usize,
         mut phase: watch::Receiver<Phase>,
     ) {
-        tokio::select! {
-            () = self.prepare() => { self.ready.send_replace(true); }
-            () = over(&mut phase) => return,
+        let is_prepared = tokio::select! {
+            () = self.prepare() => true,
+            () = over(&mut phase) => false,
+        };
+        if is_prepared {
+            self.ready.send_replace(true);
+            self.send_all(&mut blocks, inserts, &mut phase).await;
         }
+        self.set_down(blocks).await;
+    }
+
+    async fn send_all(
+        self: &Arc<Self>,
+        blocks: &mut Outlet,
+        inserts: usize,
+        phase: &mut watch::Receiver<Phase>,
+    ) {
         let mut under_way = JoinSet::new();
-        loop {
+        let mut may_come = true;
+        while may_come || !under_way.is_empty() {
+            let may_begin = may_come && under_way.len() < inserts && self.window.is_open();
             tokio::select! {
-                block = blocks.recv(), if under_way.len() < inserts => match block {
-                    Some(block) => { under_way.spawn(Arc::clone(&self).store(block)); }
-                    None if under_way.is_empty() => return,
-                    // Nothing more comes: take no further branch of this kind.
-                    None => break,
+                next = blocks.next(), if may_begin => match next {
+                    Some(Next::Live(block)) => {
+                        self.blocks_under_way().insert(block.number, Arc::clone(&block));
+                        under_way.spawn(Arc::clone(self).store(block, Place::Memory));
+                    }
+                    Some(Next::Spooled(number)) => {
+                        under_way.spawn(Arc::clone(self).store_spooled(number));
+                    }
+                    None => may_come = false,
                 },
                 Some(done) = under_way.join_next() => done.expect("an insert does not panic"),
-                () = over(&mut phase) => return under_way.shutdown().await,
+                () = over(phase) => return under_way.shutdown().await,
             }
         }
-        tokio::select! {
-            () = async { while under_way.join_next().await.is_some() {} } => {}
-            () = over(&mut phase) => {}
+    }
+
+    /// Puts on the disk what is left in memory; without a spool it stays where it is, to be
+    /// counted.
+    async fn set_down(&self, blocks: Outlet) {
+        let Some(spool) = &self.spool else {
+            return;
+        };
+        let sent = std::mem::take(&mut *self.blocks_under_way());
+        let sent = sent.into_values().map(|block| (block, true));
+        for (block, is_tried) in sent.chain(blocks.close().map(|block| (block, false))) {
+            let set_down = move |spool: &Spool, block: &Block| spool.set_down(block, is_tried);
+            if let Err(unkept) = on_disk(spool, &block, set_down).await {
+                self.counts.lost(DropReason::from(unkept), block.rows);
+            }
         }
-        under_way.shutdown().await;
+        let spool = Arc::clone(spool);
+        // The runtime ends: then the kernel does it.
+        let _ = spawn_blocking(move || spool.finish()).await;
     }
 
     async fn prepare(&self) {
@@ -121,29 +168,82 @@ impl Sender {
         self.trouble().over();
     }
 
-    /// Sends one block until its fate is known.
-    async fn store(self: Arc<Self>, block: Block) {
-        match self
-            .deliver(block.rows, || self.target.insert(&block))
-            .await
-        {
-            Fate::Stored(elapsed) => self.acknowledged(&block, elapsed),
+    /// Sends one block, which waited at `place`, until its fate is known.
+    async fn store(self: Arc<Self>, block: Arc<Block>, place: Place) {
+        let ticket = self.window.enter();
+        let number = block.number;
+        self.in_spool(move |spool| spool.tried(number)).await;
+        let sent = || self.target.insert(&block);
+        let is_alone = |tries| tries >= UNCLEAR_MAX && ticket.is_alone();
+        let fate = self.deliver(sent, is_alone).await;
+        let kept = match &fate {
+            Fate::Refused(error) => self.quarantine(&block, error).await,
+            _ => None,
+        };
+        // From here to the removal of the file nothing waits: flows are counted once.
+        self.blocks_under_way().remove(&number);
+        match fate {
+            Fate::Stored(elapsed) => self.acknowledged(&block, place, elapsed, ticket),
             Fate::Discarded => self.counts.lost(DropReason::StoreNull, block.rows),
-            Fate::Refused => self.counts.lost(DropReason::InsertRefused, block.rows),
+            Fate::Refused(error) => {
+                let reason = DropReason::InsertRefused;
+                self.counts.lost_from(place, reason, block.rows);
+                self.trouble().refused(block.rows, &error, kept.as_deref());
+            }
+        }
+        self.in_spool(move |spool| spool.done(number)).await;
+    }
+
+    /// Sends a block that is on the disk alone.
+    async fn store_spooled(self: Arc<Self>, number: u64) {
+        let Some(spool) = self.spool.clone() else {
+            return;
+        };
+        let read = spawn_blocking(move || spool.read(number)).await;
+        // It cannot be read, or the runtime ends.
+        if let Ok(Some(block)) = read {
+            self.store(Arc::new(block), Place::Disk).await;
+        }
+    }
+
+    /// Keeps a block that was refused; says where, or why not.
+    async fn quarantine(&self, block: &Arc<Block>, error: &InsertError) -> Option<String> {
+        let spool = self.spool.clone()?;
+        let (block, error) = (Arc::clone(block), error.clone());
+        spawn_blocking(move || spool.quarantine(&block, &error))
+            .await
+            .ok()
+    }
+
+    /// Does `work` where it may wait for the disk.
+    async fn in_spool(&self, work: impl FnOnce(&Spool) + Send + 'static) {
+        if let Some(spool) = self.spool.clone() {
+            // The runtime ends: the file stays, and its token keeps it from being stored twice.
+            let _ = spawn_blocking(move || work(&spool)).await;
         }
     }
 
     /// Sends rows of a table beside `flows` until their fate is known.
     pub(super) async fn side(&self, batch: &SideBatch) -> Fate {
         let sent = || self.target.insert_side(batch);
-        self.deliver(batch.rows, sent).await
+        let fate = self.deliver(sent, |_| false).await;
+        if let Fate::Refused(error) = &fate {
+            self.trouble().refused(batch.rows, error, None);
+        }
+        fate
     }
 
-    /// Tries `insert`, of so many rows, until their fate is known.
-    async fn deliver<'a>(&self, rows: u64, insert: impl Fn() -> Attempt<'a, Taken>) -> Fate {
+    /// Tries `insert` until it is known what becomes of its rows, or `is_alone` says, told how often
+    /// it was tried, that whatever goes wrong does so for these rows only.
+    async fn deliver<'a>(
+        &self,
+        insert: impl Fn() -> Attempt<'a, Taken>,
+        is_alone: impl Fn(u32) -> bool,
+    ) -> Fate {
         let mut pause = Pause::default();
         let mut schema_verified = false;
         let mut unclear = 0;
+        let mut tries = 0;
         loop {
             let began = Instant::now();
             let error = match insert().await {
@@ -154,15 +254,17 @@ impl Sender {
                 Ok(Taken::Discarded) => return Fate::Discarded,
                 Err(error) => error,
             };
+            tries += 1;
             match error.failure {
+                _ if is_alone(tries) => return Fate::Refused(error),
                 Failure::Outage => {}
                 Failure::Unclear => {
                     unclear += 1;
                     if unclear >= UNCLEAR_MAX {
-                        return self.refused(rows, &error);
+                        return Fate::Refused(error);
                     }
                 }
-                Failure::Refused if schema_verified => return self.refused(rows, &error),
+                Failure::Refused if schema_verified => return Fate::Refused(error),
                 // Somebody may have dropped the table, or is migrating it just now.
                 Failure::Refused => {
                     let outcome = self.target.prepare().await;
@@ -179,7 +281,7 @@ impl Sender {
         }
     }
 
-    fn acknowledged(&self, block: &Block, elapsed: Duration) {
+    fn acknowledged(&self, block: &Block, place: Place, elapsed: Duration, ticket: Ticket) {
         let Block {
             rows,
             native_bytes,
@@ -195,7 +297,8 @@ impl Sender {
         let sent = compressed.len() as u64;
         counts.block_bytes_sent.fetch_add(sent, Ordering::Relaxed);
         counts.insert_nanos.fetch_add(nanos, Ordering::Relaxed);
-        counts.stored(*rows);
+        counts.stored_from(place, *rows);
+        ticket.acknowledged();
     }
 
     /// ClickHouse has acknowledged something.
@@ -205,12 +308,13 @@ impl Sender {
             .send_if_modified(|ready| !std::mem::replace(ready, true));
     }
 
-    fn refused(&self, rows: u64, error: &InsertError) -> Fate {
-        self.trouble().refused(rows, error);
-        Fate::Refused
+    fn blocks_under_way(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Block>>> {
+        self.under_way
+            .lock()
+            .expect("nothing panics while it holds the lock")
     }
 
-    fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble
             .lock()
             .expect("nothing panics while it holds the lock")
@@ -246,11 +350,17 @@ impl Trouble {
         self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    fn refused(&mut self, rows: u64, error: &InsertError) {
+    /// Logs what is lost, and where the last of it is kept.
+    fn refused(&mut self, rows: u64, error: &InsertError, kept: Option<&str>) {
         self.rows_refused += rows;
         if is_due(&mut self.last_refusal, Instant::now()) {
             let rows = std::mem::take(&mut self.rows_refused);
-            error!(rows, %error, remedy = error.remedy(), "ClickHouse refused rows for good");
+            let kept = kept.unwrap_or("no");
+            error!(
+                rows, %error, kept,
+                remedy = error.remedy(),
+                "ClickHouse refused rows for good; mend it, then see 'flowsluice spool list'"
+            );
         }
     }
 

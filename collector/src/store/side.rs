@@ -199,7 +199,7 @@ impl SideRows {
         match fate {
             Fate::Stored(_) => counts.stored(batch.rows),
             Fate::Discarded => counts.dropped(DropReason::StoreNull, batch.rows),
-            Fate::Refused => counts.dropped(DropReason::InsertRefused, batch.rows),
+            Fate::Refused(_) => counts.dropped(DropReason::InsertRefused, batch.rows),
         }
     }
 

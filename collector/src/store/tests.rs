@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,6 +14,14 @@ use crate::units::UnixNanos;
 
 const ROWS_MAX: usize = 8;
 
+mod spooling;
+
+/// A store that ended with nothing left over.
+const STORED: StopReport = StopReport {
+    flows_lost: 0,
+    flows_spooled: 0,
+};
+
 /// What was sent: token, bytes, rows.
 type Call = (String, Bytes, u64);
 
@@ -24,6 +32,10 @@ struct Scripted {
     answers: Mutex<VecDeque<InsertError>>,
     /// No insert is answered at all.
     silent: bool,
+    /// Every insert fails as long as this is so.
+    away: AtomicBool,
+    /// How long an insert takes.
+    takes: Duration,
     /// Every insert is refused as long as it was prepared fewer times.
     prepares_needed: usize,
     prepared: AtomicUsize,
@@ -36,6 +48,12 @@ impl Scripted {
         Box::pin(async {
             if self.silent {
                 std::future::pending::<()>().await;
+            }
+            if !self.takes.is_zero() {
+                tokio::time::sleep(self.takes).await;
+            }
+            if self.away.load(Ordering::Relaxed) {
+                return Err(outage());
             }
             if self.prepared.load(Ordering::Relaxed) < self.prepares_needed {
                 return Err(InsertError::exception("Code: 60. DB::Exception: no table"));
@@ -76,8 +94,16 @@ struct Rig {
 
 impl Rig {
     fn new(target: Scripted, adapt: impl FnOnce(&mut config::Store)) -> Self {
+        Self::on(target, Ledger::new(1), None, adapt)
+    }
+
+    fn on(
+        target: Scripted,
+        ledger: Ledger,
+        spool: Option<Arc<Spool>>,
+        adapt: impl FnOnce(&mut config::Store),
+    ) -> Self {
         let target = Arc::new(target);
-        let ledger = Ledger::new(1);
         let batch = config::Batch {
             rows_max: ROWS_MAX,
             per_worker: 3,
@@ -91,7 +117,7 @@ impl Rig {
         adapt(&mut config);
         let insert = Box::new(Arc::clone(&target));
         let counts = Arc::clone(&ledger.store);
-        let (store, mut queues) = Store::start_with(insert, &config, counts, 1, &batch);
+        let (store, mut queues) = Store::start_spooling(insert, spool, &config, counts, 1, &batch);
         let batcher = Batcher::new(&batch, queues.remove(0));
         Self {
             target,
@@ -184,7 +210,7 @@ async fn the_null_store_is_ready_and_counts_every_flow_as_lost_and_every_block()
     batcher.add(&[Flow::EMPTY; ROWS_MAX + 3], UnixNanos(1), &mut worker);
     batcher.finish(&mut worker);
     assert_eq!(worker.flows_batched, ROWS_MAX as u64 + 3);
-    assert_eq!(store.stop().await, StopReport { flows_lost: 0 });
+    assert_eq!(store.stop().await, STORED);
     let snapshot = ledger.snapshot();
     assert_eq!(snapshot.dropped(DropReason::StoreNull), ROWS_MAX as u64 + 3);
     let counts = snapshot.store;
@@ -528,7 +554,7 @@ async fn the_null_store_drops_rows_beside_the_flows_and_counts_them() {
     let (store, queues) = Store::start(&config, None, Arc::clone(&counts), 1, &batch_of(2));
     store.side_rows().push(&Told { number: 1 });
     drop(queues);
-    assert_eq!(store.stop().await, StopReport { flows_lost: 0 });
+    assert_eq!(store.stop().await, STORED);
     let side = exporters_of(&counts);
     assert_eq!(side.rows_dropped[DropReason::StoreNull as usize], 1);
 }

@@ -3,6 +3,8 @@
 use super::{Key, Kind, key};
 
 const KINDS: &[&str] = &["auto", "embedded", "server", "null"];
+const SPOOL_MODES: &[&str] = &["always", "overflow"];
+const SPOOL_FSYNCS: &[&str] = &["never", "interval", "always"];
 
 /// In the order of the file.
 pub(super) const KEYS: &[Key] = &[
@@ -24,4 +26,33 @@ pub(super) const KEYS: &[Key] = &[
     key("store.embedded.http", Kind::Socket),
     key("store.embedded.tcp", Kind::Socket),
     key("store.embedded.memory_max", Kind::Bytes),
+    key("store.spool", Kind::Table),
+    key("store.spool.dir", Kind::Path),
+    key("store.spool.mode", Kind::Word(SPOOL_MODES)),
+    key("store.spool.max_bytes", Kind::Bytes),
+    key("store.spool.fsync", Kind::Word(SPOOL_FSYNCS)),
+    key("store.spool.fsync_interval", Kind::Duration),
+    key("store.spool.quarantine_max", Kind::Bytes),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{SpoolFsync, SpoolMode, StoreKind};
+
+    #[test]
+    fn the_words_are_those_that_the_types_know() {
+        let word = |word: &str| toml::Value::String(word.to_owned());
+        for name in KINDS {
+            let _: StoreKind = word(name).try_into().unwrap();
+        }
+        for name in SPOOL_MODES {
+            let mode: SpoolMode = word(name).try_into().unwrap();
+            assert_eq!(mode.name(), *name);
+        }
+        for name in SPOOL_FSYNCS {
+            let fsync: SpoolFsync = word(name).try_into().unwrap();
+            assert_eq!(fsync.name(), *name);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! `flowsluice spool`: what waits on the disk, and what ClickHouse refused for good.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use flowsluice::config::{self, StoreTarget};
+use flowsluice::store::embedded;
+use flowsluice::store::spool::{Kind, files, quarantine, read_block, read_header};
+use flowsluice::store::{self, Endpoint, Failure, InsertError};
+
+/// Arguments of `flowsluice spool`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+    /// The configuration; without it /etc/flowsluice/flowsluice.toml, else the built-in defaults.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// List the blocks that wait and those in quarantine, with the reason.
+    List,
+    /// Send blocks in quarantine once more, with the token that they have; those that ClickHouse
+    /// takes are removed.
+    Retry(Which),
+    /// Remove blocks in quarantine: their flows are gone.
+    Drop(Which),
+}
+
+/// Which blocks of the quarantine.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// Their numbers, as `list` shows them.
+    numbers: Vec<u64>,
+    /// All of them.
+    #[arg(long)]
+    all: bool,
+}
+
+pub fn main(Args { action, config }: Args) -> anyhow::Result<()> {
+    let (config, _) = config::load_or_default(config.as_deref())?;
+    let folder = config
+        .store
+        .spool_dir()
+        .context("there is no spool: store.spool.max_bytes is 0, or store.kind is null")?;
+    let quarantined = folder.join(quarantine::FOLDER);
+    match action {
+        Action::List => list(&folder, &quarantined),
+        Action::Retry(which) => retry(&config.store, which.files(&quarantined)?),
+        Action::Drop(which) => {
+            which
+                .files(&quarantined)?
+                .into_iter()
+                .try_for_each(|(number, _, path)| {
+                    remove(&path)?;
+                    println!("{number}: removed");
+                    Ok(())
+                })
+        }
+    }
+}
+
+impl Which {
+    fn files(&self, folder: &Path) -> anyhow::Result<Vec<(u64, Kind, PathBuf)>> {
+        let mut found = there(folder)?;
+        for number in &self.numbers {
+            if !found.iter().any(|(there, ..)| there == number) {
+                bail!("{}: there is no block {number}", folder.display());
+            }
+        }
+        found.retain(|(number, ..)| self.all || self.numbers.contains(number));
+        Ok(found)
+    }
+}
+
+/// The files in `folder`; none where there is no folder yet.
+fn there(folder: &Path) -> anyhow::Result<Vec<(u64, Kind, PathBuf)>> {
+    match files(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => found.with_context(|| format!("{} cannot be read", folder.display())),
+    }
+}
+
+fn list(spool: &Path, quarantined: &Path) -> anyhow::Result<()> {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.set_header(["block", "flows", "bytes", "sealed", "state"]);
+    let folders = [(spool, "waits"), (quarantined, "refused")];
+    for (folder, state) in folders {
+        for (number, kind, path) in there(folder)? {
+            table.add_row(row(number, kind, &path, state));
+        }
+    }
+    println!("{table}");
+    Ok(())
+}
+
+fn row(number: u64, kind: Kind, path: &Path, state: &str) -> [String; 5] {
+    let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let header = match read_header(path) {
+        Ok(header) => Ok(header),
+        Err((broken, Some(header))) => Err((Some(header.rows), broken)),
+        Err((broken, None)) => Err((None, broken)),
+    };
+    let (rows, sealed, state) = match header {
+        Ok(header) => {
+            let state = match (&header.refused, kind) {
+                (Some(refused), _) => format!("{state}: {}", refused.error),
+                (None, Kind::Tried) => format!("{state}, was sent"),
+                (None, Kind::Broken) => "its checksum is wrong".into(),
+                (None, Kind::Block) => state.to_owned(),
+            };
+            (header.rows.to_string(), time(header.sealed_s), state)
+        }
+        Err((rows, broken)) => {
+            let rows = rows.map_or("?".into(), |rows| rows.to_string());
+            (rows, "?".into(), broken.to_string())
+        }
+    };
+    [number.to_string(), rows, bytes.to_string(), sealed, state]
+}
+
+fn time(unix_s: u32) -> String {
+    let time = jiff::Timestamp::from_second(unix_s.into());
+    time.map_or("?".into(), |time| time.to_string())
+}
+
+fn retry(config: &config::Store, blocks: Vec<(u64, Kind, PathBuf)>) -> anyhow::Result<()> {
+    if blocks.is_empty() {
+        println!("the quarantine is empty");
+        return Ok(());
+    }
+    let endpoint = endpoint(config)?;
+    let target = store::target(config, Some(&endpoint));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut left = 0;
+    for (number, _, path) in blocks {
+        let sent = match read_block(&path, number) {
+            Ok(block) => runtime.block_on(async {
+                let rows = block.rows;
+                target.insert(&block).await.map(|_| rows)
+            }),
+            Err(broken) => Err(InsertError::refused(broken.to_string())),
+        };
+        match sent {
+            Ok(rows) => {
+                remove(&path)?;
+                println!("{number}: {rows} flows stored");
+            }
+            Err(error) => {
+                left += 1;
+                println!("{number}: {error}; {}", error.remedy());
+                // The next ones would only wait as long.
+                if error.failure == Failure::Outage {
+                    bail!("ClickHouse at {} takes nothing now", endpoint.url);
+                }
+            }
+        }
+    }
+    anyhow::ensure!(left == 0, "{left} blocks are still in quarantine");
+    Ok(())
+}
+
+/// Where and as whom blocks are written; an embedded ClickHouse has to run.
+fn endpoint(config: &config::Store) -> anyhow::Result<Endpoint> {
+    match config.target() {
+        StoreTarget::Embedded => embedded::running_for_writing(config)?
+            .context("the embedded ClickHouse does not run; start the collector"),
+        StoreTarget::Server(_) => store::endpoint(config),
+        StoreTarget::Null => bail!("store.kind is null: there is nowhere to store"),
+    }
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    std::fs::remove_file(path).with_context(|| format!("{} cannot be removed", path.display()))
+}

@@ -1,0 +1,168 @@
+//! The folder: names of files, how they are written, what is there at the start.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::file::{Broken, Header, read_header};
+use super::state::Held;
+
+/// What a file's name says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A block that was not sent by the process that wrote it.
+    Block,
+    /// A block that was sent: ClickHouse may have it.
+    Tried,
+    /// A file that is of no use, in the quarantine.
+    Broken,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Block, Self::Tried, Self::Broken];
+
+    /// The end of the name.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Tried => "tried",
+            Self::Broken => "broken",
+        }
+    }
+
+    /// The file of block `number` in `folder`; names sort as numbers do.
+    #[must_use]
+    pub fn path(self, folder: &Path, number: u64) -> PathBuf {
+        folder.join(format!("{number:020}.{}", self.extension()))
+    }
+}
+
+/// What the folder holds at the start.
+pub(super) struct Found {
+    pub(super) whole: Vec<(u64, Held)>,
+    pub(super) broken: Vec<(PathBuf, Broken, Option<Header>)>,
+    /// The highest number of all; 0 when there is none.
+    pub(super) last_number: u64,
+}
+
+/// Makes the folder where it is missing and takes it for this process.
+pub(super) fn open(dir: &Path) -> io::Result<(PathBuf, File)> {
+    let folder = std::path::absolute(dir)?;
+    make(&folder)?;
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o640)
+        .open(folder.join("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok((folder, lock)),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "another collector uses it",
+        )),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Makes a folder where it is missing.
+pub(super) fn make(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o750).create(folder)
+}
+
+/// Number and kind of each file of ours in `folder`, in order; others are not looked at.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn files(folder: &Path) -> io::Result<Vec<(u64, Kind, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if let Some((number, kind)) = named(&path) {
+            files.push((number, kind, path));
+        }
+    }
+    files.sort_by_key(|(number, ..)| *number);
+    Ok(files)
+}
+
+fn named(path: &Path) -> Option<(u64, Kind)> {
+    let extension = path.extension()?.to_str()?;
+    let kind = Kind::ALL
+        .into_iter()
+        .find(|kind| kind.extension() == extension)?;
+    let number = path.file_stem()?.to_str()?.parse().ok()?;
+    Some((number, kind))
+}
+
+/// Looks at everything, and removes what a process had not finished writing.
+pub(super) fn scan(folder: &Path) -> io::Result<Found> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "new") {
+            fs::remove_file(&path)?;
+        }
+    }
+    let mut found = Found {
+        whole: Vec::new(),
+        broken: Vec::new(),
+        last_number: 0,
+    };
+    for (number, kind, path) in files(folder)? {
+        found.last_number = number;
+        match read_header(&path) {
+            Ok(header) => {
+                let bytes = fs::metadata(&path)?.len();
+                let rows = header.rows;
+                found.whole.push((number, Held { rows, bytes, kind }));
+            }
+            Err((broken, header)) => found.broken.push((path, broken, header)),
+        }
+    }
+    Ok(found)
+}
+
+/// Writes a file whole or not at all; with `is_synced` it is on the disk afterwards.
+pub(super) fn write(path: &Path, parts: &[&[u8]], is_synced: bool) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let written = write_new(&new, parts, is_synced).and_then(|()| fs::rename(&new, path));
+    if let Err(error) = written {
+        // What there is of it takes room that may be the reason.
+        let _ = fs::remove_file(&new);
+        return Err(error);
+    }
+    if is_synced && let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn write_new(new: &Path, parts: &[&[u8]], is_synced: bool) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o640)
+        .open(new)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    if is_synced {
+        file.sync_data()?;
+    }
+    Ok(())
+}
+
+/// Sees to it that the bytes of a file outlast a loss of power.
+pub(super) fn sync_if_there(path: &Path) -> io::Result<()> {
+    match File::open(path).and_then(|file| file.sync_data()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,167 @@
+//! How far ClickHouse's memory for tokens reaches, and that no retry comes behind its end.
+//!
+//! ClickHouse forgets the token of a part when as many other parts were inserted as the table's
+//! `non_replicated_deduplication_window` says (tried: with a window of 4 a repeat is dropped behind
+//! 3 others and doubled behind 4). A block that was sent without an answer may be stored already, so
+//! it must be sent again before that. Between its first try and its last, at most
+//! [`BLOCKS_BETWEEN_MAX`] other blocks are acknowledged: then nothing new is sent until its fate is
+//! known. How many blocks the spool holds does not matter: those that were sent are known by their
+//! name, also to the next process, and go first there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use clickhouse::Client;
+use tracing::warn;
+
+/// Most blocks that are acknowledged between two tries of another one.
+pub const BLOCKS_BETWEEN_MAX: u64 = 400;
+
+/// Parts that a block makes: its rows were received within seconds, so a partition ends in it at
+/// most once.
+const PARTS_A_BLOCK: u64 = 2;
+
+/// Most inserts at once, `store.inserts`: so many may have begun before the limit was reached.
+const INSERTS_MAX: u64 = 64;
+
+/// What `non_replicated_deduplication_window` of `flows` and of every view's target must be at
+/// least, in parts, for one collector; several that share a table need it that often.
+pub const WINDOW_PARTS_MIN: u64 = (BLOCKS_BETWEEN_MAX + INSERTS_MAX) * PARTS_A_BLOCK;
+
+/// Tells in the log which tables of `database` forget tokens too early: `flows`, and what views
+/// write to. Replicated ones have settings of their own and are left out.
+pub(super) async fn verify(client: &Client, database: &str, limit: Duration) {
+    const TABLES: &str = "SELECT name, engine_full FROM system.tables WHERE database = ? \
+        AND engine LIKE '%MergeTree' AND engine NOT LIKE 'Replicated%' AND (name = 'flows' OR \
+        name IN (SELECT extract(create_table_query, ' TO `?[^ .]+`?\\\\.`?(\\\\w+)`?[ (]') \
+        FROM system.tables WHERE database = ? AND engine = 'MaterializedView'))";
+    let query = client.query(TABLES).bind(database).bind(database);
+    let tables = tokio::time::timeout(limit, query.fetch_all::<(String, String)>()).await;
+    // Whether they can be asked for is the matter of whoever prepares the tables.
+    let Ok(Ok(tables)) = tables else {
+        return;
+    };
+    for (table, engine) in tables {
+        let window = window_of(&engine);
+        if window < WINDOW_PARTS_MIN {
+            warn!(
+                table,
+                window,
+                needed = WINDOW_PARTS_MIN,
+                remedy = "ALTER TABLE ... MODIFY SETTING non_replicated_deduplication_window",
+                "a block that is sent again may be stored twice: the table forgets tokens too early"
+            );
+        }
+    }
+}
+
+/// The window in `... SETTINGS non_replicated_deduplication_window = 1000, ...`; 0 without one.
+fn window_of(engine_full: &str) -> u64 {
+    let found = engine_full.split_once("non_replicated_deduplication_window = ");
+    let digits = found.map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
+    digits.flatten().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// The blocks that are being sent, and how many others were acknowledged since each was first.
+#[derive(Debug, Default)]
+pub(super) struct Window(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    acknowledged: u64,
+    /// How many were acknowledged when each was sent first.
+    begun: BTreeMap<u64, u64>,
+    next: u64,
+}
+
+/// A block that is being sent.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    window: Arc<Window>,
+    id: u64,
+}
+
+impl Window {
+    /// A block is about to be sent for the first time.
+    pub(super) fn enter(self: &Arc<Self>) -> Ticket {
+        let mut inner = self.inner();
+        let id = inner.next;
+        inner.next += 1;
+        let acknowledged = inner.acknowledged;
+        inner.begun.insert(id, acknowledged);
+        Ticket {
+            window: Arc::clone(self),
+            id,
+        }
+    }
+
+    /// Whether a further block may be sent.
+    pub(super) fn is_open(&self) -> bool {
+        let inner = self.inner();
+        let first = inner.begun.values().next();
+        first.is_none_or(|begun| inner.acknowledged - begun < BLOCKS_BETWEEN_MAX)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+}
+
+impl Ticket {
+    /// True when so many others were stored meanwhile that the fault is with this one.
+    pub(super) fn is_alone(&self) -> bool {
+        let inner = self.window.inner();
+        let begun = inner.begun[&self.id];
+        inner.acknowledged - begun >= BLOCKS_BETWEEN_MAX
+    }
+
+    /// ClickHouse acknowledged the block.
+    pub(super) fn acknowledged(self) {
+        self.window.inner().acknowledged += 1;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.window.inner().begun.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_new_is_sent_when_a_block_waits_for_its_answer_for_too_many_others() {
+        let window = Arc::new(Window::default());
+        let slow = window.enter();
+        for _ in 0..BLOCKS_BETWEEN_MAX {
+            assert!(window.is_open() && !slow.is_alone());
+            window.enter().acknowledged();
+        }
+        assert!(!window.is_open() && slow.is_alone());
+        let next = window.enter();
+        assert!(!next.is_alone());
+        drop(slow);
+        assert!(window.is_open(), "the one behind it has the whole window");
+        next.acknowledged();
+        assert!(window.is_open());
+    }
+
+    #[test]
+    fn the_tables_remember_as_many_parts_as_may_come_between() {
+        let window = window_of(include_str!("../../../sql/001_flows.sql"));
+        assert!(window > WINDOW_PARTS_MIN, "{window} > {WINDOW_PARTS_MIN}");
+    }
+
+    #[test]
+    fn the_window_is_read_from_the_engine() {
+        let engine =
+            "MergeTree ORDER BY x SETTINGS non_replicated_deduplication_window = 77, z = 1";
+        assert_eq!(window_of(engine), 77);
+        assert_eq!(window_of("MergeTree ORDER BY x SETTINGS z = 1"), 0);
+    }
+}

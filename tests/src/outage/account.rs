@@ -213,6 +213,7 @@ impl Account {
         }
         self.judge_kernel(outcome);
         self.judge_lives(outcome);
+        self.judge_spool(outcome);
         self.judge_sums(outcome);
     }
 
@@ -263,6 +264,19 @@ impl Account {
             }
             if let Some(unaccounted @ 1..) = life.unaccounted {
                 self.fault(format!("{who}: {unaccounted} unaccounted"));
+            }
+        }
+    }
+
+    /// What a stopped one leaves on the disk, the next one finds.
+    fn judge_spool(&mut self, outcome: &Outcome) {
+        for pair in outcome.lives.windows(2) {
+            let [life, next] = pair else { continue };
+            if life.unaccounted.is_some() && life.left_on_disk != next.recovered {
+                self.fault(format!(
+                    "a collector left {} flows on the disk, the next one found {}",
+                    life.left_on_disk, next.recovered
+                ));
             }
         }
     }

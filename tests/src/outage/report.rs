@@ -101,7 +101,8 @@ fn flows(text: &mut String, plan: &Plan, outcome: &Outcome, account: &Account) -
 fn collectors(text: &mut String, outcome: &Outcome) -> std::fmt::Result {
     writeln!(
         text,
-        "\ncollector, until      decoded      stored   lost by reason"
+        "\n{:<17}{:>12}{:>12}{:>12}{:>12}   lost by reason",
+        "collector, until", "decoded", "recovered", "stored", "on disk"
     )?;
     for (index, life) in outcome.lives.iter().enumerate() {
         let losses = life
@@ -115,8 +116,8 @@ fn collectors(text: &mut String, outcome: &Outcome) -> std::fmt::Result {
         let who = format!("{} {}", index + 1, life.end);
         writeln!(
             text,
-            "{who:<17}{:>12}{:>12}   {losses}",
-            life.decoded, life.stored
+            "{who:<17}{:>12}{:>12}{:>12}{:>12}   {losses}",
+            life.decoded, life.recovered, life.stored, life.left_on_disk
         )?;
     }
     Ok(())

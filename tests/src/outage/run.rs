@@ -74,8 +74,12 @@ pub struct Life {
     pub success: bool,
     /// Flows decoded.
     pub decoded: u64,
+    /// Flows that an earlier one had left on the disk.
+    pub recovered: u64,
     /// Flows that ClickHouse acknowledged.
     pub stored: u64,
+    /// Flows that it left on the disk; of a killed one, some time before.
+    pub left_on_disk: u64,
     /// Losses by reason.
     pub losses: Vec<(String, u64)>,
     /// Datagrams that the kernel dropped because a buffer was full.
@@ -319,7 +323,9 @@ impl<'a> Runner<'a> {
             end: "SIGTERM".into(),
             success: status.success(),
             decoded: stopped.flows_decoded,
+            recovered: stopped.flows_recovered,
             stored: stopped.flows_stored,
+            left_on_disk: stopped.flows_spooled,
             losses: losses.collect(),
             dropped_by_kernel: stopped.datagrams_dropped_by_kernel,
             unaccounted: Some(stopped.unaccounted),
@@ -427,11 +433,14 @@ impl<'a> Runner<'a> {
         };
         let ledger = status.ledger();
         let line = format!(
-            "{:>4} s: this collector decoded {} flows, stored {}, {} under way; lost: {:?}",
+            "{:>4} s: this collector decoded {} flows and found {}, stored {}; {} under way, {} MiB \
+             on the disk; lost: {:?}",
             self.started.elapsed().as_secs(),
             ledger.counter("flows_decoded"),
+            ledger.store("flows_recovered"),
             ledger.store("flows_stored"),
             ledger.flows_under_way(),
+            ledger.store("spool_bytes") >> 20,
             ledger.losses(),
         );
         (self.tell)(&line);
@@ -444,7 +453,9 @@ impl Life {
             end: end.into(),
             success: true,
             decoded: ledger.counter("flows_decoded"),
+            recovered: ledger.store("flows_recovered"),
             stored: ledger.store("flows_stored"),
+            left_on_disk: ledger.store("flows_spooled"),
             losses: ledger.losses(),
             dropped_by_kernel: ledger.counter("datagrams_dropped_by_kernel"),
             unaccounted: None,

@@ -221,7 +221,7 @@ fn folding_a_slot_keeps_the_sums_and_the_largest_and_happens_once() -> Result<()
             host.assert_rollups_are(flows)?;
         }
         let parts = format!(
-            "SELECT count() FROM system.parts WHERE table = '{folded}' AND level = 0 AND \
+            "SELECT count() FROM system.parts WHERE table = '{folded}' AND active AND \
              database = currentDatabase()"
         );
         assert_eq!(

@@ -320,3 +320,172 @@ impl Missing {
 const FLOWS_A_DATAGRAM: i128 = 30;
 /// Faults that are kept.
 const FAULTS_MAX: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::Totals;
+    use crate::kernel::{Refused, UdpCounters};
+    use crate::numbers::Rows;
+    use crate::outage::run::Life;
+    use crate::outage::sums::Sums;
+    use crate::outage::{Kind, Plan};
+    use crate::sent_log::SentLog;
+
+    const SECOND: u128 = 1_000_000_000;
+
+    /// A datagram of 30 flows a second for 40 seconds. The collector is killed behind the twentieth,
+    /// holding the last two; the kernel refuses three, and the next collector is there.
+    fn killed() -> (Plan, Outcome) {
+        let mut log = String::new();
+        for datagram in 1..=40 {
+            let at = (1_000 + datagram) * SECOND;
+            let _ = writeln!(log, "{at} {} {datagram}", datagram * 30);
+        }
+        let refused = [20, 21, 22].map(|before| Refused {
+            first: before * 30 + 1,
+            flows: 30,
+        });
+        let at = |tenths: u128| 1_000 * SECOND + tenths * SECOND / 10;
+        let mut numbers = Numbers::none(1_200);
+        assert!(numbers.add(1, 18 * 30));
+        assert!(numbers.add(23 * 30 + 1, 17 * 30));
+        let sums = Sums {
+            bytes: 9,
+            packets: 3,
+            flows: 35 * 30,
+        };
+        let outcome = Outcome {
+            timeline: Vec::new(),
+            absences: vec![Absence {
+                signal: Signal::KILL,
+                asked: at(202),
+                ended: at(203),
+                started: at(231),
+                back: at(232),
+            }],
+            lives: vec![
+                Life {
+                    success: true,
+                    ..Life::default()
+                };
+                2
+            ],
+            sent: Totals {
+                datagrams: 40,
+                flows: 1_200,
+                ..Totals::default()
+            },
+            sent_log: SentLog::parse(&log).expect("it parses"),
+            refused: refused.to_vec(),
+            udp: UdpCounters {
+                read: 36,
+                no_port: 3,
+                buffer_full: 0,
+            },
+            settled: Some(Duration::from_secs(1)),
+            rows: Rows {
+                numbers,
+                rows: 35 * 30,
+            },
+            raw: sums,
+            rollups: vec![("by_minute".into(), sums)],
+        };
+        let plan = Plan::full(Kind::Server, 30, Duration::from_secs(40));
+        (plan, outcome)
+    }
+
+    #[test]
+    fn what_is_missing_is_told_apart_by_its_cause() {
+        let (plan, outcome) = killed();
+        let account = Account::of(&plan, &outcome);
+        assert_eq!(account.faults, [""; 0]);
+        let [missing] = account.absences[..] else {
+            panic!("one absence: {account:?}")
+        };
+        assert_eq!((missing.refused, missing.datagrams_refused), (90, 3));
+        assert_eq!((missing.in_memory, missing.unread), (60, 0));
+        // The nineteenth datagram was sent in second 19, the signal in 20.2.
+        assert_eq!(missing.oldest_ns, 12 * SECOND / 10);
+        assert_eq!((account.datagrams_unread, account.stored), (1, 1_050));
+    }
+
+    /// What the account says of a run in which one thing is otherwise.
+    fn fault(change: impl FnOnce(&mut Outcome)) -> String {
+        let (plan, mut outcome) = killed();
+        change(&mut outcome);
+        Account::of(&plan, &outcome).faults.join("; ")
+    }
+
+    #[test]
+    fn a_flow_that_is_missing_before_what_memory_may_hold_is_unexplained() {
+        let fault = fault(|outcome| {
+            let mut numbers = Numbers::none(1_200);
+            assert!(numbers.add(1, 300) && numbers.add(302, 239) && numbers.add(691, 510));
+            outcome.rows = Rows {
+                numbers,
+                rows: 1_049,
+            };
+            outcome.raw.flows = 1_049;
+            outcome.rollups[0].1.flows = 1_049;
+        });
+        assert!(
+            fault.starts_with("1 flows are missing for no reason that is known, the first is 301"),
+            "{fault}"
+        );
+    }
+
+    #[test]
+    fn whatever_does_not_hold_is_told() {
+        let told = fault(|outcome| {
+            outcome.rows.rows += 2;
+            outcome.raw.flows += 2;
+            outcome.rollups[0].1.flows += 2;
+        });
+        assert_eq!(told, "2 rows are duplicates");
+        let told = fault(|outcome| outcome.rollups[0].1.bytes += 1);
+        assert!(told.starts_with("by_minute: "), "{told}");
+        let told = fault(|outcome| outcome.rollups.clear());
+        assert_eq!(told, "there is no rollup table to compare with");
+        let told = fault(|outcome| outcome.lives[0].losses.push(("spool_full".into(), 7)));
+        assert!(
+            told.ends_with("lost 7 flows or datagrams: spool_full"),
+            "{told}"
+        );
+        let told = fault(|outcome| outcome.lives[1].unaccounted = Some(1));
+        assert!(told.ends_with("1 unaccounted"), "{told}");
+        let told = fault(|outcome| outcome.udp.buffer_full = 1);
+        assert!(told.contains("receive buffers were full"), "{told}");
+        let told = fault(|outcome| outcome.udp.no_port = 4);
+        assert!(
+            told.contains("counted 4 datagrams without a socket"),
+            "{told}"
+        );
+        let told = fault(|outcome| outcome.refused[0].first = 1);
+        assert!(
+            told.contains("flow 30 was refused while a collector ran"),
+            "{told}"
+        );
+        let told = fault(|outcome| outcome.settled = None);
+        assert!(told.contains("still under way"), "{told}");
+    }
+
+    #[test]
+    fn behind_sigterm_only_what_the_sockets_held_may_be_missing() {
+        let told = fault(|outcome| outcome.absences[0].signal = Signal::TERM);
+        assert!(
+            told.starts_with("60 flows are missing for no reason"),
+            "{told}"
+        );
+        let told = fault(|outcome| {
+            outcome.absences[0].signal = Signal::TERM;
+            outcome.absences[0].asked -= 2 * SECOND;
+        });
+        assert!(
+            told.contains("60 flows were in sockets that nobody read any more"),
+            "{told}"
+        );
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flowsluice_tests::generator::{Totals, generate};
-use flowsluice_tests::process::{Signal, pause, signal_pid};
+use flowsluice_tests::process::{Signal, is_alive, pause, signal_pid};
 use flowsluice_tests::{ClickHouse, Collector, Settings, Store};
 
 const PATIENCE: Duration = Duration::from_secs(30);

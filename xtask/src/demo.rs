@@ -397,6 +397,8 @@ fn verdict(sent: &Totals, stopped: &Stopped, rows: u64) -> Result<()> {
         datagrams_dropped_by_kernel: dropped_by_kernel,
         flows_decoded,
         flows_stored,
+        flows_recovered: _,
+        flows_spooled,
         unaccounted,
         dropped,
     } = stopped;
@@ -406,7 +408,8 @@ fn verdict(sent: &Totals, stopped: &Stopped, rows: u64) -> Result<()> {
         "  datagrams  sent {datagrams} = received {received} + kernel drops {dropped_by_kernel}"
     );
     println!(
-        "  flows      sent {}, decoded {flows_decoded}, stored {flows_stored}, dropped {dropped}",
+        "  flows      sent {}, decoded {flows_decoded}, stored {flows_stored}, kept for the next \
+         start {flows_spooled}, dropped {dropped}",
         sent.flows
     );
     println!("  rows       new in ClickHouse {rows}");

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
+use comfy_table::{Table, presets};
 use flowsluice::config::{self, StoreTarget};
 use flowsluice::store::embedded;
 use flowsluice::store::spool::{Kind, files, quarantine, read_block, read_header};
@@ -25,7 +24,8 @@ enum Action {
     /// List the blocks that wait and those in quarantine, with the reason.
     List,
     /// Send blocks in quarantine once more, with the token that they have; those that ClickHouse
-    /// takes are removed.
+    /// takes are removed. What a view refused is in `flows` already: it is not doubled as long as the
+    /// table remembers the token (some hundred inserts).
     Retry(Which),
     /// Remove blocks in quarantine: their flows are gone.
     Drop(Which),
@@ -88,7 +88,7 @@ fn there(folder: &Path) -> anyhow::Result<Vec<(u64, Kind, PathBuf)>> {
 
 fn list(spool: &Path, quarantined: &Path) -> anyhow::Result<()> {
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["block", "flows", "bytes", "sealed", "state"]);
     let folders = [(spool, "waits"), (quarantined, "refused")];
     for (folder, state) in folders {
@@ -102,25 +102,18 @@ fn list(spool: &Path, quarantined: &Path) -> anyhow::Result<()> {
 
 fn row(number: u64, kind: Kind, path: &Path, state: &str) -> [String; 5] {
     let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let header = match read_header(path) {
-        Ok(header) => Ok(header),
-        Err((broken, Some(header))) => Err((Some(header.rows), broken)),
-        Err((broken, None)) => Err((None, broken)),
-    };
-    let (rows, sealed, state) = match header {
-        Ok(header) => {
-            let state = match (&header.refused, kind) {
-                (Some(refused), _) => format!("{state}: {}", refused.error),
-                (None, Kind::Tried) => format!("{state}, was sent"),
-                (None, Kind::Broken) => "its checksum is wrong".into(),
-                (None, Kind::Block) => state.to_owned(),
+    let [rows, sealed, state] = match read_header(path) {
+        Ok((header, fault)) => {
+            let state = match (fault, &header.refused, kind) {
+                (Some(fault), ..) => fault.to_string(),
+                (None, Some(refused), _) => format!("{state}: {}", refused.error),
+                (None, None, Kind::Tried) => format!("{state}, was sent"),
+                (None, None, Kind::Broken) => "cannot be read".into(),
+                (None, None, Kind::Block) => state.to_owned(),
             };
-            (header.rows.to_string(), time(header.sealed_s), state)
+            [header.rows.to_string(), time(header.sealed_s), state]
         }
-        Err((rows, broken)) => {
-            let rows = rows.map_or("?".into(), |rows| rows.to_string());
-            (rows, "?".into(), broken.to_string())
-        }
+        Err(broken) => ["?".into(), "?".into(), broken.to_string()],
     };
     [number.to_string(), rows, bytes.to_string(), sealed, state]
 }

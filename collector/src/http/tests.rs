@@ -241,6 +241,8 @@ async fn metrics_are_strict_openmetrics_and_hold_the_ledger() {
     state.ledger.worker(0).publish(&some_counts());
     state.ledger.store.handed_over(50);
     state.ledger.store.stored(40);
+    state.ledger.store.spooled(4);
+    state.ledger.store.recovered(2);
     state.ledger.store.encoded(9000, 1000);
     let (code, kind, body) = ask(&state, "/metrics").await;
     assert_eq!(code, 200);
@@ -268,8 +270,11 @@ async fn metrics_are_strict_openmetrics_and_hold_the_ledger() {
             0.0,
         ),
         ("flowsluice_store_flows_stored_total{}", 40.0),
-        ("flowsluice_ledger_left{equation=\"rows\"}", 70.0),
-        ("flowsluice_ledger_right{equation=\"rows\"}", 70.0),
+        ("flowsluice_store_flows_spooled{}", 6.0),
+        ("flowsluice_store_flows_recovered_total{}", 2.0),
+        ("flowsluice_store_spool_bytes{}", 0.0),
+        ("flowsluice_ledger_left{equation=\"rows\"}", 72.0),
+        ("flowsluice_ledger_right{equation=\"rows\"}", 72.0),
         ("flowsluice_ledger_unaccounted{}", 0.0),
         (
             "flowsluice_exporter_flows_total{flow_type=\"netflow9\",observation_domain=\"7\",\

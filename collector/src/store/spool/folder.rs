@@ -42,7 +42,8 @@ impl Kind {
 /// What the folder holds at the start.
 pub(super) struct Found {
     pub(super) whole: Vec<(u64, Held)>,
-    pub(super) broken: Vec<(PathBuf, Broken, Option<Header>)>,
+    /// With the rows that are known to be in it.
+    pub(super) broken: Vec<(PathBuf, Broken, u64)>,
     /// The highest number of all; 0 when there is none.
     pub(super) last_number: u64,
 }
@@ -116,13 +117,17 @@ pub(super) fn scan(folder: &Path) -> io::Result<Found> {
     };
     for (number, kind, path) in files(folder)? {
         found.last_number = number;
+        if kind == Kind::Broken {
+            continue; // somebody has put it there
+        }
         match read_header(&path) {
-            Ok(header) => {
+            Ok((Header { rows, .. }, None)) => {
                 let bytes = fs::metadata(&path)?.len();
-                let rows = header.rows;
                 found.whole.push((number, Held { rows, bytes, kind }));
             }
-            Err((broken, header)) => found.broken.push((path, broken, header)),
+            Ok((Header { rows, .. }, Some(broken))) => found.broken.push((path, broken, rows)),
+            // Nobody knows how many rows it had.
+            Err(broken) => found.broken.push((path, broken, 0)),
         }
     }
     Ok(found)

@@ -141,8 +141,7 @@ impl Spool {
             let folder = self.folder.display();
             info!(%folder, blocks, rows, "blocks of an earlier run wait to be stored");
         }
-        for (path, broken, header) in found.broken {
-            let rows = header.map_or(0, |header| header.rows);
+        for (path, broken, rows) in found.broken {
             self.counts.recovered(rows);
             self.give_up(&path, &broken, rows);
         }

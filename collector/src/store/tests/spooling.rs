@@ -312,7 +312,7 @@ async fn a_block_that_is_refused_for_good_is_kept_apart_with_the_reason() {
     assert_eq!(names(folder.path()), []);
     let kept = files(&folder.path().join(quarantine::FOLDER)).unwrap();
     assert_eq!(kept.len(), 1);
-    let header = read_header(&kept[0].2).unwrap();
+    let (header, _) = read_header(&kept[0].2).unwrap();
     let refused = header.refused.unwrap();
     assert_eq!((header.rows, refused.code), (8, Some(16)));
     assert_eq!(

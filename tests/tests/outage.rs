@@ -132,7 +132,7 @@ fn kills_of_clickhouse_and_of_the_collector_lose_only_what_the_numbers_say() -> 
     let _inside = alone.enter()?;
     let plan = Plan::short(Kind::Server);
     let outcome = outage::run(&plan, place::binary()?, library, &mut |line| {
-        println!("{line}")
+        println!("{line}");
     })?;
     let account = Account::of(&plan, &outcome);
     println!("{}", outage::report::table(&plan, &outcome, &account));

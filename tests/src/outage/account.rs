@@ -373,11 +373,7 @@ mod tests {
                 };
                 2
             ],
-            sent: Totals {
-                datagrams: 40,
-                flows: 1_200,
-                ..Totals::default()
-            },
+            sent: sent(),
             sent_log: SentLog::parse(&log).expect("it parses"),
             refused: refused.to_vec(),
             udp: UdpCounters {
@@ -395,6 +391,12 @@ mod tests {
         };
         let plan = Plan::full(Kind::Server, 30, Duration::from_secs(40));
         (plan, outcome)
+    }
+
+    fn sent() -> Totals {
+        let mut sent = Totals::default();
+        (sent.datagrams, sent.flows) = (40, 1_200);
+        sent
     }
 
     #[test]

@@ -123,6 +123,16 @@ fn sigterm_while_exporters_send_stores_everything_received() -> Result<()> {
 
 #[test]
 fn kills_of_clickhouse_and_of_the_collector_lose_only_what_the_numbers_say() -> Result<()> {
+    kill(Kind::Server)
+}
+
+#[test]
+fn kills_of_the_collectors_own_clickhouse_lose_only_what_the_numbers_say() -> Result<()> {
+    kill(Kind::Embedded)
+}
+
+/// Kills each of them once, and has every flow accounted for.
+fn kill(kind: Kind) -> Result<()> {
     let Some(library) = place::engine_or_skip() else {
         return Ok(());
     };
@@ -130,7 +140,7 @@ fn kills_of_clickhouse_and_of_the_collector_lose_only_what_the_numbers_say() -> 
         return Ok(());
     };
     let _inside = alone.enter()?;
-    let plan = Plan::short(Kind::Server);
+    let plan = Plan::short(kind);
     let outcome = outage::run(&plan, place::binary()?, library, &mut |line| {
         println!("{line}");
     })?;

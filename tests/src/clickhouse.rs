@@ -50,7 +50,8 @@ impl ClickHouse {
             .send(body)
             .with_context(|| format!("ask ClickHouse at {}", self.url))?;
         let status = answer.status();
-        let text = answer.body_mut().read_to_string()?;
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        let text = body.read_to_string()?;
         if !status.is_success() {
             bail!("ClickHouse at {}: {sql}: {}", self.url, text.trim());
         }
@@ -121,3 +122,6 @@ impl ClickHouse {
             .with_context(|| format!("{sql}: not three columns: {rows:?}"))
     }
 }
+
+/// The longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;

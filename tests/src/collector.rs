@@ -13,7 +13,7 @@ use crate::clickhouse::ClickHouse;
 use crate::generator::Totals;
 use crate::place;
 use crate::process::Process;
-use crate::status::{Ledger, Status, Stopped};
+use crate::status::{Ended, Ledger, Status, Stopped};
 
 /// From the start of the process until it must be ready: a cold library is read from the disk.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -210,6 +210,16 @@ impl Collector {
     /// # Errors
     /// When it does not become ready; the error holds what it printed.
     pub fn start(settings: &Settings) -> Result<Self> {
+        let mut collector = Self::launch(settings)?;
+        wait_ready(&mut collector.process, collector.http, READY_MAX, |_| ())?;
+        Ok(collector)
+    }
+
+    /// Starts a collector and waits until its workers turn; ClickHouse may be away.
+    ///
+    /// # Errors
+    /// When they do not; the error holds what it printed.
+    pub fn launch(settings: &Settings) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a temporary folder")?;
         let port = settings.port.map_or_else(place::free_udp_port, Ok)?;
         let http = SocketAddr::from(([127, 0, 0, 1], place::free_tcp_port(0)?));
@@ -235,7 +245,7 @@ impl Collector {
             http,
             server,
         };
-        wait_ready(&mut collector.process, http, READY_MAX, |_| ())?;
+        wait_for("/healthz", &mut collector.process, http, READY_MAX, |_| ())?;
         Ok(collector)
     }
 
@@ -386,10 +396,30 @@ impl Collector {
     ///
     /// # Errors
     /// When it does not end with success, or logs no figures.
-    pub fn terminate(mut self) -> Result<Stopped> {
+    pub fn terminate(self) -> Result<Stopped> {
+        let ended = self.end()?;
+        ensure!(
+            ended.status.success(),
+            "it ended with {}\n{}",
+            ended.status,
+            ended.tail
+        );
+        Ok(ended.stopped)
+    }
+
+    /// The same, with success or without.
+    ///
+    /// # Errors
+    /// When it does not end, or logs no figures.
+    pub fn end(mut self) -> Result<Ended> {
         let status = self.process.stop()?;
-        ensure!(status.success(), "it ended with {status}\n{}", self.tail());
-        Stopped::last_of(&self.process.output()).with_context(|| self.tail())
+        let tail = self.tail();
+        let stopped = Stopped::last_of(&self.process.output()).with_context(|| tail.clone())?;
+        Ok(Ended {
+            status,
+            stopped,
+            tail,
+        })
     }
 }
 
@@ -427,6 +457,16 @@ pub fn wait_ready(
     process: &mut Process,
     http: SocketAddr,
     limit: Duration,
+    tick: impl FnMut(Duration),
+) -> Result<()> {
+    wait_for("/readyz", process, http, limit, tick)
+}
+
+fn wait_for(
+    path: &str,
+    process: &mut Process,
+    http: SocketAddr,
+    limit: Duration,
     mut tick: impl FnMut(Duration),
 ) -> Result<()> {
     let start = Instant::now();
@@ -434,11 +474,11 @@ pub fn wait_ready(
         if let Some(status) = process.poll()? {
             bail!("the collector ended with {status}\n{}", process.tail(40));
         }
-        if page(http, "/readyz").is_ok() {
+        if page(http, path).is_ok() {
             break;
         }
         if start.elapsed() >= limit {
-            bail!("not ready within {limit:?}\n{}", process.tail(40));
+            bail!("{path} is not so within {limit:?}\n{}", process.tail(40));
         }
         if turn % 10 == 0 {
             tick(start.elapsed());

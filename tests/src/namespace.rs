@@ -150,6 +150,34 @@ impl Namespace {
             .ok()
     }
 
+    /// A host of its own with nothing but loopback; `None`, with the reason printed, where that
+    /// cannot be done.
+    ///
+    /// # Errors
+    /// When a namespace can be made but loopback not be set up.
+    ///
+    /// # Panics
+    /// Under CI, where it cannot be done.
+    pub fn loopback_or_skip() -> Result<Option<Self>> {
+        let Some(alone) = Self::new_or_skip("alone") else {
+            return Ok(None);
+        };
+        alone.ip("link set lo up\n")?;
+        Ok(Some(alone))
+    }
+
+    /// The same for a program that may be killed: it has no name, so the kernel takes it away when
+    /// the last process in it has ended.
+    ///
+    /// # Errors
+    /// When this user may not, or `ip` is missing.
+    pub fn loopback_without_name() -> Result<Self> {
+        let mut alone = Self::new("alone")?;
+        alone.ip("link set lo up\n")?;
+        alone.unname();
+        Ok(alone)
+    }
+
     fn new(role: &str) -> Result<Self> {
         let suffix = RandomState::new().hash_one(std::process::id()) as u32;
         let name = format!("flowsluice-{suffix:08x}-{role}");

@@ -29,13 +29,26 @@ impl Process {
     /// # Errors
     /// When the program or the file cannot be opened.
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+        Self::spawn_reading(Stdio::null(), name, command, log)
+    }
+
+    /// The same for a program that ends with its owner: its standard input is a pipe, which the
+    /// kernel closes however the owner goes.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn spawn_held(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+        Self::spawn_reading(Stdio::piped(), name, command, log)
+    }
+
+    fn spawn_reading(input: Stdio, name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let out = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("open {}", log.display()))?;
         let child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stderr(out.try_clone()?)
             .stdout(out)
             .process_group(0)

@@ -1,5 +1,7 @@
 //! What a collector says of itself at `/status`, read without its code.
 
+use std::process::ExitStatus;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -238,6 +240,17 @@ impl Stopped {
     pub fn datagrams_arrived(&self) -> u64 {
         self.datagrams_received + self.datagrams_dropped_by_kernel
     }
+}
+
+/// How a collector ended after SIGTERM.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// The figures that it logged last.
+    pub stopped: Stopped,
+    /// The last lines that it printed.
+    pub tail: String,
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use flowsluice_tests::namespace::{COLLECTOR, EXPORTER, ipv4};
 use flowsluice_tests::process::is_alive;
+use flowsluice_tests::sent_log::SentLog;
 use flowsluice_tests::{
     ClickHouse, Collector, Generator, Ledger, Settings, Store, Totals, Veth, place,
 };
@@ -36,40 +37,6 @@ fn seconds() -> u64 {
 /// Nanoseconds since 1970, as the generator's log has them.
 fn now() -> Result<u128> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())
-}
-
-/// What the generator's log says: when so many flows had been sent.
-struct SentLog(Vec<(u128, u64)>);
-
-impl SentLog {
-    fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).context("read the log of what was sent")?;
-        let line = |line: &str| {
-            let mut words = line.split(' ');
-            let mut next = || words.next().context("a line of three numbers");
-            Ok((next()?.parse()?, next()?.parse()?))
-        };
-        Ok(Self(text.lines().map(line).collect::<Result<_>>()?))
-    }
-
-    /// Flows that had surely been sent at `time`.
-    fn at_least_by(&self, time: u128) -> u64 {
-        let behind = self.0.partition_point(|(at, _)| *at <= time);
-        behind.checked_sub(1).map_or(0, |last| self.0[last].1)
-    }
-
-    /// Flows that may have been sent at `time`: a line is written behind its burst.
-    fn at_most_by(&self, time: u128) -> u64 {
-        let next = self.0.partition_point(|(at, _)| *at < time);
-        let line = self.0.get(next).or(self.0.last());
-        line.map_or(0, |(_, flows)| *flows)
-    }
-
-    /// When the flow with this number had surely been sent.
-    fn when(&self, number: u64) -> Option<u128> {
-        let line = self.0.partition_point(|(_, flows)| *flows < number);
-        self.0.get(line).map(|(at, _)| *at)
-    }
 }
 
 /// Somebody at the exporter's who asks the collector's host for an echo all the time.

@@ -5,8 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use flowsluice_tests::collector::assert_accounted;
 use flowsluice_tests::generator::{Generator, generate};
+use flowsluice_tests::namespace::Namespace;
+use flowsluice_tests::outage::{self, Account, Kind, Plan};
 use flowsluice_tests::process::{Signal, is_alive, signal_pid};
-use flowsluice_tests::{Collector, Settings};
+use flowsluice_tests::{Collector, Settings, place};
 
 #[test]
 fn clickhouse_killed_under_load_comes_back_and_every_flow_is_stored_once() -> Result<()> {
@@ -116,5 +118,34 @@ fn sigterm_while_exporters_send_stores_everything_received() -> Result<()> {
     assert_eq!(stopped.flows_stored, stopped.flows_decoded);
     let again = Collector::start(&settings)?;
     assert_eq!(again.clickhouse()?.flows()?, stopped.flows_stored);
+    Ok(())
+}
+
+#[test]
+fn kills_of_clickhouse_and_of_the_collector_lose_only_what_the_numbers_say() -> Result<()> {
+    kill(Kind::Server)
+}
+
+#[test]
+fn kills_of_the_collectors_own_clickhouse_lose_only_what_the_numbers_say() -> Result<()> {
+    kill(Kind::Embedded)
+}
+
+/// Kills each of them once, and has every flow accounted for.
+fn kill(kind: Kind) -> Result<()> {
+    let Some(library) = place::engine_or_skip() else {
+        return Ok(());
+    };
+    let Some(alone) = Namespace::loopback_or_skip()? else {
+        return Ok(());
+    };
+    let _inside = alone.enter()?;
+    let plan = Plan::short(kind);
+    let outcome = outage::run(&plan, place::binary()?, library, &mut |line| {
+        println!("{line}");
+    })?;
+    let account = Account::of(&plan, &outcome);
+    println!("{}", outage::report::table(&plan, &outcome, &account));
+    assert_eq!(account.faults, [""; 0]);
     Ok(())
 }

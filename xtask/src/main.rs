@@ -16,6 +16,7 @@ mod fuzz;
 mod geo;
 mod instructions;
 mod load;
+mod outage;
 mod progress;
 mod services;
 mod shell;
@@ -59,6 +60,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Send at a fixed rate to the release build and report what became of it.
     Load(load::Args),
+    /// Kill ClickHouse and the collector under a steady rate and account for every flow.
+    Outage(outage::Args),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Task::ClusterSql(args) => cluster_sql::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Load(args) => load::main(&args),
+        Task::Outage(args) => outage::main(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

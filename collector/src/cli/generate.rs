@@ -13,7 +13,8 @@ use flowsluice::generate::capture::{self, Capture};
 use flowsluice::generate::pace::Limits;
 use flowsluice::generate::send::{self, Sender};
 use flowsluice::generate::{
-    FLOWS_PER_DATAGRAM_MAX, Profile, Protocol, Protocols, Settings, Simulator, Sums, Totals,
+    FLOWS_PER_DATAGRAM_MAX, Numbered, Profile, Protocol, Protocols, Settings, Simulator, Sums,
+    Totals,
 };
 use flowsluice::units::UnixNanos;
 use serde::Serialize;
@@ -62,10 +63,17 @@ pub struct Args {
     /// Part of the first exporter's datagrams that gets lost on the way, from 0 to 1
     #[arg(long, value_name = "PART", default_value_t = 0.0)]
     loss: f64,
-    /// Number the records from 1 in the low 32 bits of their source addresses, in the order of
-    /// sending: what is missing at the other end is known one by one
-    #[arg(long)]
-    number: bool,
+    /// Number the records from 1 in the low 32 bits of their source address or next hop, in the
+    /// order of sending: what is missing at the other end is known one by one
+    #[arg(
+        long,
+        value_name = "FIELD",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "source"
+    )]
+    number: Option<Numbered>,
     /// Write when what was sent, a line a burst: nanoseconds since 1970, flows and datagrams so far
     #[arg(long, value_name = "FILE", requires = "target")]
     sent_log: Option<PathBuf>,

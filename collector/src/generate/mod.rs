@@ -52,6 +52,15 @@ pub enum Profile {
     Uniform,
 }
 
+/// Where a record's serial number stands. All protocols have both fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Numbered {
+    /// In its source address: whoever looks at addresses sees a new host with every record.
+    Source,
+    /// In its next hop: addresses stay those of the profile.
+    NextHop,
+}
+
 /// What one exporter speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -149,10 +158,10 @@ pub struct Settings {
     /// The part of one exporter's datagrams that is lost on the way, from 0 to 1. Its sequence
     /// numbers tell; the totals count them apart.
     pub loss: f64,
-    /// The low 32 bits of each record's source address are its serial number: 1, 2 and so on over
-    /// all exporters in the order of sending, those that are lost on purpose included. All
-    /// protocols have that field, it comes out as it went in, and 2^32 flows go by until it wraps.
-    pub number: bool,
+    /// The low 32 bits of this address of each record are its serial number: 1, 2 and so on over
+    /// all exporters in the order of sending, those that are lost on purpose included. It comes out
+    /// as it went in, and 2^32 flows go by until it wraps.
+    pub number: Option<Numbered>,
 }
 
 impl Default for Settings {
@@ -167,7 +176,7 @@ impl Default for Settings {
             announce_datagrams: 500,
             announce_every: Duration::from_secs(60),
             loss: 0.0,
-            number: false,
+            number: None,
         }
     }
 }
@@ -209,7 +218,7 @@ pub struct SimDatagram<'a> {
 #[derive(Debug)]
 pub struct Simulator {
     loss: f64,
-    number: bool,
+    number: Option<Numbered>,
     context: Context,
     exporters: Vec<Exporter>,
     streams: Vec<Stream>,
@@ -306,7 +315,7 @@ impl Simulator {
             family: source.family,
             flows_max,
             now,
-            number: self.number.then_some(made as u32 + 1),
+            number: self.number.map(|field| (field, made as u32 + 1)),
         };
         let exporter = &self.exporters[index];
         let traffic = &mut self.traffic;

@@ -13,6 +13,7 @@ pub struct Seen {
     pub family: Family,
     pub src_addr: u128,
     pub dst_addr: u128,
+    pub next_hop: u128,
     pub packets: u32,
     pub octets: u32,
     pub sampling_rate: u32,
@@ -24,6 +25,9 @@ pub struct Seen {
     pub protocol: u8,
     pub tcp_flags: u8,
 }
+
+/// The record of a sample that tells the next hop.
+const EXTENDED_ROUTER: u32 = 1002;
 
 /// A template of NetFlow v9 or IPFIX: element (scopes of v9 as 0xffff) and length.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +102,7 @@ impl Reader {
                 family: Family::V4,
                 src_addr: u128::from(u32_at(0)),
                 dst_addr: u128::from(u32_at(4)),
+                next_hop: u128::from(u32_at(8)),
                 packets: u32_at(16),
                 octets: u32_at(20),
                 sampling_rate: u32::from(sampling & 0x3fff).max(1),
@@ -229,6 +234,7 @@ impl Reader {
             family,
             src_addr: get(8).or(get(27)).unwrap(),
             dst_addr: get(12).or(get(28)).unwrap(),
+            next_hop: get(15).or(get(62)).unwrap(),
             packets: get(2).unwrap() as u32,
             octets: get(1).unwrap() as u32,
             sampling_rate: self.sampling[&domain],
@@ -276,6 +282,16 @@ impl Reader {
             let kind = cursor.u32().unwrap();
             let length = cursor.u32().unwrap() as usize;
             let mut record = Cursor::new(cursor.bytes(length).unwrap());
+            if kind == EXTENDED_ROUTER {
+                let sampled = self.flows.last_mut().expect("the packet comes first");
+                sampled.next_hop = match record.u32() {
+                    Some(1) => u128::from(record.u32().unwrap()),
+                    family => {
+                        assert_eq!(family, Some(2));
+                        u128::from_be_bytes(record.array().unwrap())
+                    }
+                };
+            }
             if kind != 1 {
                 continue;
             }
@@ -368,6 +384,7 @@ fn frame(exporter: usize, sampling_rate: u32, mut cursor: Cursor<'_>) -> Seen {
         family,
         src_addr,
         dst_addr,
+        next_hop: 0,
         packets: 1,
         octets,
         sampling_rate,

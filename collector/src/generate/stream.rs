@@ -8,7 +8,7 @@ use super::exporters::Exporter;
 use super::totals::Sums;
 use super::traffic::{FlowRecord, Traffic};
 use super::wire::Wire;
-use super::{Family, Settings, ipfix, netflow5, netflow9, sflow};
+use super::{Family, Numbered, Settings, ipfix, netflow5, netflow9, sflow};
 use crate::units::UnixNanos;
 
 /// UDP payload that fits an IPv4 packet of 1500 octets.
@@ -76,8 +76,8 @@ pub struct Order {
     pub flows_max: u32,
     /// Wall clock.
     pub now: UnixNanos,
-    /// Serial number of its first record, when records are numbered.
-    pub number: Option<u32>,
+    /// Serial number of its first record and where it stands, when records are numbered.
+    pub number: Option<(Numbered, u32)>,
 }
 
 /// What the encoders need to know of the datagram besides its records.
@@ -97,8 +97,8 @@ pub struct Export<'a> {
     pub announce: bool,
     /// Flows in the datagram at most.
     pub flows_max: u32,
-    /// Serial number of the first record, when records are numbered.
-    pub number: Option<u32>,
+    /// Serial number of the first record and where it stands, when records are numbered.
+    pub number: Option<(Numbered, u32)>,
 }
 
 impl Export<'_> {
@@ -106,13 +106,19 @@ impl Export<'_> {
     /// written: one that did not fit a datagram waits for the exporter's next.
     #[inline]
     pub fn numbered(&self, flow: FlowRecord, before: u64) -> FlowRecord {
-        let Some(first) = self.number else {
+        let Some((field, first)) = self.number else {
             return flow;
         };
-        let number = first.wrapping_add(before as u32);
-        FlowRecord {
-            src_addr: flow.src_addr >> 32 << 32 | u128::from(number),
-            ..flow
+        let number = u128::from(first.wrapping_add(before as u32));
+        match field {
+            Numbered::Source => FlowRecord {
+                src_addr: flow.src_addr >> 32 << 32 | number,
+                ..flow
+            },
+            Numbered::NextHop => FlowRecord {
+                next_hop: flow.next_hop >> 32 << 32 | number,
+                ..flow
+            },
         }
     }
 

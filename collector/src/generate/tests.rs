@@ -80,27 +80,44 @@ fn totals_are_what_a_reader_of_the_bytes_adds_up() {
 #[test]
 fn records_are_numbered_in_the_order_of_sending_and_nothing_else_changes() {
     let plain = settings(Protocols::Mix, 50);
-    let numbered = Settings {
-        number: true,
-        ..plain.clone()
-    };
     let (_, without) = read(&plain, 40_000, 200);
-    let (simulator, with) = read(&numbered, 40_000, 200);
-    assert_eq!(with.flows.len() as u64, simulator.totals.all.flows);
-    for (index, (numbered, plain)) in with.flows.iter().zip(&without.flows).enumerate() {
-        assert_eq!(numbered.src_addr as u32, index as u32 + 1);
-        assert_eq!(numbered.src_addr >> 32, plain.src_addr >> 32);
-        assert_eq!(
-            (numbered.exporter, numbered.dst_addr, numbered.octets),
-            (plain.exporter, plain.dst_addr, plain.octets)
-        );
+    for field in [Numbered::Source, Numbered::NextHop] {
+        let numbered = Settings {
+            number: Some(field),
+            ..plain.clone()
+        };
+        let (simulator, with) = read(&numbered, 40_000, 200);
+        assert_eq!(with.flows.len() as u64, simulator.totals.all.flows);
+        for (index, (numbered, plain)) in with.flows.iter().zip(&without.flows).enumerate() {
+            let [is, was, same, as_before] = match field {
+                Numbered::Source => [
+                    numbered.src_addr,
+                    plain.src_addr,
+                    numbered.next_hop,
+                    plain.next_hop,
+                ],
+                Numbered::NextHop => [
+                    numbered.next_hop,
+                    plain.next_hop,
+                    numbered.src_addr,
+                    plain.src_addr,
+                ],
+            };
+            assert_eq!(is as u32, index as u32 + 1);
+            assert_eq!(is >> 32, was >> 32);
+            assert_eq!(same, as_before);
+            assert_eq!(
+                (numbered.exporter, numbered.dst_addr, numbered.octets),
+                (plain.exporter, plain.dst_addr, plain.octets)
+            );
+        }
     }
 }
 
 #[test]
 fn records_that_are_lost_on_purpose_take_their_numbers_with_them() {
     let settings = Settings {
-        number: true,
+        number: Some(Numbered::Source),
         loss: 0.5,
         ..settings(Protocols::Netflow9, 2)
     };

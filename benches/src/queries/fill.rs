@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use flowsluice::batch::{Batcher, Beside};
+use flowsluice::batch::Batcher;
 use flowsluice::config;
 use flowsluice::decode::{Decoder, FlowSink, Shared};
 use flowsluice::enrich::dns::Dns;
@@ -80,7 +80,7 @@ pub fn fill(
         clickhouse.ask(&format!("DROP VIEW rollup_open_{what}_mv"))?;
     }
     let queue = queues.pop().context("one queue for one worker")?;
-    let batcher = Batcher::new(&batch, queue).with_labels(true);
+    let batcher = Batcher::new(&batch, queue);
     let mut rows = Rows::new(&enrich, &running, clickhouse, batcher)?;
     rows.simulate(&mut simulator, begin, end);
     let names = rows.dns.snapshot().ids() - 1;
@@ -125,7 +125,6 @@ fn addresses(simulator: &Simulator) -> Vec<IpAddr> {
 struct Rows {
     parts: Parts,
     published: Arc<Published>,
-    enricher: Enricher,
     dns: Dns,
     batcher: Batcher,
     counts: WorkerCounts,
@@ -149,12 +148,12 @@ impl Rows {
         let dns = Dns::start(&fast, store.side_rows(), clickhouse.runtime.handle());
         let published = Arc::new(Published::default());
         published.publish(parts.tables(&Learned::default()));
+        let enricher = Enricher::new(Arc::clone(&published), Some(dns.asker()), true);
         Ok(Self {
-            enricher: Enricher::new(Arc::clone(&published), Some(dns.asker()), true),
             parts,
             published,
             dns,
-            batcher,
+            batcher: batcher.enriching(Some(enricher)),
             counts: WorkerCounts::default(),
         })
     }
@@ -195,14 +194,13 @@ impl Rows {
         self.batcher.finish(&mut self.counts);
     }
 
-    /// Takes the names that came since.
+    /// Takes the names that came since; rows that are sealed from now on have them.
     fn renew(&mut self, shared: &Shared) {
         self.published.publish(self.parts.tables(&Learned {
             names: shared.names.snapshot(),
             hosts: self.dns.snapshot(),
             ..Learned::default()
         }));
-        self.enricher.renew();
     }
 }
 
@@ -214,13 +212,8 @@ impl FlowSink for Rows {
         while self.batcher.batches_free() == 0 {
             thread::sleep(Duration::from_millis(1));
         }
-        let marked = Some(self.enricher.mark(flows));
-        let beside = Beside {
-            extra: None,
-            marked,
-        };
         let now = UnixNanos::default();
-        self.batcher.add_with(flows, beside, now, &mut self.counts);
+        self.batcher.add(flows, now, &mut self.counts);
     }
 }
 

@@ -145,12 +145,9 @@ impl Running {
             tcp_listeners: tcp.as_ref().map(TcpReceiver::addresses).unwrap_or_default(),
         };
         log_receiving(&facts);
-        let state = Arc::new(http::State::new(
-            Arc::clone(&ledger),
-            Arc::clone(&shared),
-            facts,
-            storage.facts(),
-        ));
+        let (counted, learned) = (Arc::clone(&ledger), Arc::clone(&shared));
+        let state = http::State::new(counted, learned, facts, storage.facts());
+        let state = Arc::new(state);
         let names = Names {
             shared: &shared,
             state_dir: keeper.as_ref().map(Keeper::folder),

@@ -70,7 +70,7 @@ ORDER BY (toStartOfFiveMinutes(time_received), exporter_addr, in_if, src_addr)
 TTL time_received + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     min_bytes_for_wide_part = 134217728,
     fsync_after_insert = 1,

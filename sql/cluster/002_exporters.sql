@@ -19,7 +19,7 @@ ORDER BY (minute, exporter_addr, exporter_source, flow_type, observation_domain,
 TTL minute + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -51,7 +51,7 @@ ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database_text
 ORDER BY (exporter_source, flow_type, observation_domain)
 TTL last_seen + toIntervalSecond({retention_seconds})
 SETTINGS
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;

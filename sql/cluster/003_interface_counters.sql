@@ -59,7 +59,7 @@ ORDER BY (exporter_addr, observation_domain, source_class, source_index, time_re
 TTL time_received + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -104,7 +104,7 @@ ORDER BY (toStartOfFiveMinutes(time_received), exporter_addr, reason)
 TTL time_received + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;

@@ -13,7 +13,7 @@ ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database_text
 ORDER BY (exporter_addr, if_index, observation_domain, source)
 TTL last_seen + toIntervalSecond({retention_seconds})
 SETTINGS
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -33,7 +33,7 @@ ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database_text
 ORDER BY (exporter_addr, application_id)
 TTL last_seen + toIntervalSecond({retention_seconds})
 SETTINGS
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -53,7 +53,7 @@ ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database_text
 ORDER BY (exporter_addr, vrf, observation_domain)
 TTL last_seen + toIntervalSecond({retention_seconds})
 SETTINGS
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;

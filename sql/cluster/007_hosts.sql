@@ -9,7 +9,7 @@ ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database_text
 ORDER BY addr
 TTL last_seen + toIntervalSecond({retention_seconds})
 SETTINGS
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;

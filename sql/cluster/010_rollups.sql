@@ -87,7 +87,7 @@ ORDER BY (toStartOfHour(minute), exporter_addr, in_if, out_if, service, minute)
 TTL minute + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -115,7 +115,7 @@ ORDER BY (toStartOfHour(minute), exporter_addr, src_as, dst_as, src_country, dst
 TTL minute + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -142,7 +142,7 @@ ORDER BY (hour, exporter_addr, in_if, out_if, service)
 TTL hour + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -170,7 +170,7 @@ ORDER BY (hour, exporter_addr, src_as, dst_as, src_country, dst_country)
 TTL hour + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -194,7 +194,7 @@ ORDER BY (minute, exporter_addr)
 TTL minute + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -221,7 +221,7 @@ ORDER BY (stored, hour, exporter_addr, side, addr)
 TTL stored + toIntervalDay(2)
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -249,7 +249,7 @@ ORDER BY (stored, hour, exporter_addr, client_addr, server_addr, service)
 TTL stored + toIntervalDay(2)
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -276,7 +276,7 @@ ORDER BY (hour, exporter_addr, side, addr, stored)
 TTL hour + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -304,7 +304,7 @@ ORDER BY (hour, exporter_addr, client_addr, server_addr, service, stored)
 TTL hour + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;

@@ -19,7 +19,7 @@ ORDER BY (name, collector, minute)
 TTL minute + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
-    replicated_deduplication_window = 1000,
+    replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
     fsync_part_directory = 1;

@@ -119,6 +119,8 @@ fn local_tables_are_those_of_one_server_and_distributed_ones_have_their_columns(
     let node = nodes[0].clickhouse("default");
     node.query("CREATE DATABASE one")?;
     for statement in statements("sql", "one")? {
+        // As the collector raises it by itself.
+        let statement = statement.replace("_window = 1000", "_window = 10000");
         node.query(&statement).with_context(|| statement.clone())?;
     }
     let tables = |condition: &str| {
@@ -179,7 +181,11 @@ fn collectors_write_to_their_shards_and_any_node_answers_for_all() -> Result<()>
     for (number, (_, node)) in nodes.iter().enumerate() {
         make_tables(node)?;
         let mut settings = Settings::new(Store::Server(node.clone()));
-        settings.more = format!("cluster = \"{CLUSTER}\"\n");
+        // As long as the tables were made for: the engine refuses to alter them ON CLUSTER.
+        settings.more = format!(
+            "cluster = \"{CLUSTER}\"\n\
+             retention_of = {{ rollup_minute = \"30days\", rollup_hour = \"30days\" }}\n"
+        );
         let collector = Collector::start(&settings)?;
         let flows = if number == 0 { "10000" } else { "6000" };
         let seed = number.to_string();

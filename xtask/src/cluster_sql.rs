@@ -112,6 +112,9 @@ const EVERYWHERE: [&str; 1] = ["schema_migrations"];
 /// Seconds that a replica knows a block's token: a week, longer than any spool should take. The
 /// server's default is an hour.
 const WINDOW_SECONDS: u32 = 7 * 24 * 3600;
+/// Tokens that migrations have a table remember, and those that a cluster's tables do: on one
+/// server the collector raises the number by itself.
+const WINDOW_BLOCKS: [&str; 2] = ["1000", "10000"];
 /// Follows each name that is made or changed.
 const ON_CLUSTER: &str = " ON CLUSTER '{cluster}'";
 const DATABASE: &str = "{database}.";
@@ -315,6 +318,8 @@ fn replicated_settings(text: &str) -> String {
     };
     let end = rest.find(|c: char| !c.is_ascii_digit());
     let (blocks, rest) = rest.split_at(end.unwrap_or(rest.len()));
+    let [usual, raised] = WINDOW_BLOCKS;
+    let blocks = if blocks == usual { raised } else { blocks };
     format!(
         "{before}replicated_deduplication_window = {blocks},\n    \
          replicated_deduplication_window_seconds = {WINDOW_SECONDS}{rest}"

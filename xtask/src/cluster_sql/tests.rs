@@ -36,6 +36,10 @@ fn one_server(statement: &str, tables: &[String]) -> String {
     let week = ",\n    replicated_deduplication_window_seconds = 604800";
     text.replace(week, "")
         .replace("    replicated_dedup", "    non_replicated_dedup")
+        .replace(
+            "deduplication_window = 10000",
+            "deduplication_window = 1000",
+        )
 }
 
 #[test]

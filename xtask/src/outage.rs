@@ -5,7 +5,7 @@
 //! The release build, an embedded engine as the server beside it and the exporter simulator run in
 //! a network namespace of their own. Exit status 0 only if everything holds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -30,6 +30,9 @@ pub struct Args {
     /// Who runs ClickHouse: a server beside the collector, or the collector itself.
     #[arg(long, default_value = "server", value_parser = ["server", "embedded"])]
     store: String,
+    /// A `flowsluice` that is built already; without it the release build of this clone.
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
     /// A libchdb.so that is already here; its hash is not checked.
     #[arg(long, value_name = "PATH")]
     library: Option<PathBuf>,
@@ -39,16 +42,20 @@ fn positive() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..)
 }
 
+fn binary(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(given) = given {
+        let failed = || format!("{}: there is no such program", given.display());
+        return given.canonicalize().with_context(failed);
+    }
+    let build = ["build", "--release", "-p", "flowsluice"];
+    shell::run(&mut shell::cargo(&build))?;
+    Ok(place::target().join("release/flowsluice"))
+}
+
 /// Builds, kills, accounts, reports.
 pub fn main(args: &Args) -> Result<()> {
-    shell::run(&mut shell::cargo(&[
-        "build",
-        "--release",
-        "-p",
-        "flowsluice",
-    ]))?;
+    let binary = binary(args.binary.as_deref())?;
     let library = engine::obtain(args.library.as_deref())?;
-    let binary = place::target().join("release/flowsluice");
     let kind = match args.store.as_str() {
         "embedded" => Kind::Embedded,
         _ => Kind::Server,

@@ -6,12 +6,15 @@
 //! a network namespace of their own. Exit status 0 only if everything holds.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flowsluice_tests::namespace::Namespace;
 use flowsluice_tests::outage::{self, Account, Kind, Plan};
 use flowsluice_tests::place;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{engine, shell};
 
@@ -60,6 +63,12 @@ pub fn main(args: &Args) -> Result<()> {
         "embedded" => Kind::Embedded,
         _ => Kind::Server,
     };
+    // From here on Ctrl-C means: stop in order, so that no collector is left.
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .context("listen for signals")?;
+    }
     let minutes = if args.quick { 1 } else { args.minutes };
     let plan = Plan::full(kind, args.rate, Duration::from_secs(60 * minutes));
     let alone =
@@ -70,7 +79,7 @@ pub fn main(args: &Args) -> Result<()> {
         args.rate, args.store
     );
     let mut tell = |line: &str| eprintln!("xtask: {line}");
-    let outcome = outage::run(&plan, binary, library, &mut tell)?;
+    let outcome = outage::run(&plan, binary, library, &interrupted, &mut tell)?;
     let account = Account::of(&plan, &outcome);
     print!("{}", outage::report::table(&plan, &outcome, &account));
     let faults = account.faults.len();

@@ -118,6 +118,74 @@ SETTINGS
     fsync_after_insert = 1,
     fsync_part_directory = 1;
 
+-- Made of the blocks that the tables by minute get: what a day is asked for, and a month.
+CREATE TABLE IF NOT EXISTS {database}.rollup_hour_services
+(
+    hour DateTime('UTC') CODEC(ZSTD(1)),
+    exporter_addr IPv6 CODEC(ZSTD(1)),
+    in_if UInt32 CODEC(T64, ZSTD(1)),
+    out_if UInt32 CODEC(T64, ZSTD(1)),
+    service LowCardinality(String) CODEC(ZSTD(1)),
+    bytes UInt64 CODEC(T64, ZSTD(1)),
+    packets UInt64 CODEC(T64, ZSTD(1)),
+    raw_bytes UInt64 CODEC(T64, ZSTD(1)),
+    raw_packets UInt64 CODEC(T64, ZSTD(1)),
+    flows UInt64 CODEC(T64, ZSTD(1))
+)
+ENGINE = SummingMergeTree((bytes, packets, raw_bytes, raw_packets, flows))
+PARTITION BY toDate(hour)
+ORDER BY (hour, exporter_addr, in_if, out_if, service)
+TTL hour + toIntervalSecond({retention_seconds})
+SETTINGS
+    ttl_only_drop_parts = 1,
+    non_replicated_deduplication_window = 1000,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS {database}.rollup_hour_as
+(
+    hour DateTime('UTC') CODEC(ZSTD(1)),
+    exporter_addr IPv6 CODEC(ZSTD(1)),
+    src_as UInt32 CODEC(ZSTD(1)),
+    dst_as UInt32 CODEC(ZSTD(1)),
+    src_country LowCardinality(String) CODEC(ZSTD(1)),
+    dst_country LowCardinality(String) CODEC(ZSTD(1)),
+    bytes UInt64 CODEC(T64, ZSTD(1)),
+    packets UInt64 CODEC(T64, ZSTD(1)),
+    raw_bytes UInt64 CODEC(T64, ZSTD(1)),
+    raw_packets UInt64 CODEC(T64, ZSTD(1)),
+    flows UInt64 CODEC(T64, ZSTD(1))
+)
+ENGINE = SummingMergeTree((bytes, packets, raw_bytes, raw_packets, flows))
+PARTITION BY toDate(hour)
+ORDER BY (hour, exporter_addr, src_as, dst_as, src_country, dst_country)
+TTL hour + toIntervalSecond({retention_seconds})
+SETTINGS
+    ttl_only_drop_parts = 1,
+    non_replicated_deduplication_window = 1000,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS {database}.rollup_minute_exporters
+(
+    minute DateTime('UTC') CODEC(Delta, ZSTD(1)),
+    exporter_addr IPv6 CODEC(ZSTD(1)),
+    bytes UInt64 CODEC(T64, ZSTD(1)),
+    packets UInt64 CODEC(T64, ZSTD(1)),
+    raw_bytes UInt64 CODEC(T64, ZSTD(1)),
+    raw_packets UInt64 CODEC(T64, ZSTD(1)),
+    flows UInt64 CODEC(T64, ZSTD(1))
+)
+ENGINE = SummingMergeTree((bytes, packets, raw_bytes, raw_packets, flows))
+PARTITION BY toDate(minute)
+ORDER BY (minute, exporter_addr)
+TTL minute + toIntervalSecond({retention_seconds})
+SETTINGS
+    ttl_only_drop_parts = 1,
+    non_replicated_deduplication_window = 1000,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;
+
 -- What the last minutes brought, by the ten minutes in which it was stored: a slot that is over
 -- gets no more rows, so it can be folded once and for all.
 CREATE TABLE IF NOT EXISTS {database}.rollup_open_hosts
@@ -214,6 +282,52 @@ SETTINGS
     non_replicated_deduplication_window = 1000,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_hour_services_mv
+TO {database}.rollup_hour_services AS
+SELECT
+    toStartOfHour(minute) AS hour,
+    exporter_addr,
+    in_if,
+    out_if,
+    service,
+    sum(bytes) AS bytes,
+    sum(packets) AS packets,
+    sum(raw_bytes) AS raw_bytes,
+    sum(raw_packets) AS raw_packets,
+    sum(flows) AS flows
+FROM {database}.rollup_minute_services
+GROUP BY hour, exporter_addr, in_if, out_if, service;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_hour_as_mv
+TO {database}.rollup_hour_as AS
+SELECT
+    toStartOfHour(minute) AS hour,
+    exporter_addr,
+    src_as,
+    dst_as,
+    src_country,
+    dst_country,
+    sum(bytes) AS bytes,
+    sum(packets) AS packets,
+    sum(raw_bytes) AS raw_bytes,
+    sum(raw_packets) AS raw_packets,
+    sum(flows) AS flows
+FROM {database}.rollup_minute_as
+GROUP BY hour, exporter_addr, src_as, dst_as, src_country, dst_country;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_minute_exporters_mv
+TO {database}.rollup_minute_exporters AS
+SELECT
+    minute,
+    exporter_addr,
+    sum(bytes) AS bytes,
+    sum(packets) AS packets,
+    sum(raw_bytes) AS raw_bytes,
+    sum(raw_packets) AS raw_packets,
+    sum(flows) AS flows
+FROM {database}.rollup_minute_services
+GROUP BY minute, exporter_addr;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_minute_services_mv
 TO {database}.rollup_minute_services AS
@@ -356,8 +470,9 @@ SELECT
 FROM {database}.flows;
 
 -- A slot that has been over for five minutes is folded, one each time: into one part, so all of it or
--- nothing. Kept is who has a 4096th of all octets (of hosts also: of all flows), or a 256th of those
--- of its exporter.
+-- nothing. Kept is who has a 16384th of all octets (of hosts also: of all flows), or a 1024th of
+-- those of its exporter. ORDER BY ALL lets ClickHouse know a block that was inserted before: on a cluster
+-- each replica folds, and what two of them say alike is stored once.
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_hour_hosts_fold
 REFRESH EVERY 5 MINUTE APPEND
 TO {database}.rollup_hour_hosts AS
@@ -391,14 +506,14 @@ FROM
         sum(open.raw_bytes) AS raw_bytes,
         sum(open.raw_packets) AS raw_packets,
         sum(open.flows) AS flows,
-        (bytes * 4096 >= sum(bytes) OVER ()) OR (flows * 4096 >= sum(flows) OVER ())
-            OR (bytes * 256 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
+        (bytes * 16384 >= sum(bytes) OVER ()) OR (flows * 16384 >= sum(flows) OVER ())
+            OR (bytes * 1024 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
     FROM {database}.rollup_open_hosts AS open
     WHERE open.stored = slot
     GROUP BY hour, exporter_addr, side, addr
 ) AS of_slot
 GROUP BY hour, exporter_addr, side, addr
-ORDER BY hour, exporter_addr, side, addr;
+ORDER BY ALL;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_hour_conversations_fold
 REFRESH EVERY 5 MINUTE APPEND
@@ -435,14 +550,14 @@ FROM
         sum(open.raw_bytes) AS raw_bytes,
         sum(open.raw_packets) AS raw_packets,
         sum(open.flows) AS flows,
-        (bytes * 4096 >= sum(bytes) OVER ())
-            OR (bytes * 256 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
+        (bytes * 16384 >= sum(bytes) OVER ())
+            OR (bytes * 1024 >= sum(bytes) OVER (PARTITION BY exporter_addr)) AS is_kept
     FROM {database}.rollup_open_conversations AS open
     WHERE open.stored = slot
     GROUP BY hour, exporter_addr, client_addr, server_addr, service
 ) AS of_slot
 GROUP BY hour, exporter_addr, client_addr, server_addr, service
-ORDER BY hour, exporter_addr, client_addr, server_addr, service;
+ORDER BY ALL;
 
 -- What is folded and what is not yet: ask these two.
 CREATE VIEW IF NOT EXISTS {database}.hosts_by_hour AS

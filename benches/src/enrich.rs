@@ -4,9 +4,9 @@
 //! same databases, and what the table costs; then the stage with everything that can be known; then
 //! the whole collector with it, beside itself without it and beside nfcapd.
 
-mod databases;
-mod files;
-mod names;
+pub(crate) mod databases;
+pub(crate) mod files;
+pub(crate) mod names;
 mod peer;
 mod stage;
 mod whole;

@@ -8,6 +8,7 @@
 pub mod decode;
 pub mod end_to_end;
 pub mod enrich;
+pub mod queries;
 pub mod receive;
 pub mod store;
 pub mod veth;

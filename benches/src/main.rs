@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use flowsluice_benches::options::Options;
-use flowsluice_benches::{decode, end_to_end, enrich, receive, store, veth};
+use flowsluice_benches::{decode, end_to_end, enrich, queries, receive, store, veth};
 
 /// Measures Flowsluice beside its peers.
 #[derive(Parser)]
@@ -30,17 +30,20 @@ enum Subject {
     Enrich,
     /// From datagrams in memory to compressed blocks, and inserts into ClickHouse.
     Store,
+    /// A day of flows in ClickHouse: bytes a row, and how long questions take.
+    Queries,
     /// From a socket into ClickHouse.
     EndToEnd,
 }
 
 impl Subject {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Decode,
         Self::Receive,
         Self::Veth,
         Self::Enrich,
         Self::Store,
+        Self::Queries,
         Self::EndToEnd,
     ];
 
@@ -51,6 +54,7 @@ impl Subject {
             Self::Veth => veth::main(options),
             Self::Enrich => enrich::main(options),
             Self::Store => store::main(options),
+            Self::Queries => queries::main(options),
             Self::EndToEnd => end_to_end::main(options),
         }
     }

@@ -20,6 +20,9 @@ pub struct Options {
     /// End to end: seconds of the steady run; 300 by default, 20 with --quick.
     #[arg(long, global = true, value_name = "N")]
     pub seconds: Option<u64>,
+    /// Queries: hours of flows to ask about; 24 by default, 1 with --quick.
+    #[arg(long, global = true, value_name = "N")]
+    pub hours: Option<u32>,
     /// The ClickHouse library; without it, the one that `cargo xtask engine` keeps.
     #[arg(long, global = true, value_name = "PATH")]
     pub library: Option<PathBuf>,

@@ -14,6 +14,7 @@
 //! rows_offered       = rows_waiting + rows_stored + sum(rows_dropped), beside `flows`
 //! ```
 
+mod budget;
 mod frames;
 pub mod losses;
 mod published;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use collector_ebpf::Verdict;
 use crossbeam::utils::CachePadded;
 
+pub use budget::{BudgetCounts, BudgetSnapshot, Expired};
 pub use frames::FrameCounts;
 use published::PublishedCounts;
 pub use side::{SideCounts, SideSnapshot};

@@ -20,6 +20,8 @@ pub mod store;
 
 pub mod knowledge;
 
+pub mod stats;
+
 pub mod ledger;
 
 pub mod config;

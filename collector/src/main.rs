@@ -26,6 +26,10 @@ enum Command {
     Replay(cli::replay::Args),
     /// Ask the configured ClickHouse and print a table.
     Query(cli::query::Args),
+    /// Bring the tables of ClickHouse up to date, or print their SQL.
+    Schema(cli::schema::Args),
+    /// Write the rows of a span of time to a file: Parquet, CSV, JSON or Native.
+    Export(cli::export::Args),
     /// List blocks that wait on the disk, and retry or drop those that ClickHouse refused.
     Spool(cli::spool::Args),
     /// Simulate exporters: send realistic flows to a collector.
@@ -46,6 +50,8 @@ fn main() -> ExitCode {
         Command::Doctor(args) => return cli::doctor::main(args),
         Command::Replay(args) => cli::replay::main(args),
         Command::Query(args) => cli::query::main(args),
+        Command::Schema(args) => cli::schema::main(args),
+        Command::Export(args) => cli::export::main(args),
         Command::Spool(args) => cli::spool::main(args),
         Command::Generate(args) => cli::generate::main(args),
         Command::Geoip(args) => cli::geoip::main(args),

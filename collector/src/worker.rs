@@ -11,9 +11,8 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::batch::{Batcher, Beside};
+use crate::batch::Batcher;
 use crate::decode::{Decoder, ExtraRows, FlowSink, Teaching};
-use crate::enrich::Enricher;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts, WorkerLedger};
 use crate::receive::{Connections, Datagram, Receive};
@@ -51,8 +50,6 @@ struct Stages {
 
 /// Where decoded flows go. It counts apart from the decoder, which is calling it.
 struct Rows {
-    /// `None` where nothing is known beside what flows say.
-    enricher: Option<Enricher>,
     batcher: Batcher,
     /// When the datagram being decoded arrived: the age of a batch begins with its first row.
     received: UnixNanos,
@@ -63,40 +60,21 @@ impl FlowSink for Rows {
     #[inline]
     fn flows(&mut self, flows: &mut [Flow]) {
         self.settle_clocks(flows);
-        if self.enricher.is_some() {
-            self.add(flows, None);
-        } else {
-            self.batcher.add(flows, self.received, &mut self.counts);
-        }
+        self.batcher.add(flows, self.received, &mut self.counts);
     }
 
     fn flows_with_extra(&mut self, flows: &mut [Flow], extra: ExtraRows<'_>) {
         self.settle_clocks(flows);
-        self.add(flows, Some(extra));
+        let Self {
+            batcher,
+            received,
+            counts,
+        } = self;
+        batcher.add_with(flows, extra, *received, counts);
     }
 }
 
 impl Rows {
-    /// Adds rows with what is known beside them.
-    fn add(&mut self, flows: &mut [Flow], extra: Option<ExtraRows<'_>>) {
-        let marked = self.enricher.as_mut().map(|enricher| enricher.mark(flows));
-        let beside = Beside { extra, marked };
-        (self.batcher).add_with(flows, beside, self.received, &mut self.counts);
-    }
-
-    /// Takes newer tables. A batch ends with those that it was filled with, so not while the store
-    /// is behind and has no empty one left.
-    #[inline]
-    fn turn(&mut self, now: UnixNanos) {
-        if let Some(enricher) = &mut self.enricher
-            && enricher.is_stale()
-            && self.batcher.batches_free() > 0
-        {
-            enricher.renew();
-        }
-        self.batcher.turn(now, &mut self.counts);
-    }
-
     #[inline]
     fn settle_clocks(&mut self, flows: &mut [Flow]) {
         let received_ms = self.received.millis();
@@ -157,7 +135,6 @@ impl<R: Receive> Worker<R> {
             stages: Stages {
                 decoder,
                 rows: Rows {
-                    enricher: None,
                     batcher,
                     received: UnixNanos::default(),
                     counts: WorkerCounts::default(),
@@ -169,13 +146,6 @@ impl<R: Receive> Worker<R> {
             kernel_drops_read: UnixNanos::default(),
             connections: Connections::default(),
         }
-    }
-
-    /// Has it mark flows with what is known beside them; the batches have room for that.
-    #[must_use]
-    pub fn enriching(mut self, enricher: Option<Enricher>) -> Self {
-        self.stages.rows.enricher = enricher;
-        self
     }
 
     /// Lets it help other workers, and be helped.
@@ -250,7 +220,7 @@ impl<R: Receive> Worker<R> {
         if let Some(sharing) = sharing {
             sharing.turn(taken, now);
         }
-        stages.rows.turn(now);
+        stages.rows.batcher.turn(now, &mut stages.rows.counts);
         if now.0.saturating_sub(self.kernel_drops_read.0) >= KERNEL_DROPS_EVERY_NS {
             stages.counts.datagrams_dropped_by_kernel = self.receiver.kernel_drops();
             self.kernel_drops_read = now;

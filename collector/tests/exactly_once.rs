@@ -7,6 +7,8 @@ use std::time::Duration;
 use engine::{config, library, run, started};
 use flowsluice::batch::{BATCH_ROWS, Batch};
 use flowsluice::flow::Flow;
+use flowsluice::store::clickhouse::client;
+use flowsluice::store::window::forgetful_tables;
 use flowsluice::store::{Block, ClickHouse, Encoder, Endpoint, Insert, Taken};
 use flowsluice::units::UnixNanos;
 use tokio::runtime::Runtime;
@@ -128,9 +130,15 @@ fn an_insert_that_failed_in_a_view_is_whole_and_not_doubled_when_it_is_sent_agai
             "throwIf((SELECT count() FROM flowsluice.broken) > 0) = 0",
         ),
         "INSERT INTO flowsluice.broken VALUES (1)",
+        "CREATE TABLE flowsluice.forgetful (time DateTime) ENGINE = MergeTree ORDER BY time",
+        "CREATE MATERIALIZED VIEW flowsluice.to_forgetful TO flowsluice.forgetful AS \
+         SELECT time_received AS time FROM flowsluice.flows WHERE protocol = 250",
     ] {
         run(&rig.writer, sql);
     }
+    let client = client(&rig.writer);
+    let forgetful = (rig.runtime).block_on(forgetful_tables(&client, "flowsluice"));
+    assert_eq!(forgetful, Ok(vec![("forgetful".to_owned(), 0)]));
     let block = rig.block(16, "with views");
     let refused = rig.insert(&block).unwrap_err();
     assert!(refused.contains("Code: 395"), "{refused}");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counting::allocations;
-use flowsluice::batch::{Batcher, Beside};
+use flowsluice::batch::Batcher;
 use flowsluice::config;
 use flowsluice::decode::{Decoder, ElementPattern, ExtraRows, FlowSink};
 use flowsluice::flow::Flow;
@@ -168,11 +168,7 @@ impl FlowSink for Stored {
         while self.batcher.batches_free() == 0 {
             std::thread::sleep(Duration::from_micros(100));
         }
-        let beside = Beside {
-            extra: Some(extra),
-            marked: None,
-        };
-        (self.batcher).add_with(flows, beside, UnixNanos(1), &mut self.counts);
+        (self.batcher).add_with(flows, extra, UnixNanos(1), &mut self.counts);
     }
 }
 

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counting::allocations;
-use flowsluice::batch::Batcher;
+use flowsluice::batch::{Batch, Batcher};
 use flowsluice::config;
 use flowsluice::decode::{Decoder, FlowSink, Teaching};
 use flowsluice::enrich::applications::{Applications, Told};
+use flowsluice::enrich::parts::{Learned, Parts};
 use flowsluice::enrich::sides::{self, Sides};
+use flowsluice::enrich::{Enricher, KEYS, Keys, Published};
 use flowsluice::flow::{Address, Detail, DetailFields, Flow};
 use flowsluice::ledger::{DropReason, Ledger, WorkerCounts};
 use flowsluice::names::Names;
@@ -122,17 +124,19 @@ fn the_sides_of_flows_are_found_without_an_allocation() {
     };
     let told = Arc::new(Told::load(&config).unwrap());
     let applications = Applications::new(Arc::default(), told, &[], &Names::default());
-    let mut flows = [Flow::EMPTY; 100];
+    let mut flows = [Flow::EMPTY; 64];
     for (number, flow) in (0..).zip(&mut flows) {
         flow.dst_addr = Address::from_v4([192, 0, 2, number]);
         flow.dst_port = 443;
         flow.protocol = [6, 17, 1][usize::from(number) % 3];
         flow.application_id = 3 << 56 | 53;
     }
-    let mut found = [Sides::default(); 100];
+    let mut keys = Keys::default();
+    let mut found = [Sides::default(); KEYS];
     let before = allocations();
     for _ in 0..100 {
-        sides::find(&applications, &flows, &mut found);
+        keys.read(&flows);
+        sides::find(&applications, &keys, &mut found);
     }
     assert_eq!(allocations() - before, 0);
     let names = |range: std::ops::Range<usize>| {
@@ -141,7 +145,32 @@ fn the_sides_of_flows_are_found_without_an_allocation() {
         names.collect::<Vec<_>>()
     };
     assert_eq!(names(0..3), ["web", "domain", "domain"]);
-    assert_eq!(names(99..100), ["web"]);
+    assert_eq!(names(63..64), ["web"]);
+}
+
+#[test]
+fn batches_are_marked_without_an_allocation() {
+    let published = Arc::new(Published::default());
+    published.publish(Parts::new(&config::Enrich::default()).tables(&Learned::default()));
+    let mut enricher = Enricher::new(Arc::clone(&published), None, true);
+    let mut batch = Batch::new(4096).with_labels();
+    let flows: [Flow; 32] = std::array::from_fn(|number| Flow {
+        src_addr: Address::from_v4([10, 0, 0, number as u8]),
+        dst_addr: Address::from_v4([198, 51, 100, number as u8]),
+        dst_port: 443,
+        protocol: 6,
+        application_id: 3 << 56 | 53,
+        ..Flow::EMPTY
+    });
+    let before = allocations();
+    for _ in 0..10 {
+        while batch.room() > 0 {
+            batch.append(&flows);
+        }
+        batch.mark(&mut enricher);
+        batch.clear();
+    }
+    assert_eq!(allocations() - before, 0);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use flowsluice::config;
 use flowsluice::decode::Shared;
 use flowsluice::enrich::applications::Applications;
 use flowsluice::enrich::sides::{self, Sides};
+use flowsluice::enrich::{KEYS, Keys};
 use flowsluice::flow::Address;
 use flowsluice::names::{ApplicationId, Names, Subject};
 use messages::{
@@ -150,8 +151,10 @@ fn a_flow_has_the_application_that_its_exporter_names() {
     let rows = exporter.bench.decode(&netflow9(&[set(256, &flow)]));
     let names = exporter.names();
     let applications = Applications::new(Arc::default(), Arc::default(), &[], &names);
-    let mut found = [Sides::default()];
-    sides::find(&applications, &rows, &mut found);
+    let mut keys = Keys::default();
+    keys.read(&rows);
+    let mut found = [Sides::default(); KEYS];
+    sides::find(&applications, &keys, &mut found);
     let Sides {
         client_is_src,
         service,

@@ -24,6 +24,18 @@ impl ClickHouse {
     /// # Errors
     /// When ClickHouse does not answer, or answers with an error.
     pub fn query(&self, sql: &str) -> Result<String> {
+        self.post(&[], sql, sql.as_bytes())
+    }
+
+    /// Runs an `INSERT ... FORMAT` with these bytes as its data.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub fn insert(&self, sql: &str, data: &[u8]) -> Result<()> {
+        self.post(&[("query", sql)], sql, data).map(|_| ())
+    }
+
+    fn post(&self, parameters: &[(&str, &str)], sql: &str, body: &[u8]) -> Result<String> {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(60)))
@@ -31,10 +43,11 @@ impl ClickHouse {
             .into();
         let mut answer = agent
             .post(&self.url)
+            .query_pairs(parameters.iter().copied())
             .header("X-ClickHouse-User", &self.user)
             .header("X-ClickHouse-Key", &self.password)
             .header("X-ClickHouse-Database", &self.database)
-            .send(sql)
+            .send(body)
             .with_context(|| format!("ask ClickHouse at {}", self.url))?;
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);

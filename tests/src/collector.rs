@@ -27,6 +27,8 @@ pub enum Store {
     Embedded(PathBuf),
     /// A ClickHouse that is already there, and a user who may make tables.
     Server(ClickHouse),
+    /// Several servers, the preferred one first; user and password are those of the first.
+    Servers(Vec<ClickHouse>),
     /// Nowhere: they are encoded, counted as lost and dropped.
     Null,
 }
@@ -163,6 +165,18 @@ impl Settings {
                 server.database,
                 spool.display(),
             ),
+            Store::Servers(servers) => {
+                let urls: Vec<_> = servers.iter().map(|server| &server.url).collect();
+                let first = &servers[0];
+                write!(
+                    text,
+                    "\n[store]\nurls = {urls:?}\nuser = \"{}\"\npassword_file = \"{}\"\n\
+                     database = \"{}\"\n",
+                    first.user,
+                    password.display(),
+                    first.database,
+                )
+            }
             Store::Null => writeln!(text, "\n[store]\nkind = \"null\""),
         };
         text + &self.more
@@ -213,11 +227,12 @@ impl Collector {
         std::fs::write(&config, settings.toml(folder.path(), port, http))?;
         let server = match &settings.store {
             Store::Embedded(_) | Store::Null => None,
-            Store::Server(server) => {
-                std::fs::write(folder.path().join("password"), &server.password)?;
-                Some(server.clone())
-            }
+            Store::Server(server) => Some(server.clone()),
+            Store::Servers(servers) => servers.first().cloned(),
         };
+        if let Some(server) = &server {
+            std::fs::write(folder.path().join("password"), &server.password)?;
+        }
         let mut command = settings.command();
         command.arg("run").arg("--config").arg(&config);
         let log = folder.path().join("log");
@@ -338,6 +353,21 @@ impl Collector {
             return Ok(server.clone());
         }
         reader(&self.status()?, &self.data_dir)
+    }
+
+    /// The same as another user of an embedded one: `writer` or `backup`.
+    ///
+    /// # Errors
+    /// As [`Self::clickhouse`].
+    pub fn clickhouse_as(&self, user: &str) -> Result<ClickHouse> {
+        let file = self.data_dir.join(format!("{user}.password"));
+        let password = std::fs::read_to_string(&file)
+            .with_context(|| format!("read the password in {}", file.display()))?;
+        Ok(ClickHouse {
+            user: user.into(),
+            password: password.trim().to_owned(),
+            ..self.clickhouse()?
+        })
     }
 
     /// Sends SIGKILL and waits until it has ended.

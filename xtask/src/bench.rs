@@ -50,6 +50,9 @@ pub struct Args {
     /// End to end: seconds of the steady run.
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
+    /// Queries: hours of flows to ask about.
+    #[arg(long, value_name = "N")]
+    hours: Option<u64>,
     /// A libchdb.so that is already here; its hash is not checked.
     #[arg(long, value_name = "PATH")]
     library: Option<PathBuf>,
@@ -62,6 +65,7 @@ enum Subject {
     Veth,
     Enrich,
     Store,
+    Queries,
     EndToEnd,
 }
 
@@ -73,6 +77,7 @@ impl Subject {
             Self::Veth => "veth",
             Self::Enrich => "enrich",
             Self::Store => "store",
+            Self::Queries => "queries",
             Self::EndToEnd => "end-to-end",
         }
     }
@@ -95,7 +100,11 @@ pub fn main(args: &Args) -> Result<()> {
     if args.write {
         bench.arg("--write");
     }
-    for (name, value) in [("--rate", args.rate), ("--seconds", args.seconds)] {
+    for (name, value) in [
+        ("--rate", args.rate),
+        ("--seconds", args.seconds),
+        ("--hours", args.hours),
+    ] {
         if let Some(value) = value {
             bench.arg(name).arg(value.to_string());
         }
@@ -104,7 +113,10 @@ pub fn main(args: &Args) -> Result<()> {
         let library = engine::obtain(args.library.as_deref())?;
         bench.arg("--library").arg(library);
     }
-    if matches!(args.subject, None | Some(Subject::Enrich)) {
+    if matches!(
+        args.subject,
+        None | Some(Subject::Enrich | Subject::Queries)
+    ) {
         geo::obtain_all()?;
     }
     shell::run(&mut bench)
@@ -115,7 +127,7 @@ impl Args {
     fn needs_engine(&self) -> bool {
         matches!(
             self.subject,
-            None | Some(Subject::Store | Subject::EndToEnd)
+            None | Some(Subject::Store | Subject::Queries | Subject::EndToEnd)
         )
     }
 }

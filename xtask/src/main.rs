@@ -7,6 +7,7 @@
 mod bench;
 mod build_ebpf;
 mod ci;
+mod cluster_sql;
 mod debian;
 mod demo;
 mod elements;
@@ -53,6 +54,8 @@ enum Task {
     Elements(elements::Args),
     /// Make the collector's names of services and protocols from IANA's files.
     Services(services::Args),
+    /// Make the schema of a cluster from that of one server.
+    ClusterSql(cluster_sql::Args),
     /// Fuzz the decoders, the packet parser, captures and the configuration.
     Fuzz(fuzz::Args),
     /// Send at a fixed rate to the release build and report what became of it.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf(args) => build_ebpf::main(&args),
         Task::Elements(args) => elements::main(&args),
         Task::Services(args) => services::main(&args),
+        Task::ClusterSql(args) => cluster_sql::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Load(args) => load::main(&args),
         Task::Outage(args) => outage::main(&args),

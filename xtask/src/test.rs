@@ -10,11 +10,12 @@ use anyhow::{Context, Result, bail};
 use flowsluice_tests::place;
 
 use crate::debian::{self, Program};
-use crate::{build_ebpf, elements, engine, geo, instructions, services, shell};
+use crate::{build_ebpf, cluster_sql, elements, engine, geo, instructions, services, shell};
 
 /// Real exporters, an SNMP agent and a name server, other collectors and decoders to compare with,
-/// what makes namespaces, what counts instructions, and what reads the units in deploy/.
-const PROGRAMS: [Program; 10] = [
+/// what makes namespaces, what stands before ClickHouse with TLS and makes certificates, what
+/// counts instructions, and what reads the units in deploy/.
+const PROGRAMS: [Program; 12] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -48,6 +49,14 @@ const PROGRAMS: [Program; 10] = [
         name: "dnsmasq",
         package: "dnsmasq-base",
     },
+    Program {
+        name: "stunnel4",
+        package: "stunnel4",
+    },
+    Program {
+        name: "openssl",
+        package: "openssl",
+    },
     instructions::VALGRIND,
     Program {
         name: "systemd-analyze",
@@ -78,6 +87,7 @@ pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> 
     let started = Instant::now();
     elements::check()?;
     services::check()?;
+    cluster_sql::check()?;
     // Whoever asks for some tests alone does not wait for a BPF toolchain or a release build.
     let is_everything = cargo.is_empty();
     let Provided {

@@ -34,17 +34,30 @@ pub fn write(
     name_server: SocketAddr,
     exporters: usize,
 ) -> Result<Enrich> {
+    let sources = (0..exporters).map(|number| send::source_address(COLLECTOR, number));
+    let sources: Vec<IpAddr> = sources.collect();
+    write_for(folder, databases, name_server, &sources)
+}
+
+/// The same for exporters with these addresses.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_for(
+    folder: &Path,
+    databases: &[PathBuf],
+    name_server: SocketAddr,
+    sources: &[IpAddr],
+) -> Result<Enrich> {
     let file = |name: &str, text: String| {
         let file = folder.join(name);
         fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
         anyhow::Ok(file)
     };
-    let sources = (0..exporters).map(|number| send::source_address(COLLECTOR, number));
-    let sources: Vec<IpAddr> = sources.collect();
     Ok(Enrich {
         networks: vec![file("networks.csv", networks())?],
         applications: vec![file("applications.csv", applications())?],
-        interfaces: vec![file("interfaces.csv", interfaces(&sources))?],
+        interfaces: vec![file("interfaces.csv", interfaces(sources))?],
         threats: vec![ThreatList {
             file: file("threats.txt", threats())?,
             tag: "botnet".into(),

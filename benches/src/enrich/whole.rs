@@ -4,11 +4,12 @@
 //! Each is started once and gets the same flows in turn: names would have to be learned anew after
 //! every start.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytesize::ByteSize;
 use flowsluice::config::Enrich;
 use flowsluice::generate::Protocols;
@@ -66,7 +67,8 @@ pub fn measure(all: &Enrich, options: &Options, section: &mut Section) -> Result
         began.elapsed().as_secs_f64(),
     );
     let others = (busy_s - own_s) / elapsed_s;
-    let memory = memory(&candidates)?;
+    let swap = candidates[ALL].swap(all)?;
+    let memory = memory(&candidates, &swap)?;
     let lost = finish(candidates)?;
     section.table(&caption(&extent, names, others)?, &table);
     section.text(&lost);
@@ -226,6 +228,34 @@ impl Candidate {
         }
     }
 
+    /// Replaces one of its databases while it takes flows.
+    fn swap(&mut self, all: &Enrich) -> Result<Swap> {
+        const LOADED: &str = "/enrich/parts/geo/loaded";
+        let file = all.geo.databases.last().context("there are databases")?;
+        let new = file.with_extension("new");
+        fs::copy(file, &new)?;
+        let (pid, before) = (self.collector.pid(), self.status(LOADED)?);
+        // Makes the highest memory so far that of now: proc_pid_clear_refs(5).
+        fs::write(format!("/proc/{pid}/clear_refs"), "5").context("reset the peak of memory")?;
+        let begun = Instant::now();
+        fs::rename(&new, file)?;
+        while self.status(LOADED)? == before {
+            ensure!(
+                begun.elapsed() < SWAP_TIME_MAX,
+                "the new database is not loaded"
+            );
+            self.sender.send(SWAP_RATE, Duration::from_millis(500))?;
+        }
+        let took = begun.elapsed();
+        // Workers and the encoder go over to it.
+        let sent = self.sender.send(SWAP_RATE, Duration::from_secs(3))?;
+        Ok(Swap {
+            peak: ByteSize(process::usage(pid).rss_peak_bytes),
+            took,
+            sent: sent.rate(),
+        })
+    }
+
     fn status(&self, pointer: &str) -> Result<u64> {
         let Who::Ours(collector) = &self.collector else {
             return Ok(0);
@@ -250,13 +280,22 @@ impl Candidate {
     }
 }
 
-fn memory(candidates: &[Candidate]) -> Result<Table> {
+fn memory(candidates: &[Candidate], swap: &Swap) -> Result<Table> {
     let mut table = Table::new(["what", "memory"]);
     for candidate in candidates {
         let bytes = process::usage(candidate.collector.pid()).rss_peak_bytes;
         let what = format!("{}, resident at most", candidate.name);
         table.row([what, ByteSize(bytes).to_string()]);
     }
+    let Swap { peak, took, sent } = swap;
+    table.row([
+        format!(
+            "flowsluice, everything, resident at most while a database is replaced, with {sent:.0} \
+             flows/s ({:.1} s until the new table is there)",
+            took.as_secs_f64()
+        ),
+        peak.to_string(),
+    ]);
     for part in ["geo", "threats"] {
         let bytes = candidates[ALL].status(&format!("/enrich/parts/{part}/memory_bytes"))?;
         let what = match part {
@@ -266,6 +305,15 @@ fn memory(candidates: &[Candidate]) -> Result<Table> {
         table.row([what.to_owned(), ByteSize(bytes).to_string()]);
     }
     Ok(table)
+}
+
+/// What a database costs that is replaced.
+struct Swap {
+    peak: ByteSize,
+    /// From the new file to the new table; files are looked at every few seconds.
+    took: Duration,
+    /// Flows/s meanwhile.
+    sent: f64,
 }
 
 /// Ends all; says what each lost.
@@ -324,4 +372,6 @@ const BUFFER: u64 = 32 << 20;
 /// Batches are handed on after a second.
 const SETTLED: Duration = Duration::from_millis(1_600);
 const LEARN_RATE: u64 = 20_000;
+const SWAP_RATE: u64 = 50_000;
+const SWAP_TIME_MAX: Duration = Duration::from_secs(120);
 const NAMES_TIME_MAX: Duration = Duration::from_secs(120);

@@ -69,7 +69,8 @@ pub fn measure(options: &Options, section: &mut Section) -> Result<()> {
             .build()?,
     };
     let mut candidates: Vec<Round<'_, Sample>> = vec![
-        Box::new(|| bench.round(|| bench.native())),
+        Box::new(|| bench.round(|| bench.native(config::Compression::Lz4))),
+        Box::new(|| bench.round(|| bench.native(config::Compression::None))),
         Box::new(|| bench.round(|| bench.row_binary(true))),
         Box::new(|| bench.round(|| bench.row_binary(false))),
     ];
@@ -114,7 +115,12 @@ fn table(measured: &[Vec<Sample>]) -> Table {
         "ClickHouse, CPU ns a row",
         "bytes a row",
     ]);
-    let names = ["Native", "RowBinary, validated", "RowBinary"];
+    let names = [
+        "Native",
+        "Native, store.compression = \"none\"",
+        "RowBinary, validated",
+        "RowBinary",
+    ];
     for (name, samples) in names.into_iter().zip(measured) {
         let figure = |value: fn(&Sample) -> f64| Figure::of(samples.iter().map(value)).to_string();
         table.row([
@@ -217,12 +223,16 @@ impl Bench<'_> {
     }
 
     /// Batches through the store, as a worker's.
-    fn native(&self) -> Result<Reading> {
+    fn native(&self, compression: config::Compression) -> Result<Reading> {
+        let config = config::Store {
+            compression,
+            ..self.store.clone()
+        };
         let of_store = Arc::new(StoreCounts::default());
         let (store, mut queues) = {
             let _inside = self.runtime.enter();
             let counts = Arc::clone(&of_store);
-            Store::start(&self.store, Some(&self.endpoint), counts, 1, &self.batch)
+            Store::start(&config, Some(&self.endpoint), counts, 1, &self.batch)
         };
         wait_until("the store is ready", || store.is_ready())?;
         let begun = self.reading()?;
@@ -296,9 +306,9 @@ impl Bench<'_> {
     /// Makes the tables if this is the first round.
     fn empty(&self) -> Result<()> {
         let client = ours::client(&self.endpoint);
-        let retention = self.store.retention;
+        let wanted = flowsluice::store::schema::Wanted::new(&self.store);
         let (database, runtime) = (&self.endpoint.database, &self.runtime);
-        let applied = flowsluice::store::schema::apply(&client, database, retention);
+        let applied = flowsluice::store::schema::apply(&client, database, &wanted);
         runtime.block_on(applied)?;
         self.ask("TRUNCATE TABLE flows").map(|_| ())
     }

@@ -1,7 +1,9 @@
 //! The batch that a worker is filling.
 
-use super::{Batch, Beside};
+use super::Batch;
 use crate::config;
+use crate::decode::ExtraRows;
+use crate::enrich::Enricher;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
 use crate::store::WorkerQueue;
@@ -14,6 +16,8 @@ pub struct Batcher {
     queue: WorkerQueue,
     open: Option<Open>,
     age_max_ns: u64,
+    /// `None` where nothing is known beside what flows say.
+    enricher: Option<Enricher>,
 }
 
 #[derive(Debug)]
@@ -30,6 +34,7 @@ impl Batcher {
         Self {
             open: None,
             queue,
+            enricher: None,
             age_max_ns: u64::try_from(config.age_max.as_nanos()).unwrap_or(u64::MAX),
         }
     }
@@ -43,12 +48,13 @@ impl Batcher {
         self
     }
 
-    /// Gives every batch room for what enrichment says, if there is any.
+    /// Has every batch marked by `enricher` when it is sealed.
     #[must_use]
-    pub fn with_labels(mut self, is_wanted: bool) -> Self {
-        if is_wanted {
+    pub fn enriching(mut self, enricher: Option<Enricher>) -> Self {
+        if enricher.is_some() {
             self.queue.change_empty(Batch::with_labels);
         }
+        self.enricher = enricher;
         self
     }
 
@@ -76,7 +82,7 @@ impl Batcher {
     pub fn add_with(
         &mut self,
         mut flows: &[Flow],
-        mut beside: Beside<'_>,
+        mut extra: ExtraRows<'_>,
         now: UnixNanos,
         counts: &mut WorkerCounts,
     ) {
@@ -85,28 +91,30 @@ impl Batcher {
                 counts.drop_many(DropReason::StoreBacklog, flows.len() as u64);
                 return;
             };
-            if !open.batch.fits(beside) {
+            if !open.batch.fits(extra) {
                 self.seal(counts);
                 continue;
             }
             let (fit, rest) = flows.split_at(flows.len().min(open.batch.room()));
-            let (of_fit, of_rest) = beside.split_at(fit.len());
+            let (of_fit, of_rest) = extra.split_at(fit.len());
             open.batch.append_with(fit, of_fit);
             counts.flows_batched += fit.len() as u64;
             counts.flows_open += fit.len() as u64;
-            (flows, beside) = (rest, of_rest);
+            (flows, extra) = (rest, of_rest);
             if open.batch.room() == 0 {
                 self.seal(counts);
             }
         }
     }
 
-    /// Once a turn: seals what is older than `batch.age_max`.
+    /// Once a turn: takes newer tables, so that nobody keeps those before, and seals what is older
+    /// than `batch.age_max`.
     ///
     /// While the store is behind and no empty batch is left, an old batch goes on filling: sealing
     /// it would use up memory for a few rows and drop the next.
     #[inline]
     pub fn turn(&mut self, now: UnixNanos, counts: &mut WorkerCounts) {
+        self.renew();
         let Some(open) = &self.open else { return };
         if now.0.saturating_sub(open.since.0) >= self.age_max_ns && self.batches_free() > 0 {
             self.seal(counts);
@@ -136,8 +144,21 @@ impl Batcher {
         self.open.as_mut()
     }
 
+    #[inline]
+    fn renew(&mut self) {
+        if let Some(enricher) = &mut self.enricher
+            && enricher.is_stale()
+        {
+            enricher.renew();
+        }
+    }
+
     fn seal(&mut self, counts: &mut WorkerCounts) {
-        if let Some(Open { batch, since }) = self.open.take() {
+        if let Some(Open { mut batch, since }) = self.open.take() {
+            self.renew();
+            if let Some(enricher) = &mut self.enricher {
+                batch.mark(enricher);
+            }
             counts.flows_open -= batch.rows() as u64;
             self.queue.hand_over(batch, since);
         }

@@ -1,4 +1,4 @@
-//! What comes beside flows on their way into a batch.
+//! What comes beside flows that are printed.
 
 use super::Marked;
 use crate::decode::ExtraRows;
@@ -10,21 +10,4 @@ pub struct Beside<'a> {
     pub extra: Option<ExtraRows<'a>>,
     /// What enrichment marked them with.
     pub marked: Option<Marked<'a>>,
-}
-
-impl Beside<'_> {
-    /// Beside the first `flows` flows, and beside the others.
-    #[must_use]
-    pub fn split_at(self, flows: usize) -> (Self, Self) {
-        let extra = self.extra.map(|extra| extra.split_at(flows));
-        let first = Self {
-            extra: extra.map(|(first, _)| first),
-            ..self
-        };
-        let others = Self {
-            extra: extra.map(|(_, others)| others),
-            marked: self.marked.map(|marked| marked.behind(flows)),
-        };
-        (first, others)
-    }
 }

@@ -174,8 +174,8 @@ mod tests {
                 extra: Some(extra),
                 marked: None,
             };
-            assert!(self.batch.fits(beside));
-            self.batch.append_with(flows, beside);
+            assert!(self.batch.fits(extra));
+            self.batch.append_with(flows, extra);
             for (number, flow) in flows.iter().enumerate() {
                 json::write_row_with(flow, beside, number, &mut self.printed).unwrap();
             }

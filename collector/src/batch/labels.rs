@@ -1,17 +1,21 @@
 //! The columns that enrichment fills: numbers in a batch, text in a block.
 //!
-//! A worker appends the numbers of [`Marks`], lane by lane; the encoder looks them up in the tables
-//! that the batch was filled with. A column of text is a `LowCardinality(String)`: a dictionary of
-//! the texts of this block, and for each row its place there.
+//! A worker marks the rows of a batch that is sealed with the numbers of [`Marks`], lane by lane;
+//! the encoder looks them up in the tables that they are of. A column of text is a
+//! `LowCardinality(String)`: a dictionary of the texts of this block, and for each row its place
+//! there.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use super::keys::KeyColumns;
+use crate::enrich::{Keys, LANES, Label, Locality, Marks, Tables};
+use crate::flow::Flow;
 
-use super::value::Value;
-use super::{native, schema};
-use crate::decode::BURST_FLOWS;
-use crate::enrich::{LANES, Label, Locality, Marks, Tables};
+pub use encoder::LabelEncoder;
+
+mod encoder;
+mod memo;
 
 /// The type of all columns of text, as a block has it.
 pub(super) const TEXT_TYPE: &str = "LowCardinality(String)";
@@ -19,49 +23,34 @@ pub(super) const TEXT_TYPE: &str = "LowCardinality(String)";
 /// The marks of flows in a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Marked<'a> {
-    tables: &'a Arc<Tables>,
+    tables: &'a Tables,
     marks: &'a Marks,
-    /// The first flow's place in `marks`.
-    first: usize,
 }
 
 impl<'a> Marked<'a> {
     /// Those of the flows that `marks` were made for, by `tables`.
     #[must_use]
-    pub fn new(tables: &'a Arc<Tables>, marks: &'a Marks) -> Self {
-        Self {
-            tables,
-            marks,
-            first: 0,
-        }
-    }
-
-    /// Those behind the first `flows` flows.
-    #[must_use]
-    pub fn behind(self, flows: usize) -> Self {
-        Self {
-            first: self.first + flows,
-            ..self
-        }
+    pub fn new(tables: &'a Tables, marks: &'a Marks) -> Self {
+        Self { tables, marks }
     }
 
     /// The text of a column of flow `number`.
     #[must_use]
     pub fn text(&self, number: usize, label: Label) -> &'a str {
-        let id = self.marks.lane(label.lane())[self.first + number];
+        let id = self.marks.lane(label.lane())[number];
         self.tables.text(label, id)
     }
 
     /// True when the source of flow `number` is the client.
     #[must_use]
     pub fn client_is_src(&self, number: usize) -> bool {
-        self.marks.client_is_src()[self.first + number] != 0
+        self.marks.client_is_src()[number] != 0
     }
 
     /// Whether both sides of flow `number` are private.
     #[must_use]
     pub fn locality(&self, number: usize) -> Locality {
-        Locality::from(self.marks.locality()[self.first + number])
+        Locality::from(self.marks.locality()[number])
     }
 }
 
@@ -120,21 +109,47 @@ impl<'a> Enriched<'a> {
     }
 }
 
-/// The numbers of one batch.
+/// The numbers of one batch, and what they are found by that has no column.
 pub(super) struct LabelLanes {
-    /// Those that the rows were marked with; none while there are no rows.
+    pub(super) keys: KeyColumns,
+    unseen: Unseen,
+    /// Those that the rows are marked with; none before.
     tables: Option<Arc<Tables>>,
-    lanes: [Box<[u32]>; LANES],
+    lanes: [Lane; LANES],
     client_is_src: Box<[u8]>,
     locality: Box<[u8]>,
+}
+
+/// One number a row, as soon as one is not 0.
+struct Lane {
+    ids: Box<[u32]>,
+    /// Rows that are written; those behind are 0.
+    rows: usize,
+}
+
+/// What few flows say and no column has: nothing is written until one says it.
+struct Unseen {
+    applications: Box<[u64]>,
+    biflow_directions: Box<[u8]>,
+    /// Rows that are written; those behind say nothing.
+    rows: usize,
 }
 
 impl LabelLanes {
     /// For `rows_max` rows.
     pub(super) fn new(rows_max: usize) -> Self {
         Self {
+            keys: KeyColumns::new(),
+            unseen: Unseen {
+                applications: vec![0; rows_max].into_boxed_slice(),
+                biflow_directions: vec![0; rows_max].into_boxed_slice(),
+                rows: 0,
+            },
             tables: None,
-            lanes: std::array::from_fn(|_| vec![0; rows_max].into_boxed_slice()),
+            lanes: std::array::from_fn(|_| Lane {
+                ids: vec![0; rows_max].into_boxed_slice(),
+                rows: 0,
+            }),
             client_is_src: vec![0; rows_max].into_boxed_slice(),
             locality: vec![0; rows_max].into_boxed_slice(),
         }
@@ -142,251 +157,75 @@ impl LabelLanes {
 
     /// Bytes of memory of one for `rows_max` rows.
     pub(super) const fn memory_bytes_for(rows_max: usize) -> usize {
-        rows_max * (LANES * size_of::<u32>() + 2)
+        const UNSEEN: usize = size_of::<u64>() + size_of::<u8>();
+        rows_max * (LANES * size_of::<u32>() + 2 + UNSEEN)
     }
 
-    /// True when rows that are `marked` so can stand beside those that are here.
-    pub(super) fn takes(&self, marked: Marked<'_>) -> bool {
-        (self.tables.as_ref()).is_none_or(|own| Arc::ptr_eq(own, marked.tables))
-    }
-
-    /// Appends the marks of `flows` flows behind the first `rows` rows.
+    /// Takes from flows, behind the first `rows` rows, what no column has.
     ///
     /// # Panics
-    /// When they do not fit, or other tables marked them than the rows before.
+    /// When they do not fit.
     #[inline]
-    pub(super) fn append(&mut self, rows: usize, flows: usize, marked: Marked<'_>) {
-        let Marked {
-            tables,
-            marks,
-            first,
-        } = marked;
-        let own = self.tables.get_or_insert_with(|| Arc::clone(tables));
-        assert!(Arc::ptr_eq(own, tables), "a batch is sealed before");
-        let (to, from) = (rows..rows + flows, first..first + flows);
-        for (lane, marks) in self.lanes.iter_mut().zip(marks.lanes()) {
-            lane[to.clone()].copy_from_slice(&marks[from.clone()]);
+    pub(super) fn append(&mut self, rows: usize, flows: &[Flow]) {
+        let says = |flow: &Flow| flow.application_id != 0 || flow.biflow_direction != 0;
+        if flows.iter().any(says) {
+            self.unseen.append(rows, flows);
         }
-        self.client_is_src[to.clone()].copy_from_slice(&marks.client_is_src()[from.clone()]);
-        self.locality[to].copy_from_slice(&marks.locality()[from]);
+    }
+
+    /// Begins to mark the rows by `tables`.
+    pub(super) fn begin(&mut self, tables: &Arc<Tables>) {
+        self.tables = Some(Arc::clone(tables));
+    }
+
+    /// Takes out what no column has of `rows`.
+    pub(super) fn read(&self, rows: &Range<usize>, keys: &mut Keys) {
+        let Unseen {
+            applications,
+            biflow_directions,
+            rows: written,
+        } = &self.unseen;
+        let said = rows.start.min(*written)..rows.end.min(*written);
+        let silent = said.len()..rows.len();
+        keys.applications[..said.len()].copy_from_slice(&applications[said.clone()]);
+        keys.applications[silent.clone()].fill(0);
+        keys.biflow_directions[..said.len()].copy_from_slice(&biflow_directions[said]);
+        keys.biflow_directions[silent].fill(0);
+    }
+
+    /// Marks `rows`, which are behind those that are marked.
+    pub(super) fn write(&mut self, rows: &Range<usize>, marks: &Marks) {
+        let n = rows.len();
+        for (lane, marks) in self.lanes.iter_mut().zip(marks.lanes()) {
+            let marks = &marks[..n];
+            if lane.rows > 0 || marks.iter().any(|id| *id != 0) {
+                lane.ids[lane.rows..rows.start].fill(0);
+                lane.ids[rows.clone()].copy_from_slice(marks);
+                lane.rows = rows.end;
+            }
+        }
+        self.client_is_src[rows.clone()].copy_from_slice(&marks.client_is_src()[..n]);
+        self.locality[rows.clone()].copy_from_slice(&marks.locality()[..n]);
     }
 
     /// Forgets the rows, and the tables with them.
     pub(super) fn clear(&mut self) {
         self.tables = None;
+        self.unseen.rows = 0;
+        self.lanes.iter_mut().for_each(|lane| lane.rows = 0);
     }
 }
 
-const _: () = assert!(BURST_FLOWS <= 4096, "marks are copied a burst at a time");
-
-/// Makes columns of numbers; keeps its buffers.
-#[derive(Debug, Default)]
-pub struct LabelEncoder {
-    columns: Vec<Vec<u8>>,
-    used: usize,
-    /// For each row its place in the dictionary.
-    places: Vec<u32>,
-    /// Places of numbers, as far as they do not need the same slot.
-    slots: Slots,
-}
-
-impl LabelEncoder {
-    /// The columns of the first `rows` rows of `lanes` that say anything, each as it stands in a
-    /// Native block.
-    pub(super) fn encode(&mut self, lanes: &LabelLanes, rows: usize) {
-        self.used = 0;
-        let Some(tables) = &lanes.tables else { return };
-        for label in Label::ALL {
-            let ids = &lanes.lanes[label.lane() as usize][..rows];
-            if ids.iter().any(|id| *id != 0) {
-                self.text(tables, label, ids);
-            }
+impl Unseen {
+    fn append(&mut self, rows: usize, flows: &[Flow]) {
+        self.applications[self.rows..rows].fill(0);
+        self.biflow_directions[self.rows..rows].fill(0);
+        let applications = &mut self.applications[rows..rows + flows.len()];
+        let directions = &mut self.biflow_directions[rows..rows + flows.len()];
+        for ((flow, application), direction) in flows.iter().zip(applications).zip(directions) {
+            (*application, *direction) = (flow.application_id, flow.biflow_direction);
         }
-        self.flags(
-            (schema::CLIENT_IS_SRC, "Bool"),
-            &lanes.client_is_src[..rows],
-        );
-        if lanes.locality[..rows].iter().any(|locality| *locality != 0) {
-            self.flags(
-                (schema::LOCALITY, Locality::SQL_TYPE),
-                &lanes.locality[..rows],
-            );
-        }
-    }
-
-    /// There are none.
-    pub(super) fn clear(&mut self) {
-        self.used = 0;
-    }
-
-    /// The columns of the last batch.
-    pub fn columns(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.columns[..self.used].iter().map(Vec::as_slice)
-    }
-
-    /// An empty buffer for the next column, which begins with `name` and `sql_type`.
-    fn begin(&mut self, name: &str, sql_type: &str) -> &mut Vec<u8> {
-        if self.used == self.columns.len() {
-            self.columns.push(Vec::new());
-        }
-        let column = &mut self.columns[self.used];
-        self.used += 1;
-        column.clear();
-        column.extend_from_slice(&native::column_head(name, sql_type));
-        column
-    }
-
-    fn flags(&mut self, (name, sql_type): (&str, &str), values: &[u8]) {
-        self.begin(name, sql_type).extend_from_slice(values);
-    }
-
-    /// <https://clickhouse.com/docs/interfaces/formats/Native>: version, form of the indexes, the
-    /// dictionary, the indexes.
-    fn text(&mut self, tables: &Tables, label: Label, ids: &[u32]) {
-        let mut places = std::mem::take(&mut self.places);
-        let dictionary = Dictionary::of(tables, label, ids, &mut places, &mut self.slots);
-        if dictionary.len == 1 {
-            // A network without threats, threats without a network.
-            self.places = places;
-            return;
-        }
-        let column = self.begin(label.name(), TEXT_TYPE);
-        let width = match dictionary.len {
-            ..=0x100 => Width::One,
-            0x101..=0x1_0000 => Width::Two,
-            _ => Width::Four,
-        };
-        let words = [VERSION, FLAGS | width as u64, dictionary.len as u64];
-        words
-            .iter()
-            .for_each(|word| column.extend_from_slice(&word.to_le_bytes()));
-        column.extend_from_slice(&dictionary.texts);
-        column.extend_from_slice(&(ids.len() as u64).to_le_bytes());
-        match width {
-            Width::One => column.extend(places.iter().map(|place| *place as u8)),
-            Width::Two => {
-                column.extend(
-                    places
-                        .iter()
-                        .flat_map(|place| (*place as u16).to_le_bytes()),
-                );
-            }
-            Width::Four => column.extend(places.iter().flat_map(|place| place.to_le_bytes())),
-        }
-        self.places = places;
-    }
-}
-
-/// A dictionary of this block alone follows, with all keys in it.
-const FLAGS: u64 = 0x600;
-/// `SharedDictionariesWithAdditionalKeys`.
-const VERSION: u64 = 1;
-
-/// Bytes of an index, as the flags of a column say it.
-#[derive(Clone, Copy)]
-#[repr(u64)]
-enum Width {
-    One = 0,
-    Two = 1,
-    Four = 2,
-}
-
-/// Numbers and their places in a dictionary, each in the one slot that it may have: a text that is
-/// looked up once more is found in the dictionary, so nothing has to be kept for sure.
-#[derive(Debug)]
-struct Slots {
-    slots: Box<[Slot]>,
-    /// Those with another mark are of other columns.
-    mark: u32,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    mark: u32,
-    id: u32,
-    place: u32,
-}
-
-impl Default for Slots {
-    fn default() -> Self {
-        Self {
-            slots: vec![Slot::default(); Self::COUNT].into_boxed_slice(),
-            mark: 0,
-        }
-    }
-}
-
-impl Slots {
-    /// As many as a batch has rows.
-    const COUNT: usize = 4096;
-
-    /// Forgets all.
-    fn begin(&mut self) {
-        self.mark = self.mark.wrapping_add(1);
-        if self.mark == 0 {
-            self.slots.fill(Slot::default());
-            self.mark = 1;
-        }
-    }
-
-    /// The place of a number, which `find` finds if it is not here.
-    #[inline]
-    fn get_or(&mut self, id: u32, find: impl FnOnce() -> u32) -> u32 {
-        // Fibonacci hashing: the upper bits of the product depend on all bits.
-        let at = id.wrapping_mul(0x9e37_79b9) >> (u32::BITS - Self::COUNT.ilog2());
-        let slot = &mut self.slots[at as usize];
-        if slot.mark != self.mark || slot.id != id {
-            *slot = Slot {
-                mark: self.mark,
-                id,
-                place: find(),
-            };
-        }
-        slot.place
-    }
-}
-
-/// The texts of a column, '' first.
-struct Dictionary {
-    /// Each behind its length.
-    texts: Vec<u8>,
-    len: usize,
-}
-
-impl Dictionary {
-    /// Of the texts of `ids`; `places` then has the place of each.
-    fn of(
-        tables: &Tables,
-        label: Label,
-        ids: &[u32],
-        places: &mut Vec<u32>,
-        slots: &mut Slots,
-    ) -> Self {
-        let mut by_text: HashMap<&str, u32> = HashMap::new();
-        by_text.insert("", 0);
-        slots.begin();
-        let mut texts = vec![0];
-        places.clear();
-        let mut before = (0, 0);
-        places.extend(ids.iter().map(|id| {
-            // Flows of one datagram often say the same.
-            if *id != before.0 {
-                let place = slots.get_or(*id, || {
-                    let text = tables.text(label, *id);
-                    let next = by_text.len() as u32;
-                    *by_text.entry(text).or_insert_with(|| {
-                        native::push_string(&mut texts, text);
-                        next
-                    })
-                });
-                before = (*id, place);
-            }
-            before.1
-        }));
-        Self {
-            texts,
-            len: by_text.len(),
-        }
+        self.rows = rows + flows.len();
     }
 }
 

@@ -10,6 +10,7 @@ mod batcher;
 mod beside;
 mod extra;
 pub mod json;
+mod keys;
 mod labels;
 pub mod native;
 pub mod schema;
@@ -17,6 +18,8 @@ pub mod value;
 
 use std::ops::Range;
 
+use crate::decode::ExtraRows;
+use crate::enrich::{Enricher, KEYS};
 use crate::flow::Flow;
 use extra::ExtraColumn;
 use labels::LabelLanes;
@@ -104,9 +107,7 @@ impl Batch {
     #[must_use]
     pub fn new(rows_max: usize) -> Self {
         let buffers = |part| {
-            schema::stored()
-                .filter(|column| column.is_of_flow())
-                .filter(|column| column.source.part() == part)
+            schema::stored_of(part)
                 .map(|column| Buffer::new(column, rows_max))
                 .collect()
         };
@@ -173,16 +174,17 @@ impl Batch {
                 rare.append(self.rows, flows);
             }
         }
+        if let Some(lanes) = &mut self.labels {
+            lanes.append(self.rows, flows);
+        }
         self.rows += flows.len();
     }
 
-    /// True when what comes beside these flows has room, be it that nobody wants it.
+    /// True when what comes beside flows has room, be it that nobody wants it.
     #[must_use]
-    pub fn fits(&self, beside: Beside<'_>) -> bool {
-        let Beside { extra, marked } = beside;
-        let has_room = |column: &ExtraColumn| extra.is_none_or(|extra| column.fits(extra));
-        let takes = |lanes: &LabelLanes| marked.is_none_or(|marked| lanes.takes(marked));
-        self.extra.as_deref().is_none_or(has_room) && self.labels.as_deref().is_none_or(takes)
+    pub fn fits(&self, extra: ExtraRows<'_>) -> bool {
+        let column = self.extra.as_deref();
+        column.is_none_or(|column| column.fits(extra))
     }
 
     /// Appends a row a flow, with what comes beside them.
@@ -190,14 +192,31 @@ impl Batch {
     /// # Panics
     /// When they do not fit.
     #[inline]
-    pub fn append_with(&mut self, flows: &[Flow], beside: Beside<'_>) {
+    pub fn append_with(&mut self, flows: &[Flow], extra: ExtraRows<'_>) {
         let rows = self.rows;
         self.append(flows);
-        if let (Some(column), Some(extra)) = (&mut self.extra, beside.extra) {
+        if let Some(column) = &mut self.extra {
             column.append(rows, extra);
         }
-        if let (Some(lanes), Some(marked)) = (&mut self.labels, beside.marked) {
-            lanes.append(rows, flows.len(), marked);
+    }
+
+    /// Marks all rows with what is known of them now, if there is room for that, and gives those
+    /// without AS numbers the ones that are known. Once a batch, when no further row comes.
+    pub fn mark(&mut self, enricher: &mut Enricher) {
+        let Some(lanes) = &mut self.labels else {
+            return;
+        };
+        let [detail, _] = &mut self.rare;
+        let detail = detail.columns(self.rows);
+        lanes.begin(enricher.tables());
+        for first in (0..self.rows).step_by(KEYS) {
+            let rows = first..self.rows.min(first + KEYS);
+            let keys = enricher.keys();
+            lanes.keys.read(&self.columns, detail, &rows, keys);
+            lanes.read(&rows, keys);
+            let (keys, marks) = enricher.mark();
+            lanes.keys.write(&mut self.columns, &rows, keys);
+            lanes.write(&rows, marks);
         }
     }
 
@@ -382,6 +401,26 @@ impl Buffer {
                 let offsets = &mut offsets[start..start + flows.len() * OFFSET_WIDTH];
                 *used = fill(flows, offsets, values, *used);
             }
+        }
+    }
+
+    /// The values of `rows`, of a column of fixed width.
+    fn values(&self, rows: &Range<usize>) -> &[u8] {
+        match self {
+            Self::Fixed {
+                head, width, bytes, ..
+            } => &bytes[head + rows.start * width..head + rows.end * width],
+            Self::List { .. } => &[],
+        }
+    }
+
+    /// The same, to be changed.
+    fn values_mut(&mut self, rows: &Range<usize>) -> &mut [u8] {
+        match self {
+            Self::Fixed {
+                head, width, bytes, ..
+            } => &mut bytes[*head + rows.start * *width..*head + rows.end * *width],
+            Self::List { .. } => &mut [],
         }
     }
 

@@ -112,6 +112,13 @@ pub fn stored() -> impl Iterator<Item = &'static Column> {
     COLUMNS.iter().filter(|column| column.is_stored())
 }
 
+/// Those of a part of a flow that a batch has buffers for, in the order of these.
+pub(super) fn stored_of(part: Part) -> impl Iterator<Item = &'static Column> {
+    stored()
+        .filter(|column| column.is_of_flow())
+        .filter(move |column| column.source.part() == part)
+}
+
 /// Fixes the types of a closure over a flow or its detail.
 #[inline]
 fn of<F, T>(flow: &F, value: impl Fn(&F) -> T) -> T {

@@ -1,16 +1,16 @@
 //! `flowsluice check`.
 
+mod servers;
+mod tables;
+
 use std::fmt::Write as _;
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use flowsluice::config::{
-    self, Config, PASSWORD_VARIABLE, ReceiveMode, StoreTarget, display, memory,
-};
+use flowsluice::config::{self, Config, ReceiveMode, StoreTarget, display, memory};
 use flowsluice::enrich::parts::{Part, Parts};
 use flowsluice::host::Interface;
 use flowsluice::receive::xdp::{Step, XdpRefused};
@@ -78,6 +78,7 @@ impl Report {
         let mode = report.receive_mode(config);
         let cpus = report.cpus(config);
         let queues = report.bound(config, &mode, &cpus);
+        report.tables(config);
         report.state(&config.decode.state_dir);
         report.enrich(&config.enrich);
         report.spool(&config.store);
@@ -86,7 +87,7 @@ impl Report {
         writeln!(report.text, "{sum}\n").expect("a String takes everything");
         report.receive_buffer(config);
         match config.store.target() {
-            StoreTarget::Server(url) => report.server(config, url, file),
+            StoreTarget::Server(_) => report.server(config, file),
             StoreTarget::Embedded => report.embedded(config),
             StoreTarget::Null => report.null(),
         }
@@ -186,14 +187,7 @@ impl Report {
         self.line("tcp", &http, "/metrics /healthz /readyz /status");
         match config.store.target() {
             StoreTarget::Null => self.line("store", "null", "nothing is stored"),
-            StoreTarget::Server(url) => {
-                let user = &config.store.user;
-                let note = match config.store.server_password_place() {
-                    Some(place) => format!("as user {user}, password from {place}"),
-                    None => format!("as user {user}, without a password"),
-                };
-                self.line("store", url, &note);
-            }
+            StoreTarget::Server(_) => self.servers(&config.store),
             StoreTarget::Embedded => {
                 let embedded = &config.store.embedded;
                 self.line(
@@ -250,39 +244,6 @@ impl Report {
     fn receive_buffer(&mut self, config: &Config) {
         if let Ok(Some(capped)) = receive::sockets::BufferCapped::probe(&config.receive) {
             self.warnings.push(capped.to_string());
-        }
-    }
-
-    fn server(&mut self, config: &Config, url: &str, file: Option<&Path>) {
-        let store = &config.store;
-        let password = match store.server_password() {
-            Ok(password) => password,
-            Err(error) => return self.errors.push(error.to_string()),
-        };
-        if password.is_none() {
-            self.warnings.push(format!(
-                "store.password_file: absent, so user {} has no password; set it, or \
-                 {PASSWORD_VARIABLE}",
-                store.user
-            ));
-        } else if url.starts_with("http://") && !is_local(url) {
-            self.warnings.push(format!(
-                "store.url: the password goes to {url} in clear; use https:// outside of a \
-                 network of your own"
-            ));
-        }
-        let in_file = store.password.is_some().then_some(file).flatten();
-        let secrets = [
-            ("store.password", in_file),
-            ("store.password_file", { store.password_file.as_deref() }),
-        ];
-        for (key, path) in secrets {
-            if let Some(path) = path.filter(|path| is_readable_by_all(path)) {
-                let path = path.display();
-                self.warnings.push(format!(
-                    "{key}: {path} may be read by everybody on this host; run 'chmod o= {path}'"
-                ));
-            }
         }
     }
 
@@ -441,16 +402,6 @@ fn is_readable_by_all(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & OTHERS_READ != 0)
 }
 
-fn is_local(url: &str) -> bool {
-    let authority = url.trim_start_matches("http://").trim_end_matches('/');
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next(),
-        None => authority.split(':').next(),
-    };
-    let host = host.unwrap_or_default();
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -545,18 +496,5 @@ mod tests {
         assert!(warned());
         set_mode(0o640);
         assert!(!warned());
-    }
-
-    #[test]
-    fn a_server_on_this_host_hears_the_password_alone() {
-        for url in [
-            "http://localhost:8123",
-            "http://127.0.0.1",
-            "http://[::1]:8123/",
-        ] {
-            assert!(is_local(url), "{url}");
-        }
-        assert!(!is_local("http://10.0.0.5:8123"));
-        assert!(!is_local("http://localhost.example"));
     }
 }

@@ -14,6 +14,7 @@ use anyhow::Context;
 use flowsluice::config::{self, Config, ReceiveMode};
 use flowsluice::decode;
 use flowsluice::decode::persist::{Keeper, Keeping};
+use flowsluice::host::allocator;
 use flowsluice::http;
 use flowsluice::knowledge;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, losses};
@@ -21,7 +22,9 @@ use flowsluice::names;
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
+use flowsluice::stats;
 use flowsluice::store::SideRows;
+use flowsluice::store::occupancy::Asker;
 use flowsluice::units::UnixNanos;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
@@ -46,6 +49,7 @@ pub struct Args {
 }
 
 pub fn main(Args { config }: Args) -> anyhow::Result<()> {
+    allocator::set_up();
     let (config, file) = config::load_or_default(config.as_deref())?;
     flowsluice::log::init(&config.log)?;
     info!(
@@ -102,6 +106,7 @@ struct Running {
     stop: Arc<AtomicBool>,
     enriching: Enriching,
     telling: Telling,
+    stats: Stats,
     state: Arc<http::State>,
     /// A worker that ends by itself says why.
     failures: mpsc::UnboundedReceiver<String>,
@@ -140,12 +145,9 @@ impl Running {
             tcp_listeners: tcp.as_ref().map(TcpReceiver::addresses).unwrap_or_default(),
         };
         log_receiving(&facts);
-        let state = Arc::new(http::State::new(
-            Arc::clone(&ledger),
-            Arc::clone(&shared),
-            facts,
-            storage.facts(),
-        ));
+        let (counted, learned) = (Arc::clone(&ledger), Arc::clone(&shared));
+        let state = http::State::new(counted, learned, facts, storage.facts());
+        let state = Arc::new(state);
         let names = Names {
             shared: &shared,
             state_dir: keeper.as_ref().map(Keeper::folder),
@@ -174,7 +176,9 @@ impl Running {
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
+        storage.keep_budget(config, &ledger.store, runtime);
         let telling = Telling::start(shared, keeper, storage.side_rows(), runtime)?;
+        let stats = Stats::start(&state, &storage, started.1, runtime);
         Ok(Self {
             ledger,
             storage,
@@ -183,6 +187,7 @@ impl Running {
             stop,
             enriching,
             telling,
+            stats,
             state,
             failures,
         })
@@ -209,7 +214,13 @@ impl Running {
         }
         self.enriching.stop(runtime);
         self.telling.finish(runtime);
-        let report = self.storage.stop(runtime);
+        let teller = self.stats.stop(runtime);
+        let report = self.storage.stop_telling(runtime, || {
+            // One that panicked has nothing to tell.
+            if let Some(teller) = teller {
+                teller.finish(UnixNanos::now(), self.state.figures());
+            }
+        });
         let snapshot = self.ledger.snapshot();
         log_ledger(&snapshot);
         if let Some(failure) = failure {
@@ -284,6 +295,36 @@ impl Telling {
         if let Err(error) = runtime.block_on(self.task) {
             error!(%error, "what is known of exporters was not told to the end");
         }
+    }
+}
+
+/// The task that tells once a minute what `/metrics` shows.
+struct Stats {
+    stop: oneshot::Sender<()>,
+    task: task::JoinHandle<stats::Teller>,
+}
+
+impl Stats {
+    fn start(
+        state: &Arc<http::State>,
+        storage: &Storage,
+        started: UnixNanos,
+        runtime: &Runtime,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let asker = storage.endpoint.clone().map(Asker::new);
+        let teller = stats::Teller::new(storage.side_rows(), started);
+        let told = stats::tell(Arc::clone(state), asker, teller, stopped);
+        Self {
+            stop,
+            task: runtime.spawn(told),
+        }
+    }
+
+    /// Yields who tells the rest.
+    fn stop(self, runtime: &Runtime) -> Option<stats::Teller> {
+        drop(self.stop);
+        runtime.block_on(self.task).ok()
     }
 }
 

@@ -24,8 +24,8 @@ enum Action {
     /// List the blocks that wait and those in quarantine, with the reason.
     List,
     /// Send blocks in quarantine once more, with the token that they have; those that ClickHouse
-    /// takes are removed. What a view refused is in `flows` already: it is not doubled as long as the
-    /// table remembers the token (some hundred inserts).
+    /// takes are removed. What a view refused is in `flows` already: it is not doubled as long as
+    /// the table remembers the token (some hundred inserts).
     Retry(Which),
     /// Remove blocks in quarantine: their flows are gone.
     Drop(Which),
@@ -129,7 +129,7 @@ fn retry(config: &config::Store, blocks: Vec<(u64, Kind, PathBuf)>) -> anyhow::R
         return Ok(());
     }
     let endpoint = endpoint(config)?;
-    let target = store::target(config, Some(&endpoint));
+    let target = store::target(config, Some(&endpoint)).into_insert();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

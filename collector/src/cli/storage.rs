@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use flowsluice::config::{Config, StoreTarget};
 use flowsluice::http::{self, AskedAt, StoreFacts, StoreKind};
 use flowsluice::ledger::StoreCounts;
+use flowsluice::store::budget::Keeper;
 use flowsluice::store::embedded::{self, Engine};
 use flowsluice::store::{self, Endpoint, SideRows, Spool, StopReport, Store, WorkerQueue};
 use tokio::runtime::Runtime;
@@ -111,6 +112,16 @@ impl Storage {
         self.store.is_ready()
     }
 
+    /// Keeps `store.budget` once the tables are there, as long as the runtime lives.
+    pub fn keep_budget(&self, config: &Config, counts: &Arc<StoreCounts>, runtime: &Runtime) {
+        let Some(endpoint) = &self.endpoint else {
+            return;
+        };
+        for keeper in Keeper::of_each(endpoint, &config.store, counts) {
+            runtime.spawn(keeper.keep(self.store.ready()));
+        }
+    }
+
     /// Where rows of the tables beside `flows` are pushed.
     pub fn side_rows(&self) -> SideRows {
         self.store.side_rows()
@@ -119,6 +130,7 @@ impl Storage {
     /// What the status page asks for: where rows can be asked for, and how the store does.
     pub fn facts(&self) -> http::AskStore {
         let ready = self.store.ready();
+        let endpoints = self.store.endpoints();
         // The status page must not keep the engine from ending.
         let engine = self.engine.as_ref().map(Arc::downgrade);
         let asked = match &self.engine {
@@ -137,9 +149,17 @@ impl Storage {
         };
         Box::new(move || {
             let engine = engine.as_ref().and_then(Weak::upgrade);
+            let endpoints = endpoints.as_ref().map(|shared| shared.status());
+            let endpoints = endpoints.unwrap_or_default();
+            let mut asked_at = asked_at.clone();
+            let in_use = endpoints.servers.iter().find(|server| server.in_use);
+            if let (Some(asked_at), Some(server)) = (&mut asked_at, in_use) {
+                asked_at.url.clone_from(&server.url);
+            }
             StoreFacts {
                 kind,
-                asked_at: asked_at.clone(),
+                asked_at,
+                endpoints,
                 engine_pid: engine.as_ref().and_then(|engine| engine.pid()),
                 engine_restarts: engine.as_ref().map_or(0, |engine| engine.restarts()),
                 // A child that hangs refuses nothing, and an idle collector inserts nothing.
@@ -152,7 +172,12 @@ impl Storage {
 
     /// Stores what was handed over, then ends the engine.
     pub fn stop(self, runtime: &Runtime) -> StopReport {
-        let report = runtime.block_on(self.store.stop());
+        self.stop_telling(runtime, || {})
+    }
+
+    /// The same; `tell` pushes what is to be said of the end, when everything else is stored.
+    pub fn stop_telling(self, runtime: &Runtime, tell: impl FnOnce()) -> StopReport {
+        let report = runtime.block_on(self.store.stop_telling(tell));
         // The status page holds it for the moment of an answer; whoever lets go last ends it.
         drop(self.engine);
         report

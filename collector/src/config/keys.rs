@@ -4,6 +4,7 @@
 //! the mistakes of a file can be told at once. A test holds the two against each other.
 
 mod store;
+mod tables;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -92,7 +93,8 @@ const FORMATS: &[&str] = &["text", "json"];
 
 /// All keys, in the order of the file.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(store::KEYS).chain(LAST)
+    let store = store::KEYS.iter().chain(tables::KEYS);
+    KEYS.iter().chain(store).chain(LAST)
 }
 
 /// Those before `[store]`.
@@ -341,8 +343,8 @@ mod tests {
     use crate::config::{
         ApplicationType, Boundary, Config, DnsNames, Enrich, ExporterLabels, ExporterOverride,
         GeoUpdate, InterfaceRule, Listener, Protocol, ReceiveMode, Secret, SnmpAuth, SnmpPrivacy,
-        SnmpTarget, SnmpVersion, TcpListener, TemplateScope, ThreatList, TimeSource, XdpAttach,
-        XdpCopy,
+        SnmpTarget, SnmpVersion, TcpListener, TemplateScope, ThreatList, TimeSource, Tls,
+        XdpAttach, XdpCopy,
     };
 
     /// A configuration in which nothing is absent, so that every key of the structs is seen.
@@ -365,7 +367,14 @@ mod tests {
             time: TimeSource::Received,
         }];
         fill_enrich(&mut config.enrich);
+        config.store = tables::full(config.store);
         config.store.url = Some("http://localhost:8123".into());
+        config.store.cluster = Some("x".into());
+        config.store.tls = Tls {
+            ca: Some("/x".into()),
+            cert: Some("/x".into()),
+            key: Some("/x".into()),
+        };
         config.store.password = Some(Secret::new("x"));
         config.store.password_file = Some("/x".into());
         config.store.embedded.library = Some("/x".into());

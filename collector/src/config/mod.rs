@@ -12,7 +12,9 @@ mod keys;
 mod load;
 pub mod memory;
 mod secret;
+mod servers;
 mod store;
+mod tables;
 mod tcp;
 mod validate;
 
@@ -33,7 +35,9 @@ pub use load::{DEFAULT_PATH, load, load_or_default, parse};
 pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
 };
+pub use servers::{Compression, Tls, USER_VARIABLE};
 pub use store::{Embedded, Spool, SpoolFsync, SpoolMode, Store, StoreKind, StoreTarget};
+pub use tables::{Budget, Group, Partition, Profile, RetentionOf};
 pub use tcp::{Tcp, TcpListener};
 pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};
 

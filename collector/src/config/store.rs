@@ -7,13 +7,14 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::{Secret, display};
+use super::tables::{Budget, Partition, Profile, RetentionOf};
+use super::{Compression, Secret, Tls, display};
 
 /// Where rows go, as the file says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoreKind {
-    /// A server when `store.url` is set, else the embedded ClickHouse.
+    /// A server when `store.url` or `store.urls` names one, else the embedded ClickHouse.
     #[default]
     Auto,
     /// The embedded ClickHouse.
@@ -29,7 +30,7 @@ pub enum StoreKind {
 pub enum StoreTarget<'a> {
     /// The embedded ClickHouse.
     Embedded,
-    /// The server at this address.
+    /// The server at this address, the preferred one of several.
     Server(&'a str),
     /// Nowhere.
     Null,
@@ -43,6 +44,15 @@ pub struct Store {
     pub kind: StoreKind,
     /// A ClickHouse server, `http://host:8123` or `https://host:8443`; without it the embedded one.
     pub url: Option<String>,
+    /// Several servers instead, the preferred one first. One is written to, until it fails.
+    pub urls: Vec<String>,
+    /// How long a preferred server must have answered before it is written to again.
+    #[serde(deserialize_with = "humantime_serde::deserialize")]
+    #[serde(serialize_with = "display::serialize_duration")]
+    pub failback_after: Duration,
+    /// The ClickHouse cluster that the servers belong to, as `remote_servers` names it. They are
+    /// the replicas of one shard then, and rows go to its local tables.
+    pub cluster: Option<String>,
     /// Database; made when it does not exist.
     pub database: String,
     /// User of the server.
@@ -51,25 +61,38 @@ pub struct Store {
     pub password: Option<Secret>,
     /// File whose first line is the password.
     pub password_file: Option<PathBuf>,
-    /// How long flows are kept; whole days or more keep partitions whole.
+    /// How long flows are kept, and whatever `retention_of` does not name; a multiple of the
+    /// partitions' length keeps them no longer than that.
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub retention: Duration,
+    /// `auto`, `hour`, `3hours`, `6hours`, `12hours` or `day`: how long a partition of `flows` is.
+    pub partition: Partition,
+    /// `ssd` or `hdd`: the disk under the tables.
+    pub profile: Profile,
     /// Compressed blocks held in memory while ClickHouse is slow or away; beyond, they wait in the
     /// spool.
     #[serde(serialize_with = "display::serialize_bytes")]
     pub queue_max: ByteSize,
+    /// `lz4` or `none`.
+    pub compression: Compression,
     /// Inserts under way at once.
     pub inserts: usize,
     /// An insert without an answer for this long is tried again.
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub insert_timeout: Duration,
-    /// At stop, how long to wait until everything is stored. What is left waits in the spool for the
-    /// next start; without a spool it is counted as lost.
+    /// At stop, how long to wait until everything is stored. What is left waits in the spool for
+    /// the next start; without a spool it is counted as lost.
     #[serde(deserialize_with = "humantime_serde::deserialize")]
     #[serde(serialize_with = "display::serialize_duration")]
     pub stop_timeout: Duration,
+    /// What is kept longer or shorter than flows.
+    pub retention_of: RetentionOf,
+    /// What the tables may take of the disk.
+    pub budget: Budget,
+    /// What HTTPS believes and shows.
+    pub tls: Tls,
     /// The embedded ClickHouse.
     pub embedded: Embedded,
     /// Blocks on the disk.
@@ -77,11 +100,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Where rows go. A `kind` that [`super::Config::validate`] refuses is taken as far as it can be: a
-    /// server without an address has an empty one.
+    /// Where rows go. A `kind` that [`super::Config::validate`] refuses is taken as far as it can
+    /// be: a server without an address has an empty one.
     #[must_use]
     pub fn target(&self) -> StoreTarget<'_> {
-        match (self.kind, self.url.as_deref()) {
+        match (self.kind, self.servers().next()) {
             (StoreKind::Auto, Some(url)) => StoreTarget::Server(url),
             (StoreKind::Auto, None) | (StoreKind::Embedded, _) => StoreTarget::Embedded,
             (StoreKind::Server, url) => StoreTarget::Server(url.unwrap_or_default()),
@@ -107,15 +130,24 @@ impl Default for Store {
         Self {
             kind: StoreKind::Auto,
             url: None,
+            urls: Vec::new(),
+            failback_after: Duration::from_secs(30),
+            cluster: None,
             database: "flowsluice".into(),
             user: "default".into(),
             password: None,
             password_file: None,
             retention: Duration::from_secs(30 * 24 * 3600),
+            partition: Partition::Auto,
+            profile: Profile::Ssd,
             queue_max: ByteSize::mib(64),
+            compression: Compression::Lz4,
             inserts: 2,
             insert_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(5),
+            retention_of: RetentionOf::default(),
+            budget: Budget::default(),
+            tls: Tls::default(),
             embedded: Embedded::default(),
             spool: Spool::default(),
         }
@@ -180,7 +212,7 @@ impl SpoolMode {
 pub enum SpoolFsync {
     /// When the kernel thinks fit, half a minute later as a rule.
     Never,
-    /// Within `store.spool.fsync_interval`. What was stored before that never has to reach the disk.
+    /// Within `store.spool.fsync_interval`. What was stored before that need not reach the disk.
     #[default]
     Interval,
     /// Before the next block is encoded.

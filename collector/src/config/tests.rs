@@ -115,8 +115,9 @@ fn a_key_in_the_wrong_table_is_told_its_place() {
     assert_eq!(
         errors("[store]\ndata_dir = \"/srv\"\n"),
         "f.toml:2: store.data_dir: unknown key; it belongs under [store.embedded]; allowed: \
-         kind, url, database, user, password, password_file, retention, queue_max, inserts, \
-         insert_timeout, stop_timeout, embedded, spool"
+         kind, url, urls, failback_after, cluster, database, user, password, password_file, \
+         retention, queue_max, compression, inserts, insert_timeout, stop_timeout, tls, embedded, \
+         spool, partition, profile, retention_of, budget"
     );
 }
 
@@ -360,5 +361,60 @@ fn an_element_that_nobody_knows_by_its_name_is_told() {
             "f.toml:2: decode.extra: found \"*\"; allowed: a list of elements, each {}",
             &allowed["allowed: ".len()..]
         )
+    );
+}
+
+#[test]
+fn rollups_are_kept_longer_than_flows_unless_the_file_says_otherwise() {
+    let kept = |keys: &str, group| {
+        let config = parse("f.toml", &format!("[store]\n{keys}")).unwrap();
+        config.store.retention_of_group(group).as_secs() / 86_400
+    };
+    assert_eq!(kept("", Group::Flows), 30);
+    assert_eq!(kept("", Group::RollupMinute), 90);
+    assert_eq!(kept("", Group::RollupHour), 400);
+    assert_eq!(kept("retention = \"2days\"\n", Group::Counters), 2);
+    assert_eq!(kept("retention = \"500days\"\n", Group::RollupHour), 500);
+    let keys = "[store.retention_of]\nrollup_hour = \"10days\"\nnames = \"1days\"\n";
+    assert_eq!(kept(keys, Group::RollupHour), 10);
+    assert_eq!(kept(keys, Group::Names), 1);
+    let table = parse("f.toml", keys)
+        .unwrap()
+        .store
+        .retention_for("rollup_hour_hosts");
+    assert_eq!(table, Duration::from_secs(10 * 86_400));
+}
+
+#[test]
+fn partitions_of_auto_cut_the_retention_into_small_steps() {
+    let chosen = |keys: &str| {
+        let config = parse("f.toml", &format!("[store]\n{keys}")).unwrap();
+        config.store.partition_chosen().name()
+    };
+    assert_eq!(chosen(""), "day");
+    assert_eq!(chosen("retention = \"14days\"\n"), "12hours");
+    assert_eq!(chosen("retention = \"7days\"\n"), "6hours");
+    assert_eq!(chosen("retention = \"2days\"\n"), "hour");
+    assert_eq!(chosen("retention = \"1h\"\n"), "hour");
+    assert_eq!(chosen("partition = \"3hours\"\n"), "3hours");
+}
+
+#[test]
+fn what_makes_too_many_partitions_or_a_budget_that_holds_nothing_is_told() {
+    assert_eq!(
+        errors("[store]\nretention = \"365days\"\npartition = \"hour\"\n"),
+        "f.toml:3: store.partition: \"hour\" cuts store.retention into 8760 partitions, of which \
+         every query that reads many is slow; allowed: 3000; take a longer one or \"auto\""
+    );
+    assert_eq!(
+        errors(
+            "[store.retention_of]\nnames = \"5m\"\n\
+             [store.budget]\nmax_bytes = \"10MiB\"\nevery = \"1ms\"\npaths = [\"spool\"]\n"
+        ),
+        "f.toml:2: store.retention_of.names: found 5m; allowed: 1h to 20000days\n\
+         f.toml:4: store.budget.max_bytes: found 10MiB; allowed: 256MiB to 65536TiB\n\
+         f.toml:5: store.budget.every: found 1ms; allowed: 1s to 1h\n\
+         f.toml:6: store.budget.paths: found \"spool\"; allowed: an absolute path, so that it \
+         means the same from everywhere"
     );
 }

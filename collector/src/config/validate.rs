@@ -4,7 +4,9 @@
 //! `flowsluice check` and of the stages themselves.
 
 mod enrich;
+mod servers;
 mod spool;
+mod tables;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -17,7 +19,7 @@ use collector_ebpf::maps;
 
 use super::{
     Batch, Config, Decode, Embedded, ExporterOverride, Problem, Protocol, Receive, ReceiveMode,
-    Store, StoreKind, StoreTarget, display,
+    Store, StoreTarget, display,
 };
 
 /// Most workers; more than this on one host share processors and gain nothing.
@@ -331,10 +333,7 @@ impl Problems {
     }
 
     fn store(&mut self, store: &Store) {
-        if let Some(Err(text)) = store.url.as_deref().map(server_url) {
-            self.add("store.url", text);
-        }
-        self.kind(store);
+        self.servers(store);
         if !is_identifier(&store.database) {
             let text = format!(
                 "found {:?}; allowed: letters, digits and '_', not beginning with a digit",
@@ -352,6 +351,7 @@ impl Problems {
         }
         let hour = Duration::from_secs(3600);
         self.time("store.retention", store.retention, hour..=RETENTION_MAX);
+        self.tables(store);
         let queue = ByteSize::mib(1)..=ByteSize::gib(1024);
         self.bytes("store.queue_max", store.queue_max, queue);
         self.count("store.inserts", store.inserts, 1..=64);
@@ -360,46 +360,6 @@ impl Problems {
         let timeout = Duration::from_millis(100)..=hour;
         self.time("store.stop_timeout", store.stop_timeout, timeout);
         self.spool(&store.spool);
-    }
-
-    /// Keys of two stores at once. A null store takes them all: it is switched on in the
-    /// configuration whose cost without ClickHouse is to be measured.
-    fn kind(&mut self, store: &Store) {
-        match (store.kind, &store.url) {
-            (StoreKind::Null, _) => {}
-            (StoreKind::Server, None) => {
-                let text = "\"server\" needs store.url; add it, or take \"embedded\"";
-                self.add("store.kind", text);
-            }
-            (StoreKind::Embedded, Some(_)) => {
-                let text = "\"embedded\" and store.url are both set; remove store.url to use the \
-                            embedded ClickHouse, or store.kind to use the server";
-                self.add("store.kind", text);
-            }
-            (_, Some(_)) if store.embedded != Embedded::default() => {
-                let text = "a server is named and [store.embedded] is set; remove \
-                            [store.embedded] to use the server, or store.url to use the \
-                            embedded ClickHouse";
-                self.0
-                    .push(Problem::new("store.url", text).with("store.embedded"));
-            }
-            (_, Some(_)) => {}
-            (_, None) => self.without_url(store),
-        }
-    }
-
-    /// The embedded ClickHouse makes its own users and passwords.
-    fn without_url(&mut self, store: &Store) {
-        let set = [
-            ("store.user", store.user != Store::default().user),
-            ("store.password", store.password.is_some()),
-            ("store.password_file", store.password_file.is_some()),
-        ];
-        for (key, _) in set.iter().filter(|(_, is_set)| *is_set) {
-            let text = "set, but there is no store.url: the embedded ClickHouse makes its own \
-                        users; add store.url or remove this key";
-            self.add(*key, text);
-        }
     }
 
     fn embedded(&mut self, embedded: &Embedded) {
@@ -440,35 +400,6 @@ impl Problems {
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.port() != 0 && overlap
-}
-
-fn server_url(url: &str) -> Result<(), String> {
-    const FORM: &str = "\"http://host:8123\" or \"https://host:8443\"";
-    let rest = url
-        .strip_prefix("http://")
-        .or_else(|| url.strip_prefix("https://"));
-    // What stands before an '@' may be a password: such an address is not repeated.
-    if url.contains('@') {
-        return Err(format!(
-            "a user or password in the address is not taken; use store.user and \
-             store.password_file; allowed: {FORM}"
-        ));
-    }
-    let Some(rest) = rest else {
-        return Err(format!("found {url:?}; allowed: {FORM}"));
-    };
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    let host_fits = !host.is_empty() && !host.contains(['/', '?', '#', ' ']);
-    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    if host_fits && port_fits {
-        Ok(())
-    } else {
-        Err(format!("found {url:?}; allowed: {FORM}"))
-    }
 }
 
 fn is_identifier(name: &str) -> bool {

@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::keys::{KEYS, Keys};
 use super::lpm::{Lpm, Ranges};
 use super::services::{Services, TCP, UDP};
 use crate::config::{ApplicationType, ExporterLabels};
-use crate::decode::BURST_FLOWS;
-use crate::flow::{Address, Flow};
+use crate::flow::Address;
 use crate::names::Names;
 
 use told::Labels;
@@ -86,10 +86,10 @@ impl Applications {
         &self.services
     }
 
-    /// What operators tell of the ports of sources and destinations, for at most [`BURST_FLOWS`].
+    /// What operators tell of the ports of sources and destinations.
     #[inline]
-    pub fn at_ports(&self, flows: &[Flow], mapped: &mut [(Mapped, Mapped); BURST_FLOWS]) {
-        self.told.map.find(flows, mapped);
+    pub fn at_ports(&self, keys: &Keys, mapped: &mut [(Mapped, Mapped); KEYS]) {
+        self.told.map.find(keys, mapped);
     }
 
     /// What the ids of an exporter (column `exporter_addr`) mean.

@@ -1,4 +1,4 @@
-//! What the flows of a datagram are marked with: for each an entry of each table, by its number.
+//! What rows are marked with: for each an entry of each table, by its number.
 
 use crate::decode::BURST_FLOWS;
 

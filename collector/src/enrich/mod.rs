@@ -1,6 +1,6 @@
 //! What is known of addresses, exporters, interfaces and ports, put beside their flows.
 //!
-//! In: the flows of a datagram. Out: small numbers a flow, which name entries of immutable tables;
+//! In: the rows of a batch. Out: small numbers a row, which name entries of immutable tables;
 //! the encoder turns them into text. Owner: control tasks build the tables, workers read snapshots
 //! of them. Nothing here waits, and nothing drops a flow: what is not known is 0, which is ''.
 
@@ -14,12 +14,14 @@ pub mod files;
 pub mod geo;
 pub mod interfaces;
 pub mod keep;
+mod keys;
 pub mod labels;
 pub mod lpm;
 mod marks;
 pub mod networks;
 pub mod offline;
 pub mod parts;
+mod ports;
 mod recent;
 pub mod services;
 pub mod sides;
@@ -32,7 +34,8 @@ pub mod vendors;
 pub mod watch_files;
 
 pub use facts::{EnrichFacts, Figure};
+pub use keys::{KEYS, Keys};
 pub use marks::{LANES, Lane, Locality, Marks};
 pub use recent::MEMORY_BYTES as RECENT_BYTES;
 pub use stage::Enricher;
-pub use tables::{Label, Published, Tables};
+pub use tables::{Label, Published, Tables, Texts};

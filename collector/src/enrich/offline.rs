@@ -22,6 +22,7 @@ pub struct Offline {
     parts: Parts,
     published: Arc<Published>,
     enricher: Enricher,
+    has_services: bool,
     names_epoch: u64,
     /// What captures told since tables were made.
     learned: Option<Learned>,
@@ -49,6 +50,7 @@ impl Offline {
             parts,
             published,
             enricher,
+            has_services: config.services,
             names_epoch: 0,
             learned: None,
             renewed: Instant::now(),
@@ -81,14 +83,32 @@ impl Offline {
         });
     }
 
-    /// Marks `flows`, as [`Enricher::mark`].
-    pub fn mark(&mut self, flows: &mut [Flow]) -> Marked<'_> {
+    /// One more that marks with what is known here.
+    #[must_use]
+    pub fn enricher(&self) -> Enricher {
+        let Self { published, .. } = self;
+        Enricher::new(Arc::clone(published), None, self.has_services)
+    }
+
+    /// True when captures told something since tables were made.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.learned.is_some()
+    }
+
+    /// Makes tables of what captures told.
+    pub fn renew(&mut self) {
         if let Some(learned) = self.learned.take() {
             self.published.publish(self.parts.tables(&learned));
         }
+    }
+
+    /// Marks `flows`, as [`Enricher::mark_flows`].
+    pub fn mark(&mut self, flows: &mut [Flow]) -> Marked<'_> {
+        self.renew();
         if self.enricher.is_stale() {
             self.enricher.renew();
         }
-        self.enricher.mark(flows)
+        self.enricher.mark_flows(flows)
     }
 }

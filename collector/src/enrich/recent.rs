@@ -14,17 +14,21 @@ const ENTRIES: usize = 1 << 13;
 /// Bytes of what a worker remembers.
 pub const MEMORY_BYTES: usize = ENTRIES * size_of::<Entry>();
 
+/// Two of them are a cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 struct Entry {
     address: Address,
     ids: Ids,
+    /// Of another generation, it is forgotten.
+    generation: u32,
 }
 
 impl Entry {
-    /// Nothing is known of the unknown address.
     const EMPTY: Self = Self {
         address: Address::UNKNOWN,
         ids: [0; 3],
+        generation: 0,
     };
 }
 
@@ -32,6 +36,8 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Recent {
     entries: Box<[Entry]>,
+    /// That of what is remembered.
+    generation: u32,
     /// Seconds since the epoch, as flows tell them, when it was emptied last.
     emptied_s: u32,
 }
@@ -45,13 +51,18 @@ impl Recent {
     pub(super) fn new() -> Self {
         Self {
             entries: vec![Entry::EMPTY; ENTRIES].into_boxed_slice(),
+            generation: 1,
             emptied_s: 0,
         }
     }
 
     /// Forgets everything: the tables are others.
     pub(super) fn empty(&mut self) {
-        self.entries.fill(Entry::EMPTY);
+        self.generation = self.generation.wrapping_add(1);
+        if self.generation == 0 {
+            self.entries.fill(Entry::EMPTY);
+            self.generation = 1;
+        }
     }
 
     /// Forgets everything when it has remembered for too long.
@@ -63,18 +74,25 @@ impl Recent {
         }
     }
 
-    /// What is remembered of an address.
+    /// What is remembered of an address. Nothing is known of the unknown one, and that for ever.
     #[inline]
     pub(super) fn get(&self, address: Address) -> Option<Ids> {
         let entry = self.entries.get(place(address))?;
-        (entry.address == address).then_some(entry.ids)
+        if entry.address == address && entry.generation == self.generation {
+            return Some(entry.ids);
+        }
+        address.is_unknown().then_some([0; 3])
     }
 
     /// Remembers an address in the place of another.
     #[inline]
     pub(super) fn put(&mut self, address: Address, ids: Ids) {
         if let Some(entry) = self.entries.get_mut(place(address)) {
-            *entry = Entry { address, ids };
+            *entry = Entry {
+                address,
+                ids,
+                generation: self.generation,
+            };
         }
     }
 }

@@ -9,6 +9,8 @@ use std::ops::RangeInclusive;
 
 use hashbrown::HashMap;
 
+use super::ports::{PORTS, PortSet};
+
 /// `ports,protocols,name` and then one line a name and range; see the README beside it.
 const PORTS_CSV: &str = include_str!("services/ports.csv");
 
@@ -25,9 +27,6 @@ const UDP_LITE: u8 = 136;
 
 /// Protocols that have ports.
 pub const WITH_PORTS: [u8; 5] = [TCP, UDP, DCCP, SCTP, UDP_LITE];
-
-/// Ports of a protocol.
-const PORTS: usize = 1 << 16;
 
 /// The part of the table that is for each protocol; the first is for those without ports, and
 /// empty.
@@ -75,6 +74,8 @@ pub fn protocol_number(name: &str) -> Option<u8> {
 pub struct Services {
     /// Ids by plane and port.
     of_port: Box<[u16]>,
+    /// Ports with a name in any plane.
+    named: PortSet,
     /// Ids by protocol.
     of_protocol: [u16; 256],
     /// By id; the first is ''.
@@ -93,8 +94,10 @@ impl Services {
     pub fn new() -> Self {
         let mut labels = Labels::default();
         let mut of_port = vec![0; PLANE_COUNT * PORTS].into_boxed_slice();
+        let mut named = PortSet::default();
         for (ports, protocols, name) in ports() {
             let id = labels.id(name);
+            named.extend(ports.clone());
             for protocol in protocols.split(' ').filter_map(protocol_number) {
                 let first = plane(protocol) * PORTS;
                 let (from, to) = (usize::from(*ports.start()), usize::from(*ports.end()));
@@ -114,6 +117,7 @@ impl Services {
         }
         Self {
             of_port,
+            named,
             of_protocol,
             labels: labels.texts.into(),
         }
@@ -123,7 +127,10 @@ impl Services {
     #[must_use]
     #[inline(always)]
     pub fn of_port(&self, protocol: u8, port: u16) -> u32 {
+        // The first of all has no name: a product instead of a jump, since it is chance which of
+        // two ports has one.
         let place = plane(protocol) * PORTS + usize::from(port);
+        let place = place * usize::from(self.named.contains(port));
         self.of_port.get(place).copied().unwrap_or(0).into()
     }
 
@@ -152,7 +159,8 @@ impl Services {
     /// Bytes of the tables.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.of_port) + size_of_val(&*self.labels)
+        let tables = size_of_val(&*self.of_port) + self.named.memory_bytes();
+        size_of::<Self>() + tables + size_of_val(&*self.labels)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Which side of a flow is the client's, and what the server offers there.
 //!
-//! In: the flows of a datagram. Out: for each which side is the client, its service and its
+//! In: fields of flows. Out: for each which side is the client, its service and its
 //! application, as ids of [`Services`] and [`Applications`]. Owner: a worker, through snapshots; no
 //! locks, no allocation.
 
 use super::applications::{Applications, Mapped, OfExporter};
+use super::keys::{KEYS, Keys};
 use super::services::{Services, TCP, has_ports};
-use crate::decode::BURST_FLOWS;
-use crate::flow::{Address, Flow};
+use crate::flow::Address;
 
 /// What is known of the two sides of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,48 +74,42 @@ pub const fn client_is_src(signs: &Signs) -> bool {
     is_src & (biflow_direction != REVERSE_INITIATOR)
 }
 
-/// The sides of each of `flows`, into `sides`.
-pub fn find(applications: &Applications, flows: &[Flow], sides: &mut [Sides]) {
+/// The sides of each flow that `keys` are of, into `sides`.
+pub fn find(applications: &Applications, keys: &Keys, sides: &mut [Sides; KEYS]) {
     let mut exporter: Option<(Address, OfExporter<'_>)> = None;
-    let bursts = flows.chunks(BURST_FLOWS).zip(sides.chunks_mut(BURST_FLOWS));
-    for (flows, sides) in bursts {
-        let mut mapped = [Default::default(); BURST_FLOWS];
-        applications.at_ports(flows, &mut mapped);
-        for ((flow, sides), mapped) in flows.iter().zip(sides).zip(mapped) {
-            *sides = of_flow(applications.services(), flow, mapped);
-            if sides.application != 0 || flow.application_id == 0 {
-                continue;
-            }
-            // That of a datagram is nearly always the same.
-            let address = flow.exporter_addr;
-            let found = exporter.filter(|(known, _)| *known == address);
-            let (_, of) = found.unwrap_or_else(|| (address, applications.exporter(address)));
-            exporter = Some((address, of));
-            sides.application = of.get(flow.protocol, flow.application_id);
+    let mut mapped = [Default::default(); KEYS];
+    applications.at_ports(keys, &mut mapped);
+    let sides = &mut sides[..keys.count];
+    for (number, (sides, mapped)) in sides.iter_mut().zip(mapped).enumerate() {
+        *sides = of_flow(applications.services(), keys, number, mapped);
+        let application = keys.applications[number];
+        if sides.application != 0 || application == 0 {
+            continue;
         }
+        // Rows of a datagram stand together, and have one exporter.
+        let address = keys.exporters[number];
+        let found = exporter.filter(|(known, _)| *known == address);
+        let (_, of) = found.unwrap_or_else(|| (address, applications.exporter(address)));
+        exporter = Some((address, of));
+        sides.application = of.get(keys.protocols[number], application);
     }
 }
 
 #[inline(always)]
-fn of_flow(services: &Services, flow: &Flow, mapped: (Mapped, Mapped)) -> Sides {
+fn of_flow(services: &Services, keys: &Keys, number: usize, mapped: (Mapped, Mapped)) -> Sides {
     const SYN: u16 = 0x02;
     const ACK: u16 = 0x10;
-    let Flow {
-        protocol,
-        src_port,
-        dst_port,
-        tcp_flags,
-        ..
-    } = *flow;
+    let protocol = keys.protocols[number];
+    let (src_port, dst_port) = (keys.ports[0][number], keys.ports[1][number]);
     let has_ports = has_ports(protocol);
     let at = (
         services.of_port(protocol, src_port),
         services.of_port(protocol, dst_port),
     );
     let client_is_src = client_is_src(&Signs {
-        biflow_direction: flow.biflow_direction,
-        is_multicast: flow.dst_addr.is_multicast(),
-        is_syn_alone: protocol == TCP && tcp_flags & (SYN | ACK) == SYN,
+        biflow_direction: keys.biflow_directions[number],
+        is_multicast: keys.addresses[1][number].is_multicast(),
+        is_syn_alone: protocol == TCP && keys.tcp_flags[number] & (SYN | ACK) == SYN,
         applications: (mapped.0.is_of_port(), mapped.1.is_of_port()),
         services: (at.0 != 0, at.1 != 0),
         ports: match has_ports {

@@ -1,16 +1,16 @@
-//! What a worker does with the flows of a datagram: one look at each table for all of them.
+//! What a worker does with the rows of a batch: one look at each table for many of them.
 
 use std::sync::Arc;
 
 use super::dns::Asker;
 use super::geo::{self, Places};
 use super::interfaces::ExporterInterfaces;
+use super::keys::{KEYS, Keys};
 use super::marks::{Lane, Locality, Marks};
 use super::recent::{Ids, Recent};
 use super::sides::{self, Sides};
 use super::tables::{Published, Tables};
 use crate::batch::Marked;
-use crate::decode::BURST_FLOWS;
 use crate::flow::{Address, Flow};
 
 /// AS numbers that name nobody: none, and the one that stands for those of four bytes in protocols
@@ -26,29 +26,30 @@ pub struct Enricher {
     /// Asks for names that are not known; `None` where nobody wants any.
     asker: Option<Asker>,
     has_services: bool,
+    keys: Box<Keys>,
     marks: Box<Marks>,
     recent: Recent,
     missed: Box<Missed>,
-    sides: [Sides; BURST_FLOWS],
+    sides: [Sides; KEYS],
 }
 
-/// Addresses of a burst of which nothing is remembered.
+/// Addresses of which nothing is remembered.
 #[derive(Debug)]
 struct Missed {
     count: usize,
-    addresses: [Address; 2 * BURST_FLOWS],
+    addresses: [Address; 2 * KEYS],
     /// Whose each is: 0 a source, 1 a destination; and of which flow.
-    of: [(u8, u8); 2 * BURST_FLOWS],
+    of: [(u8, u8); 2 * KEYS],
     /// What the tables of places, sites and hosts say.
-    ids: [[u32; 2 * BURST_FLOWS]; 3],
+    ids: [[u32; 2 * KEYS]; 3],
 }
 
 impl Missed {
     const EMPTY: Self = Self {
         count: 0,
-        addresses: [Address::UNKNOWN; 2 * BURST_FLOWS],
-        of: [(0, 0); 2 * BURST_FLOWS],
-        ids: [[0; 2 * BURST_FLOWS]; 3],
+        addresses: [Address::UNKNOWN; 2 * KEYS],
+        of: [(0, 0); 2 * KEYS],
+        ids: [[0; 2 * KEYS]; 3],
     };
 
     #[inline]
@@ -59,7 +60,7 @@ impl Missed {
     }
 }
 
-const _: () = assert!(BURST_FLOWS <= u8::MAX as usize + 1, "a number is a u8");
+const _: () = assert!(KEYS <= u8::MAX as usize + 1, "a number is a u8");
 
 /// Marks one side of a flow.
 #[inline]
@@ -87,10 +88,11 @@ impl Enricher {
             published,
             asker,
             has_services,
+            keys: Box::default(),
             marks: Box::default(),
             recent: Recent::new(),
             missed: Box::new(Missed::EMPTY),
-            sides: [Sides::default(); BURST_FLOWS],
+            sides: [Sides::default(); KEYS],
         }
     }
 
@@ -111,32 +113,56 @@ impl Enricher {
         }
     }
 
-    /// Marks `flows`, at most [`BURST_FLOWS`], and gives those without AS numbers the ones that the
-    /// tables know.
+    /// The tables that it marks with.
+    #[must_use]
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    /// Where fields of flows are put for [`Enricher::mark`].
+    pub fn keys(&mut self) -> &mut Keys {
+        &mut self.keys
+    }
+
+    /// Marks the flows whose fields are in [`Enricher::keys`], and gives those without AS numbers
+    /// the ones that the tables know.
     ///
     /// # Panics
-    /// When there are more.
-    pub fn mark(&mut self, flows: &mut [Flow]) -> Marked<'_> {
-        assert!(flows.len() <= BURST_FLOWS, "the decoder's burst");
-        self.endpoints(flows);
-        self.exporters(flows);
+    /// When there are more than [`KEYS`].
+    pub fn mark(&mut self) -> (&Keys, &Marks) {
+        assert!(self.keys.count <= KEYS, "as many as there is room for");
+        self.endpoints();
+        self.exporters();
         if self.has_services {
-            self.services(flows);
+            self.services();
         }
+        (&self.keys, &self.marks)
+    }
+
+    /// The same for `flows`, at most [`KEYS`].
+    pub fn mark_flows(&mut self, flows: &mut [Flow]) -> Marked<'_> {
+        self.keys.read(flows);
+        self.mark();
+        self.keys.write_systems(flows);
         Marked::new(&self.tables, &self.marks)
     }
 
-    fn endpoints(&mut self, flows: &mut [Flow]) {
-        let n = flows.len();
-        if let [first, ..] = flows {
-            self.recent.age(first.time_received_s);
+    fn endpoints(&mut self) {
+        let n = self.keys.count;
+        if n > 0 {
+            self.recent.age(self.keys.received_s);
         }
-        self.recall(flows);
+        self.recall();
         self.look_up();
-        let Self { tables, marks, .. } = self;
-        Self::systems(&tables.places, marks, flows);
+        let Self {
+            tables,
+            marks,
+            keys,
+            ..
+        } = self;
+        Self::systems(&tables.places, marks, keys);
         if tables.vendors.count() > 0 {
-            Self::vendors(tables, marks, flows);
+            Self::vendors(tables, marks, keys);
         } else {
             marks.lane_mut(Lane::SrcVendor)[..n].fill(0);
             marks.lane_mut(Lane::DstVendor)[..n].fill(0);
@@ -144,19 +170,20 @@ impl Enricher {
     }
 
     /// Marks what is remembered of sources and destinations; the others are `missed`.
-    fn recall(&mut self, flows: &[Flow]) {
+    fn recall(&mut self) {
         let Self {
+            keys,
             marks,
             missed,
             recent,
             ..
         } = self;
         missed.count = 0;
-        for (number, flow) in flows.iter().enumerate() {
-            for (side, address) in [flow.src_addr, flow.dst_addr].into_iter().enumerate() {
-                match recent.get(address) {
+        for (side, addresses) in keys.addresses.iter().enumerate() {
+            for (number, address) in addresses[..keys.count].iter().enumerate() {
+                match recent.get(*address) {
                     Some(ids) => set(marks, side, number, ids),
-                    None => missed.push(side, number, address),
+                    None => missed.push(side, number, *address),
                 }
             }
         }
@@ -197,14 +224,15 @@ impl Enricher {
     }
 
     /// Autonomous systems, and whether both sides are private.
-    fn systems(places: &Places, marks: &mut Marks, flows: &mut [Flow]) {
-        for (number, flow) in flows.iter_mut().enumerate() {
+    fn systems(places: &Places, marks: &mut Marks, keys: &mut Keys) {
+        let ([src_addr, dst_addr], [src_as, dst_as]) = (&keys.addresses, &mut keys.systems);
+        for number in 0..keys.count.min(KEYS) {
             let source = marks.lane(Lane::SrcPlace)[number];
             let destination = marks.lane(Lane::DstPlace)[number];
-            marks.lane_mut(Lane::SrcAs)[number] = system(places, source, &mut flow.src_as);
-            marks.lane_mut(Lane::DstAs)[number] = system(places, destination, &mut flow.dst_as);
+            marks.lane_mut(Lane::SrcAs)[number] = system(places, source, &mut src_as[number]);
+            marks.lane_mut(Lane::DstAs)[number] = system(places, destination, &mut dst_as[number]);
             let is_private = places.is_private(source) & places.is_private(destination);
-            let is_told = !(flow.src_addr.is_unknown() | flow.dst_addr.is_unknown());
+            let is_told = !(src_addr[number].is_unknown() | dst_addr[number].is_unknown());
             let locality = match (is_told, is_private) {
                 (false, _) => Locality::Unknown,
                 (true, true) => Locality::Private,
@@ -214,46 +242,50 @@ impl Enricher {
         }
     }
 
-    fn vendors(tables: &Tables, marks: &mut Marks, flows: &[Flow]) {
-        for (number, flow) in flows.iter().enumerate() {
-            let (source, destination) = match flow.detail.is_written() {
-                true => (flow.detail.src_mac, flow.detail.dst_mac),
-                false => (0, 0),
-            };
-            marks.lane_mut(Lane::SrcVendor)[number] = tables.vendors.find(source);
-            marks.lane_mut(Lane::DstVendor)[number] = tables.vendors.find(destination);
+    fn vendors(tables: &Tables, marks: &mut Marks, keys: &Keys) {
+        for (macs, lane) in keys.macs.iter().zip([Lane::SrcVendor, Lane::DstVendor]) {
+            let macs = &macs[..keys.count];
+            for (mac, mark) in macs.iter().zip(marks.lane_mut(lane)) {
+                *mark = tables.vendors.find(*mac);
+            }
         }
     }
 
     /// The exporter, and the interfaces by its numbers for them.
-    fn exporters(&mut self, flows: &[Flow]) {
-        let Self { tables, marks, .. } = self;
-        // That of a datagram is nearly always the same.
-        let mut exporter = Address::UNKNOWN;
-        let (mut id, mut interfaces): (u32, Option<ExporterInterfaces<'_>>) = (0, None);
-        for (number, flow) in flows.iter().enumerate() {
-            if flow.exporter_addr != exporter {
-                exporter = flow.exporter_addr;
-                id = tables.exporters.find(exporter);
-                interfaces = tables.interfaces.exporter(exporter);
-            }
-            let interface = |if_index| interfaces.map_or(0, |of| of.get(if_index));
-            marks.lane_mut(Lane::Exporter)[number] = id;
-            marks.lane_mut(Lane::InIf)[number] = interface(flow.in_if);
-            marks.lane_mut(Lane::OutIf)[number] = interface(flow.out_if);
-        }
-    }
-
-    fn services(&mut self, flows: &[Flow]) {
+    fn exporters(&mut self) {
         let Self {
             tables,
             marks,
+            keys,
+            ..
+        } = self;
+        // Rows of a datagram stand together, and have one exporter.
+        let mut known = Address::UNKNOWN;
+        let (mut id, mut interfaces): (u32, Option<ExporterInterfaces<'_>>) = (0, None);
+        let [in_if, out_if] = &keys.interfaces;
+        for (number, exporter) in keys.exporters[..keys.count].iter().enumerate() {
+            if *exporter != known {
+                known = *exporter;
+                id = tables.exporters.find(known);
+                interfaces = tables.interfaces.exporter(known);
+            }
+            let interface = |if_index| interfaces.map_or(0, |of| of.get(if_index));
+            marks.lane_mut(Lane::Exporter)[number] = id;
+            marks.lane_mut(Lane::InIf)[number] = interface(in_if[number]);
+            marks.lane_mut(Lane::OutIf)[number] = interface(out_if[number]);
+        }
+    }
+
+    fn services(&mut self) {
+        let Self {
+            tables,
+            marks,
+            keys,
             sides,
             ..
         } = self;
-        let sides = &mut sides[..flows.len()];
-        sides::find(&tables.applications, flows, sides);
-        for (number, sides) in sides.iter().enumerate() {
+        sides::find(&tables.applications, keys, sides);
+        for (number, sides) in sides[..keys.count].iter().enumerate() {
             marks.client_is_src[number] = u8::from(sides.client_is_src);
             marks.lane_mut(Lane::Service)[number] = sides.service;
             marks.lane_mut(Lane::Application)[number] = sides.application;

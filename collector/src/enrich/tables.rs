@@ -1,7 +1,8 @@
 //! Everything that is known at one moment. Nobody changes it any more.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::applications::Applications;
 use super::dns::Hosts;
@@ -57,6 +58,29 @@ pub enum Label {
     Service,
 }
 
+/// Texts of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "each is what columns of the same name have")]
+pub enum Texts {
+    Countries,
+    Places,
+    Systems,
+    Networks,
+    Threats,
+    Hosts,
+    Vendors,
+    Exporters,
+    Interfaces,
+    Applications,
+    Services,
+}
+
+impl Texts {
+    /// How many there are.
+    pub const COUNT: usize = Self::Services as usize + 1;
+}
+
 impl Label {
     /// All of them, in the order of the table.
     pub const ALL: [Self; 19] = [
@@ -107,6 +131,24 @@ impl Label {
         }
     }
 
+    /// Whose texts they are; those of sources and of destinations are the same.
+    #[must_use]
+    pub const fn texts(self) -> Texts {
+        match self {
+            Self::SrcCountry | Self::DstCountry => Texts::Countries,
+            Self::SrcPlace | Self::DstPlace => Texts::Places,
+            Self::SrcAsName | Self::DstAsName => Texts::Systems,
+            Self::SrcNet | Self::DstNet => Texts::Networks,
+            Self::SrcThreatTags | Self::DstThreatTags => Texts::Threats,
+            Self::SrcHost | Self::DstHost => Texts::Hosts,
+            Self::SrcMacVendor | Self::DstMacVendor => Texts::Vendors,
+            Self::ExporterLabels => Texts::Exporters,
+            Self::InIfLabels | Self::OutIfLabels => Texts::Interfaces,
+            Self::Application => Texts::Applications,
+            Self::Service => Texts::Services,
+        }
+    }
+
     /// Where its number stands.
     #[must_use]
     pub const fn lane(self) -> Lane {
@@ -134,21 +176,45 @@ impl Tables {
     /// The text of entry `id` of the table that `label` is of; '' for what is unknown.
     #[must_use]
     pub fn text(&self, label: Label, id: u32) -> &str {
+        self.text_of(label.texts(), id)
+    }
+
+    /// The same.
+    #[must_use]
+    pub fn text_of(&self, texts: Texts, id: u32) -> &str {
         if id == 0 {
             return "";
         }
-        match label {
-            Label::SrcCountry | Label::DstCountry => country_and_place(self.places.label(id)).0,
-            Label::SrcPlace | Label::DstPlace => country_and_place(self.places.label(id)).1,
-            Label::SrcAsName | Label::DstAsName => self.places.as_name(id),
-            Label::SrcNet | Label::DstNet => self.sites.network(id),
-            Label::SrcThreatTags | Label::DstThreatTags => self.sites.threats(id),
-            Label::SrcHost | Label::DstHost => self.hosts.label(id),
-            Label::SrcMacVendor | Label::DstMacVendor => self.vendors.label(id),
-            Label::ExporterLabels => self.exporters.label(id),
-            Label::InIfLabels | Label::OutIfLabels => self.interfaces.label(id),
-            Label::Application => self.applications.label(id),
-            Label::Service => self.applications.services().label(id),
+        match texts {
+            Texts::Countries => country_and_place(self.places.label(id)).0,
+            Texts::Places => country_and_place(self.places.label(id)).1,
+            Texts::Systems => self.places.as_name(id),
+            Texts::Networks => self.sites.network(id),
+            Texts::Threats => self.sites.threats(id),
+            Texts::Hosts => self.hosts.label(id),
+            Texts::Vendors => self.vendors.label(id),
+            Texts::Exporters => self.exporters.label(id),
+            Texts::Interfaces => self.interfaces.label(id),
+            Texts::Applications => self.applications.label(id),
+            Texts::Services => self.applications.services().label(id),
+        }
+    }
+
+    /// The table that has `texts`, to tell it from others without keeping it.
+    #[must_use]
+    pub fn table_of(&self, texts: Texts) -> Weak<dyn Any + Send + Sync> {
+        fn weak<T: Send + Sync + 'static>(table: &Arc<T>) -> Weak<dyn Any + Send + Sync> {
+            let table: Weak<T> = Arc::downgrade(table);
+            table
+        }
+        match texts {
+            Texts::Countries | Texts::Places | Texts::Systems => weak(&self.places),
+            Texts::Networks | Texts::Threats => weak(&self.sites),
+            Texts::Hosts => weak(&self.hosts),
+            Texts::Vendors => weak(&self.vendors),
+            Texts::Exporters => weak(&self.exporters),
+            Texts::Interfaces => weak(&self.interfaces),
+            Texts::Applications | Texts::Services => weak(&self.applications),
         }
     }
 }

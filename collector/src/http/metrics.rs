@@ -3,8 +3,12 @@
 //! Names are `flowsluice_<stage>_<noun>_<unit>_total{worker,reason}`. Values are read when somebody
 //! scrapes, all from one reading of the ledger, so the equations hold within one scrape.
 
+mod budget;
 mod enrich;
 mod exporters;
+mod family;
+mod occupancy;
+mod servers;
 mod spool;
 
 use std::fmt;
@@ -12,13 +16,8 @@ use std::sync::Arc;
 
 use collector_ebpf::Verdict;
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric,
-};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::process::Process;
@@ -27,6 +26,8 @@ use crate::ledger::{DropLevel, DropReason, LedgerSnapshot, WORKER_COUNTERS, Work
 
 #[cfg(test)]
 pub(super) use exporters::EXPORTER_SERIES_MAX;
+use family::Sink;
+pub use family::{Family, Kind, Labels, Value};
 
 /// What the answer is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,90 +41,90 @@ pub(super) fn text(state: &Arc<State>) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
+/// Everything but the series of single exporters. May pause as [`text`] does.
+pub(super) fn of_collector(state: &State) -> Vec<Family> {
+    let mut families = Vec::new();
+    let told = Out(&mut families).collector(state);
+    told.expect("a list has room");
+    families
+}
+
 #[derive(Debug)]
 struct Scrape(Arc<State>);
 
 impl Collector for Scrape {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let state = &self.0;
-        let ledger = state.ledger.snapshot();
-        let mut out = Out(encoder);
-        out.facts(state)?;
-        out.worker_counters(&ledger)?;
-        out.frames(&ledger)?;
-        out.drops(&ledger)?;
-        out.store(&ledger)?;
-        out.side(&ledger)?;
-        out.store_facts(state)?;
-        out.ledger(&ledger)?;
-        out.sequences(&state.shared.sequence_totals())?;
-        out.exporters(&state.shared.exporters())?;
-        if let Some(facts) = state.enrich() {
-            out.enrich(&facts)?;
-        }
-        out.process(state)
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out(&mut encoder);
+        out.collector(&self.0)?;
+        out.exporter_series(&self.0.shared.exporters())
     }
 }
 
-type Labels = Vec<(&'static str, String)>;
-
-struct Out<'a>(DescriptorEncoder<'a>);
+struct Out<'a>(&'a mut dyn Sink);
 
 impl Out<'_> {
-    fn counters<N: EncodeCounterValue>(
+    fn collector(&mut self, state: &State) -> fmt::Result {
+        let ledger = state.ledger.snapshot();
+        self.facts(state)?;
+        self.worker_counters(&ledger)?;
+        self.frames(&ledger)?;
+        self.drops(&ledger)?;
+        self.store(&ledger)?;
+        self.budget(&state.ledger.store.budget.read())?;
+        self.side(&ledger)?;
+        self.store_facts(state)?;
+        self.occupancy(&state.occupancy().clone())?;
+        self.ledger(&ledger)?;
+        self.sequences(&state.shared.sequence_totals())?;
+        self.exporters(&state.shared.exporters())?;
+        if let Some(facts) = state.enrich() {
+            self.enrich(&facts)?;
+        }
+        self.process(state)
+    }
+
+    fn counters<N: Into<Value>>(
         &mut self,
         name: &str,
         help: &str,
         series: impl IntoIterator<Item = (Labels, N)>,
-    ) -> fmt::Result
-    where
-        ConstCounter<N>: EncodeMetric,
-    {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in series {
-            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+    ) -> fmt::Result {
+        self.family(Kind::Counter, name, help, series)
     }
 
-    fn gauges<N: EncodeGaugeValue>(
+    fn gauges<N: Into<Value>>(
         &mut self,
         name: &str,
         help: &str,
         series: impl IntoIterator<Item = (Labels, N)>,
-    ) -> fmt::Result
-    where
-        ConstGauge<N>: EncodeMetric,
-    {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in series {
-            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+    ) -> fmt::Result {
+        self.family(Kind::Gauge, name, help, series)
     }
 
-    fn counter<N: EncodeCounterValue>(&mut self, name: &str, help: &str, value: N) -> fmt::Result
-    where
-        ConstCounter<N>: EncodeMetric,
-    {
-        let family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        ConstCounter::new(value).encode(family)
+    fn counter(&mut self, name: &str, help: &str, value: impl Into<Value>) -> fmt::Result {
+        self.counters(name, help, [(Labels::new(), value)])
     }
 
-    fn gauge<N: EncodeGaugeValue>(&mut self, name: &str, help: &str, value: N) -> fmt::Result
-    where
-        ConstGauge<N>: EncodeMetric,
-    {
-        let family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        ConstGauge::new(value).encode(family)
+    fn gauge(&mut self, name: &str, help: &str, value: impl Into<Value>) -> fmt::Result {
+        self.gauges(name, help, [(Labels::new(), value)])
+    }
+
+    fn family<N: Into<Value>>(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, N)>,
+    ) -> fmt::Result {
+        let series = series.into_iter();
+        self.0.take(Family {
+            name: name.to_owned(),
+            help: help.to_owned(),
+            kind,
+            series: series
+                .map(|(labels, value)| (labels, value.into()))
+                .collect(),
+        })
     }
 
     fn facts(&mut self, state: &State) -> fmt::Result {
@@ -320,7 +321,8 @@ impl Out<'_> {
             "flowsluice_store_engine_restarts",
             "Times that the embedded ClickHouse was started again",
             facts.engine_restarts,
-        )
+        )?;
+        self.servers(&facts.endpoints)
     }
 
     fn ledger(&mut self, ledger: &LedgerSnapshot) -> fmt::Result {

@@ -28,10 +28,13 @@ use crate::decode;
 use crate::enrich::EnrichFacts;
 use crate::ledger::Ledger;
 use crate::receive::xdp::steering::InterfaceMode;
+use crate::store::EndpointsStatus;
+use crate::store::occupancy::Occupancy;
 use crate::units::UnixNanos;
 
 use connections::{Bounded, Limits};
 use health::Readings;
+pub use metrics::{Family, Kind, Labels, Value};
 
 /// What does not change while the collector runs.
 #[derive(Clone, Debug)]
@@ -91,6 +94,8 @@ pub struct StoreFacts {
     pub kind: StoreKind,
     /// Its ClickHouse; none for the null store.
     pub asked_at: Option<AskedAt>,
+    /// Several servers, if there are; else none is listed.
+    pub endpoints: EndpointsStatus,
     /// Process of the embedded ClickHouse, while there is one.
     pub engine_pid: Option<u32>,
     /// How often it was started again.
@@ -127,6 +132,7 @@ pub struct State {
     enrich: OnceLock<AskEnrich>,
     phase: AtomicU8,
     readings: Mutex<Readings>,
+    occupancy: Mutex<Occupancy>,
 }
 
 impl State {
@@ -147,6 +153,7 @@ impl State {
             enrich: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             readings: Mutex::new(readings),
+            occupancy: Mutex::default(),
         }
     }
 
@@ -222,6 +229,23 @@ impl State {
         let turns = self.ledger.turns();
         let exporters = self.shared.exporters();
         self.readings().take(now, &turns, &exporters);
+    }
+
+    /// Takes what the tables take of ClickHouse's disks, to be shown until it is known anew.
+    pub fn occupied(&self, occupancy: Occupancy) {
+        *self.occupancy() = occupancy;
+    }
+
+    fn occupancy(&self) -> MutexGuard<'_, Occupancy> {
+        let occupancy = self.occupancy.lock();
+        occupancy.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `/metrics` shows, but for the series of single exporters, at this moment. May pause for
+    /// 20 ms, as [`Ledger::snapshot`] does.
+    #[must_use]
+    pub fn figures(&self) -> Vec<Family> {
+        metrics::of_collector(self)
     }
 
     /// Whatever panicked while it held them: readings are replaced whole.

@@ -8,16 +8,19 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::State;
+use crate::config::Group;
 use crate::decode::ExporterStatus;
 use crate::decode::sequence::SequenceStatus;
 use crate::enrich::parts::{Part, PartStatus};
 use crate::enrich::{EnrichFacts, Figure};
 use crate::ledger::{
-    DropReason, LedgerSnapshot, SideSnapshot, StoreSnapshot, WORKER_COUNTERS, WorkerCounts,
+    BudgetSnapshot, DropReason, LedgerSnapshot, SideSnapshot, StoreSnapshot, WORKER_COUNTERS,
+    WorkerCounts,
 };
 use crate::names::Counts;
 use crate::receive::xdp::steering::{InterfaceMode, SteeredBy};
-use crate::store::SideTable;
+use crate::store::endpoints::ServerStatus;
+use crate::store::{EndpointsStatus, SideTable};
 use crate::units::UnixNanos;
 
 /// Reads everything. May pause for 20 ms at most, as [`crate::ledger::Ledger::snapshot`] does.
@@ -44,9 +47,14 @@ pub(super) fn json(state: &State) -> Value {
             "url": store.asked_at.as_ref().map(|at| &at.url),
             "database": store.asked_at.as_ref().map(|at| &at.database),
             "user": store.asked_at.as_ref().map(|at| &at.user),
+            "servers": servers(&store.endpoints),
+            "failovers": store.endpoints.failovers,
+            "blocks_moved_unanswered": store.endpoints.blocks_moved_unanswered,
+            "rows_moved_unanswered": store.endpoints.rows_moved_unanswered,
             "engine_pid": store.engine_pid,
             "engine_restarts": store.engine_restarts,
             "ready": store.ready,
+            "budget": budget(&state.ledger.store.budget.read()),
         },
         "workers": workers(state, &ledger),
         "exporters": exporters(state, now),
@@ -62,6 +70,20 @@ pub(super) fn json(state: &State) -> Value {
             "unaccounted": ledger.unaccounted(),
         },
     })
+}
+
+/// Each of several servers; empty where there is only one.
+fn servers(endpoints: &EndpointsStatus) -> Vec<Value> {
+    let server = |server: &ServerStatus| {
+        json!({
+            "url": server.url,
+            "in_use": server.in_use,
+            "up": server.up,
+            "failures": server.failures,
+            "error": server.error,
+        })
+    };
+    endpoints.servers.iter().map(server).collect()
 }
 
 fn interfaces(state: &State) -> Vec<Value> {
@@ -237,6 +259,24 @@ fn stored(store: &StoreSnapshot) -> Value {
         "blocks_quarantined": blocks_quarantined,
         "quarantine_bytes": quarantine_bytes,
         "flows_lost": flows_lost.iter().sum::<u64>(),
+    })
+}
+
+/// What the disk's budget found and dropped.
+fn budget(budget: &BudgetSnapshot) -> Value {
+    let BudgetSnapshot {
+        expired,
+        bytes_used,
+        bytes_over,
+        disk_free_bytes,
+    } = budget;
+    let groups = Group::ALL.iter().zip(expired);
+    let rows = groups.map(|(group, expired)| (group.name().to_owned(), expired.rows.into()));
+    json!({
+        "bytes_used": bytes_used,
+        "bytes_over": bytes_over,
+        "disk_free_bytes": disk_free_bytes,
+        "rows_expired_by_budget": rows.collect::<Map<String, Value>>(),
     })
 }
 

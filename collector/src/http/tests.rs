@@ -68,6 +68,7 @@ pub(super) fn collector(exporters: &[ExporterStatus]) -> Collector {
             database: "flowsluice".into(),
             user: "reader".into(),
         }),
+        endpoints: EndpointsStatus::default(),
         engine_pid: Some(99),
         engine_restarts: 1,
         ready: ready.load(Ordering::Relaxed),

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::budget::BudgetCounts;
 use super::side::{SideCounts, SideSnapshot};
 use super::{DROP_REASONS, DropLevel, DropReason};
 use crate::store::{SIDE_TABLES, SideTable};
@@ -12,8 +13,8 @@ use crate::store::{SIDE_TABLES, SideTable};
 /// The store's figures. A few changes a second, so plain shared atomics.
 #[derive(Debug, Default)]
 pub struct StoreCounts {
-    /// Flows handed over and neither stored, lost nor on the disk alone: in the queue, being encoded
-    /// or being sent.
+    /// Flows handed over and neither stored, lost nor on the disk alone: in the queue, being
+    /// encoded or being sent.
     pub flows_in_flight: AtomicU64,
     /// Flows in blocks that are only on the disk, to be stored when their turn comes.
     pub flows_spooled: AtomicU64,
@@ -55,6 +56,8 @@ pub struct StoreCounts {
     pub flows_lost: DropCells,
     /// Rows of the tables beside `flows`, by [`SideTable`].
     side: [SideCounts; SIDE_TABLES],
+    /// What `store.budget` dropped.
+    pub budget: BudgetCounts,
 }
 
 /// Where rows wait until it is known what becomes of them.

@@ -35,8 +35,10 @@ const INBOX_MAX: usize = 4096;
 /// Bytes of the facts that wait.
 pub const INBOX_BYTES: usize = INBOX_MAX * size_of::<Fact>();
 
-/// A name that is told again and again makes a row so often, seconds.
+/// A name that is told again and again makes a row so often, seconds: there are many applications,
+/// and when an interface was told last is of interest.
 const ROW_EVERY_S: u32 = 3600;
+const INTERFACE_ROW_EVERY_S: u32 = 60;
 
 /// An exporter that tells no name for so long makes room for others, seconds.
 const SILENCE_S: u32 = 24 * 3600;
@@ -95,6 +97,16 @@ pub enum Subject {
     Vrf(u32),
     /// An application.
     Application(ApplicationId),
+}
+
+impl Subject {
+    /// How often it makes a row while nothing of it is new, seconds.
+    const fn row_every_s(self) -> u32 {
+        match self {
+            Self::Interface(_) => INTERFACE_ROW_EVERY_S,
+            Self::Vrf(_) | Self::Application(_) => ROW_EVERY_S,
+        }
+    }
 }
 
 /// One thing named by an exporter.
@@ -309,7 +321,7 @@ fn learn(mut names: Arc<Names>, fact: &SavedName, is_full: &mut bool) -> (Arc<Na
         named.last_seen_s.fetch_max(seen_s, Ordering::Relaxed);
         if *named.name == *fact.name && *named.description == *fact.description {
             let row_s = named.row_s.load(Ordering::Relaxed);
-            let is_row_due = seen_s.saturating_sub(row_s) >= ROW_EVERY_S;
+            let is_row_due = seen_s.saturating_sub(row_s) >= fact.subject.row_every_s();
             if is_row_due {
                 named.row_s.store(seen_s, Ordering::Relaxed);
             }
@@ -378,7 +390,8 @@ impl NameBook {
     }
 
     /// Takes in what workers left. Calls `on_row` for each name that is new or another than before,
-    /// and once an hour for those that are told again. Called by the one task.
+    /// and for those that are told again: an interface once a minute, others once an hour. Called
+    /// by the one task.
     pub fn take_in(&self, mut on_row: impl FnMut(SavedName)) {
         let mut names = self.snapshot();
         let (mut has_news, mut is_full) = (false, false);
@@ -524,6 +537,19 @@ mod tests {
         let saved = book.export();
         assert_eq!(saved.len(), 1);
         assert_eq!(saved[0].last_seen_s, 1003 + ROW_EVERY_S);
+    }
+
+    #[test]
+    fn an_interface_that_is_told_again_makes_a_row_once_a_minute() {
+        let book = NameBook::default();
+        let told = |seen_s| {
+            assert!(book.offer(fact(Subject::Interface(3), "eth3", seen_s)));
+            take_in(&book).len()
+        };
+        assert_eq!(told(1000), 1);
+        assert_eq!(told(1059), 0);
+        assert_eq!(told(1060), 1);
+        assert_eq!(told(1061), 0);
     }
 
     #[test]

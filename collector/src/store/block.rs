@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::lz4::{self, Alike};
 use crate::batch::schema::stored;
 use crate::batch::{Batch, ColumnBytes, LabelEncoder, native};
+use crate::config::Compression;
 
 /// What one insert sends. A retry sends the same bytes with the same token.
 #[derive(Debug)]
@@ -24,8 +25,8 @@ pub struct Block {
     pub native_bytes: u64,
     /// The Native blocks in ClickHouse's compressed frames.
     pub compressed: Bytes,
-    /// The columns that the insert names: those that this program fills, or of a block from the disk
-    /// those that its writer did.
+    /// The columns that the insert names: those that this program fills, or of a block from the
+    /// disk those that its writer did.
     pub columns: Cow<'static, str>,
     /// Its share of `store.queue_max`.
     pub(super) room: Option<OwnedSemaphorePermit>,
@@ -47,8 +48,9 @@ const FRAME_BYTES: usize = 256 * 1024;
 const FRAME_HEAD: usize = CHECKSUM + 9;
 const CHECKSUM: usize = 16;
 
-/// ClickHouse's number of LZ4.
+/// ClickHouse's numbers of LZ4, and of data as they are.
 const METHOD_LZ4: u8 = 0x82;
+const METHOD_NONE: u8 = 0x02;
 
 /// A shorter column is not worth a frame of its own.
 const OWN_FRAME_MIN: usize = 2048;
@@ -61,21 +63,29 @@ pub struct Encoder {
     frames: Frames,
     labels: LabelEncoder,
     rows: u64,
+    compression: Compression,
 }
 
 impl Default for Encoder {
     fn default() -> Self {
+        Self::new(Compression::Lz4)
+    }
+}
+
+impl Encoder {
+    /// One that compresses like that.
+    #[must_use]
+    pub fn new(compression: Compression) -> Self {
         Self {
             frame: Vec::with_capacity(FRAME_BYTES),
             table: CompressTable::large(),
             frames: Frames::default(),
             labels: LabelEncoder::default(),
             rows: 0,
+            compression,
         }
     }
-}
 
-impl Encoder {
     /// Rows of the batches since the last block.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -146,15 +156,22 @@ impl Encoder {
             frame,
             table,
             frames,
+            compression,
             ..
         } = self;
         if frame.is_empty() {
             return;
         }
-        frames.push(frame.len(), get_maximum_output_size(frame.len()), |out| {
-            compress_into_with_table(frame, out, table)
-                .expect("the room is the most that LZ4 can need")
-        });
+        match compression {
+            Compression::None => frames.push_as_is(frame),
+            Compression::Lz4 => {
+                let room = get_maximum_output_size(frame.len());
+                frames.push(METHOD_LZ4, frame.len(), room, |out| {
+                    compress_into_with_table(frame, out, table)
+                        .expect("the room is the most that LZ4 can need")
+                });
+            }
+        }
         frame.clear();
     }
 
@@ -162,11 +179,15 @@ impl Encoder {
         let ColumnBytes {
             bytes, head, width, ..
         } = *column;
+        if self.compression == Compression::None {
+            return self.frames.push_as_is(bytes);
+        }
         let room = lz4::compressed_len_max(bytes.len());
-        self.frames.push(bytes.len(), room, |out| match width {
-            8 => lz4::compress::<8>(bytes, head, alike, out),
-            _ => lz4::compress::<16>(bytes, head, alike, out),
-        });
+        self.frames
+            .push(METHOD_LZ4, bytes.len(), room, |out| match width {
+                8 => lz4::compress::<8>(bytes, head, alike, out),
+                _ => lz4::compress::<16>(bytes, head, alike, out),
+            });
     }
 }
 
@@ -192,9 +213,19 @@ struct Frames {
 }
 
 impl Frames {
+    /// Appends a frame of `bytes` as they are.
+    fn push_as_is(&mut self, bytes: &[u8]) {
+        let len = bytes.len();
+        self.push(METHOD_NONE, len, len, |out| {
+            out[..len].copy_from_slice(bytes);
+            len
+        });
+    }
+
     /// Appends a frame of `native_len` bytes that `compress` turns into `len_max` at most.
     fn push(
         &mut self,
+        method: u8,
         native_len: usize,
         len_max: usize,
         compress: impl FnOnce(&mut [u8]) -> usize,
@@ -206,7 +237,7 @@ impl Frames {
         let frame = &mut self.scratch[..FRAME_HEAD + len];
         let (checksum, rest) = frame.split_at_mut(CHECKSUM);
         let size = |n: usize| u32::try_from(n).expect("a frame is small").to_le_bytes();
-        rest[0] = METHOD_LZ4;
+        rest[0] = method;
         rest[1..5].copy_from_slice(&size(FRAME_HEAD - CHECKSUM + len));
         rest[5..9].copy_from_slice(&size(native_len));
         // ClickHouse writes the two halves of CityHash128 (version 1.0.2) low half first.
@@ -225,12 +256,20 @@ mod tests {
     fn decompress(mut frames: &[u8]) -> Vec<u8> {
         let mut native = Vec::new();
         while !frames.is_empty() {
-            assert_eq!(frames[16], METHOD_LZ4);
             let size =
                 |at: usize| u32::from_le_bytes(frames[at..at + 4].try_into().unwrap()) as usize;
             let (frame, rest) = frames.split_at(CHECKSUM + size(17));
-            let data = lz4_flex::block::decompress(&frame[FRAME_HEAD..], size(21)).unwrap();
-            native.extend(data);
+            let data = &frame[FRAME_HEAD..];
+            match frame[16] {
+                METHOD_LZ4 => {
+                    native.extend(lz4_flex::block::decompress(data, size(21)).unwrap());
+                }
+                METHOD_NONE => {
+                    assert_eq!(data.len(), size(21));
+                    native.extend(data);
+                }
+                other => panic!("method {other}"),
+            }
             frames = rest;
         }
         native
@@ -283,6 +322,17 @@ mod tests {
             assert_eq!(block.native_bytes, expected.len() as u64);
             assert!(decompress(&block.compressed) == expected);
         }
+    }
+
+    #[test]
+    fn a_block_without_compression_is_larger_and_says_the_same() {
+        let mut batch = batch_of(5000);
+        let expected = native_of(&mut batch);
+        let mut encoder = Encoder::new(Compression::None);
+        encoder.add(&mut batch);
+        let block = encoder.finish("token".into());
+        assert!(block.compressed.len() > expected.len());
+        assert!(decompress(&block.compressed) == expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clickhouse::{Client, Compression};
 
 use super::dictionary::Dictionary;
 use super::insert::{Attempt, Insert, InsertError, Taken};
-use super::{Block, Endpoint, SideBatch, schema, window};
+use super::{Block, Endpoint, SideBatch, cluster, schema, tls, window};
 use crate::config;
 
 /// The tables of one database.
@@ -16,7 +16,8 @@ pub struct ClickHouse {
     database: String,
     dictionary: Dictionary,
     insert_timeout: Duration,
-    retention: Duration,
+    tables: schema::Wanted,
+    cluster: Option<String>,
 }
 
 /// More rows than any insert has: what comes is gathered until it ends.
@@ -25,7 +26,7 @@ const SERVER_BLOCK_ROWS_MIN: &str = "1000000000";
 /// A client of `endpoint` for queries. It names no database, since that may not exist yet.
 #[must_use]
 pub fn client(endpoint: &Endpoint) -> Client {
-    Client::default()
+    tls::client(endpoint.tls.as_ref())
         .with_url(&endpoint.url)
         .with_user(&endpoint.user)
         .with_password(endpoint.password.reveal())
@@ -42,7 +43,8 @@ impl ClickHouse {
             dictionary: Dictionary::new(endpoint),
             database: endpoint.database.clone(),
             insert_timeout: config.insert_timeout,
-            retention: config.retention,
+            tables: schema::Wanted::new(config),
+            cluster: endpoint.cluster.clone(),
         }
     }
 
@@ -64,8 +66,9 @@ impl ClickHouse {
 
     async fn send(&self, block: &Block) -> Result<(), InsertError> {
         let sql = format!(
-            "INSERT INTO {}.flows ({}) FORMAT Native",
+            "INSERT INTO {}.{} ({}) FORMAT Native",
             schema::quoted(&self.database),
+            cluster::written("flows", self.cluster.as_deref()),
             block.columns
         );
         let mut insert = self
@@ -85,7 +88,7 @@ impl ClickHouse {
         let sql = format!(
             "INSERT INTO {}.{} FORMAT JSONEachRow",
             schema::quoted(&self.database),
-            batch.table.name()
+            cluster::written(batch.table.name(), self.cluster.as_deref())
         );
         let mut insert = self
             .insert_once(&sql, &batch.token)
@@ -111,8 +114,13 @@ impl ClickHouse {
 impl Insert for ClickHouse {
     fn prepare(&self) -> Attempt<'_> {
         Box::pin(async {
-            let applied = schema::apply(&self.client, &self.database, self.retention);
-            tokio::time::timeout(self.insert_timeout, applied)
+            // A server that hangs is found out before the long wait for the nodes of a cluster.
+            tokio::time::timeout(self.insert_timeout, self.answers())
+                .await
+                .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))?;
+            let applied = schema::apply(&self.client, &self.database, &self.tables);
+            let limit = cluster::prepare_max(self.insert_timeout, self.cluster.as_deref());
+            tokio::time::timeout(limit, applied)
                 .await
                 .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))?;
             window::verify(&self.client, &self.database, self.insert_timeout).await;
@@ -129,5 +137,12 @@ impl Insert for ClickHouse {
 
     fn insert_side<'a>(&'a self, batch: &'a SideBatch) -> Attempt<'a, Taken> {
         Box::pin(self.in_time(self.send_side(batch)))
+    }
+
+    fn answers(&self) -> Attempt<'_> {
+        Box::pin(async {
+            let cluster = self.cluster.as_deref();
+            cluster::takes_inserts(&self.client, &self.database, cluster).await
+        })
     }
 }

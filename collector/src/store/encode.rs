@@ -22,13 +22,14 @@ pub(super) struct EncoderTask {
     pub(super) counts: Arc<StoreCounts>,
     pub(super) blocks: Inlet,
     pub(super) phase: watch::Receiver<Phase>,
+    pub(super) compression: config::Compression,
 }
 
 impl EncoderTask {
     /// Runs until the workers have finished and all their batches are in blocks, or time is up.
     pub(super) async fn run(mut self, batch: config::Batch) {
         let instance: u64 = rand::random();
-        let mut open = Open::new(&batch);
+        let mut open = Open::new(&batch, self.compression);
         let mut number = self.blocks.first_number();
         loop {
             // Looked at before the queue: whoever says that no more comes has handed over before.
@@ -90,9 +91,9 @@ struct Open {
 }
 
 impl Open {
-    fn new(batch: &config::Batch) -> Self {
+    fn new(batch: &config::Batch, compression: config::Compression) -> Self {
         Self {
-            encoder: Encoder::default(),
+            encoder: Encoder::new(compression),
             rows_max: batch.rows_max as u64,
             age_max: batch.age_max,
             due: None,

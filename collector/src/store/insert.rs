@@ -3,8 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use hyper_util::client::legacy::Error as ClientError;
+
 use super::block::Block;
 use super::side::SideBatch;
+use super::tls;
 
 /// The answer to come.
 pub type Attempt<'a, T = ()> = Pin<Box<dyn Future<Output = Result<T, InsertError>> + Send + 'a>>;
@@ -28,6 +31,11 @@ pub trait Insert: Send + Sync {
 
     /// Sends rows of a table beside `flows` and waits for the acknowledgement.
     fn insert_side<'a>(&'a self, batch: &'a SideBatch) -> Attempt<'a, Taken>;
+
+    /// Asks for a sign of life that says that inserts would be taken.
+    fn answers(&self) -> Attempt<'_> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// What to do about a failure.
@@ -49,6 +57,8 @@ pub struct InsertError {
     pub failure: Failure,
     /// ClickHouse's exception code, if it came so far.
     pub code: Option<u32>,
+    /// There was no connection to send anything by.
+    pub is_unsent: bool,
     /// The first line of what was said.
     pub message: String,
 }
@@ -61,6 +71,7 @@ impl InsertError {
         Self {
             failure: Failure::Outage,
             code: None,
+            is_unsent: false,
             message: message.into(),
         }
     }
@@ -72,6 +83,7 @@ impl InsertError {
         Self {
             failure: Failure::Refused,
             code: None,
+            is_unsent: false,
             message: message.into(),
         }
     }
@@ -90,7 +102,20 @@ impl InsertError {
         Self {
             failure,
             code,
+            is_unsent: false,
             message,
+        }
+    }
+
+    /// True when the rows may be in ClickHouse although it did not say so: there was no answer, or
+    /// one that says that it does not know.
+    #[must_use]
+    pub fn may_be_stored(&self) -> bool {
+        match self.code {
+            None => self.failure == Failure::Outage && !self.is_unsent,
+            // Time was up, on its side or on the way to another server, or a replica's answer
+            // was lost.
+            Some(code) => matches!(code, 159 | 209 | 210 | 319),
         }
     }
 
@@ -99,7 +124,8 @@ impl InsertError {
     pub fn remedy(&self) -> &'static str {
         match self.code {
             None if self.failure == Failure::Refused => "do what the error says",
-            None => "see that ClickHouse runs and that store.url is right",
+            None => tls::remedy(&self.message)
+                .unwrap_or("see that ClickHouse runs and that store.url is right"),
             Some(60 | 81) => "the table is missing: it is made again at the next try",
             Some(159 | 209 | 210) => {
                 "ClickHouse is slow: look at its load and at store.insert_timeout"
@@ -124,7 +150,13 @@ impl From<clickhouse::error::Error> for InsertError {
         match error {
             Error::BadResponse(text) => Self::exception(&text),
             Error::TimedOut => Self::outage("no answer in time"),
-            Error::Network(cause) => Self::outage(chain(cause.as_ref())),
+            Error::Network(cause) => {
+                let client = cause.downcast_ref::<ClientError>();
+                Self {
+                    is_unsent: client.is_some_and(ClientError::is_connect),
+                    ..Self::outage(chain(cause.as_ref()))
+                }
+            }
             other => Self::outage(chain(&other)),
         }
     }

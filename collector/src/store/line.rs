@@ -4,7 +4,7 @@
 //! [`LIVE_IN_A_ROW`] from memory, then one from the disk. So new flows can be asked for as soon as
 //! ClickHouse is back, however long the backlog is, and the backlog gets a quarter of the inserts
 //! at least, and all that new flows leave over. One block from the disk is under way at a time, in
-//! the order in which they were sealed. Those that an earlier process had sent go before everything.
+//! the order in which they were sealed. Those that an earlier process had sent go before the rest.
 
 use std::sync::Arc;
 
@@ -99,8 +99,8 @@ impl Inlet {
 }
 
 impl Outlet {
-    /// Waits for a block to be sent; `None` when none is left in memory and none will come. Those on
-    /// the disk wait for the next start then. May be dropped and called again.
+    /// Waits for a block to be sent; `None` when none is left in memory and none will come. Those
+    /// on the disk wait for the next start then. May be dropped and called again.
     pub(super) async fn next(&mut self) -> Option<Next> {
         loop {
             let is_running = *self.phase.borrow_and_update() == Phase::Running;

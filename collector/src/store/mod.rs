@@ -8,27 +8,32 @@
 //! `store_stopped`, and with the null store everything, as `store_null`.
 
 mod block;
+pub mod budget;
 pub mod clickhouse;
+pub mod cluster;
 mod dictionary;
 pub mod embedded;
 mod encode;
+pub mod endpoints;
+pub mod export;
 mod insert;
 mod line;
 mod lz4;
 mod null;
+pub mod occupancy;
 pub mod query;
 mod queue;
 pub mod schema;
 mod send;
 pub mod side;
 pub mod spool;
+pub mod tls;
 pub mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -44,6 +49,7 @@ use side::SideTask;
 
 pub use block::{Block, Encoder};
 pub use clickhouse::ClickHouse;
+pub use endpoints::{Endpoints, EndpointsStatus, endpoint};
 pub use insert::{Attempt, Failure, Insert, InsertError, Taken, exception_code};
 pub use null::Null;
 pub use queue::{Backlog, WorkerQueue};
@@ -55,34 +61,18 @@ pub use spool::Spool;
 pub struct Endpoint {
     /// `http://host:port` or `https://host:port`.
     pub url: String,
+    /// Further servers, for when that one fails.
+    pub standbys: Vec<String>,
     /// Database of the tables.
     pub database: String,
     /// The user that writes and migrates.
     pub user: String,
     /// Its password.
     pub password: Secret,
-}
-
-/// The server that the configuration names.
-///
-/// # Errors
-/// When it names none, when the address is none, or when the password's file cannot be read.
-pub fn endpoint(config: &config::Store) -> anyhow::Result<Endpoint> {
-    let url = config
-        .url
-        .as_deref()
-        .context("store.url: missing; name a server, or use the embedded ClickHouse")?;
-    if !url.starts_with("http://") && !url.starts_with("https://") {
-        anyhow::bail!(
-            "store.url: '{url}' is no address; write http://host:8123 or https://host:8443"
-        );
-    }
-    Ok(Endpoint {
-        url: url.to_owned(),
-        database: config.database.clone(),
-        user: config.user.clone(),
-        password: config.server_password()?.unwrap_or_else(|| Secret::new("")),
-    })
+    /// The cluster that the servers are in: replicas of one shard, whose local tables are written.
+    pub cluster: Option<String>,
+    /// What HTTPS needs; without it only HTTP is spoken.
+    pub tls: Option<tls::Tls>,
 }
 
 /// The store while it runs.
@@ -94,10 +84,14 @@ pub struct Store {
     sender: JoinHandle<()>,
     side_rows: SideRows,
     side: JoinHandle<()>,
+    /// Sends the rows that tell how all that ended.
+    side_last: SideTask,
     /// Syncs the spool; without one it has ended.
     syncing: JoinHandle<()>,
     has_spool: bool,
     stop_timeout: Duration,
+    /// Where there are several servers.
+    endpoints: Option<Arc<endpoints::Shared>>,
 }
 
 /// How long the encoder may take at the end, when blocks can wait on the disk, beyond
@@ -125,8 +119,8 @@ pub struct StopReport {
 }
 
 impl Store {
-    /// Starts to store into ClickHouse at `endpoint`, or without one nowhere, without a spool; returns
-    /// at once. Rows are queued until ClickHouse answers and has the schema.
+    /// Starts to store into ClickHouse at `endpoint`, or without one nowhere, without a spool;
+    /// returns at once. Rows are queued until ClickHouse answers and has the schema.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -139,7 +133,7 @@ impl Store {
         batch: &config::Batch,
     ) -> (Self, Vec<WorkerQueue>) {
         let target = target(config, endpoint);
-        Self::start_with(target, config, counts, workers, batch)
+        Self::start_spooling(target, None, config, counts, workers, batch)
     }
 
     /// As [`Store::start`], with anything that takes blocks.
@@ -164,13 +158,14 @@ impl Store {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn start_spooling(
-        target: Box<dyn Insert>,
+        target: impl Into<Target>,
         spool: Option<Arc<Spool>>,
         config: &config::Store,
         counts: Arc<StoreCounts>,
         workers: usize,
         batch: &config::Batch,
     ) -> (Self, Vec<WorkerQueue>) {
+        let Target { insert, endpoints } = target.into();
         // With one batch alone its worker would stand still while the store encodes it.
         let per_worker = batch.per_worker.max(2);
         let rows = BATCH_ROWS.min(batch.rows_max);
@@ -188,18 +183,20 @@ impl Store {
             counts: Arc::clone(&counts),
             blocks: blocks_in,
             phase: phase.subscribe(),
+            compression: config.compression,
         };
         let encoder = tokio::spawn(encoder.run(batch.clone()));
         let inserts = config.inserts.max(1);
-        let sender = Sender::new(target, Arc::clone(&counts), spool.clone(), set_ready);
+        let sender = Sender::new(insert, Arc::clone(&counts), spool.clone(), set_ready);
         let side_rows = SideRows::new(Arc::clone(&counts));
-        let side = SideTask {
+        let side_task = || SideTask {
             rows: side_rows.clone(),
             sender: Arc::clone(&sender),
             ready: ready.clone(),
             phase: phase.subscribe(),
         };
-        let side = tokio::spawn(side.run());
+        let side = tokio::spawn(side_task().run());
+        let side_last = side_task();
         let sender = tokio::spawn(sender.run(blocks, inserts, phase.subscribe()));
         let has_spool = spool.is_some();
         let syncing = tokio::spawn(async {
@@ -215,9 +212,11 @@ impl Store {
             sender,
             side_rows,
             side,
+            side_last,
             syncing,
             has_spool,
             stop_timeout: config.stop_timeout,
+            endpoints,
         };
         (store, queues)
     }
@@ -235,6 +234,12 @@ impl Store {
         self.ready.clone()
     }
 
+    /// What is known of the servers; `None` where there is only one.
+    #[must_use]
+    pub fn endpoints(&self) -> Option<Arc<endpoints::Shared>> {
+        self.endpoints.clone()
+    }
+
     /// Where rows of the tables beside `flows` are pushed.
     #[must_use]
     pub fn side_rows(&self) -> SideRows {
@@ -244,10 +249,21 @@ impl Store {
     /// Stores what the workers have handed over and the rows that were pushed, for
     /// `store.stop_timeout` at most, and ends. The workers have called `Batcher::finish` before.
     /// What is not acknowledged goes to the spool; without one it is counted as lost.
-    pub async fn stop(mut self) -> StopReport {
+    pub async fn stop(self) -> StopReport {
+        self.stop_telling(|| {}).await
+    }
+
+    /// The same; calls `tell` when everything is stored and there is still time, to push what is to
+    /// be said of the end, and stores that as well.
+    pub async fn stop_telling(mut self, tell: impl FnOnce()) -> StopReport {
         self.phase.send_replace(Phase::Draining);
-        let both = async { tokio::join!(&mut self.sender, &mut self.side) };
-        let drained = tokio::time::timeout(self.stop_timeout, both).await;
+        let side_last = self.side_last;
+        let all = async {
+            let _ = tokio::join!(&mut self.sender, &mut self.side);
+            tell();
+            side_last.run().await;
+        };
+        let drained = tokio::time::timeout(self.stop_timeout, all).await;
         if drained.is_err() {
             if self.has_spool && !self.encoder.is_finished() {
                 // It waits for no room: what is left are batches that have to become blocks.
@@ -299,13 +315,46 @@ impl Store {
     }
 }
 
-/// Where blocks go: ClickHouse at `endpoint`, without one nowhere.
-#[must_use]
-pub fn target(config: &config::Store, endpoint: Option<&Endpoint>) -> Box<dyn Insert> {
-    match endpoint {
-        Some(endpoint) => Box::new(ClickHouse::new(endpoint, config)),
-        None => Box::new(Null),
+/// Where blocks go, and what is known of the servers where there are several.
+pub struct Target {
+    insert: Box<dyn Insert>,
+    endpoints: Option<Arc<endpoints::Shared>>,
+}
+
+impl From<Box<dyn Insert>> for Target {
+    fn from(insert: Box<dyn Insert>) -> Self {
+        Self {
+            insert,
+            endpoints: None,
+        }
     }
+}
+
+impl Target {
+    /// To insert without a [`Store`].
+    #[must_use]
+    pub fn into_insert(self) -> Box<dyn Insert> {
+        self.insert
+    }
+}
+
+/// Where blocks go: ClickHouse at `endpoint`, or its standbys, without one nowhere.
+#[must_use]
+pub fn target(config: &config::Store, endpoint: Option<&Endpoint>) -> Target {
+    let insert: Box<dyn Insert> = match endpoint {
+        None => Box::new(Null),
+        Some(endpoint) if endpoint.standbys.is_empty() => {
+            Box::new(ClickHouse::new(endpoint, config))
+        }
+        Some(endpoint) => {
+            let several = Endpoints::new(endpoint, config);
+            return Target {
+                endpoints: Some(several.shared()),
+                insert: Box::new(several),
+            };
+        }
+    };
+    insert.into()
 }
 
 #[cfg(test)]

@@ -31,13 +31,14 @@ impl Format {
     }
 }
 
-/// Whom to ask: the server that is configured, else the embedded engine that runs on this host.
+/// Whom to ask: the server that is configured, of several one that takes connections, else the
+/// embedded engine that runs on this host.
 ///
 /// # Errors
 /// When there is neither or rows go nowhere, or its password cannot be read.
 pub fn endpoint(config: &config::Store) -> anyhow::Result<Endpoint> {
     match config.target() {
-        StoreTarget::Server(_) => super::endpoint(config),
+        StoreTarget::Server(_) => Ok(super::endpoint(config)?.reachable()),
         StoreTarget::Embedded => super::embedded::running(config),
         StoreTarget::Null => anyhow::bail!(
             "store.kind: null stores nothing, so there is nothing to ask; remove the key to ask \
@@ -78,7 +79,7 @@ pub async fn query(
 }
 
 /// One line: who said what, and what to do about it.
-fn explain(url: &str, error: &InsertError) -> anyhow::Error {
+pub(super) fn explain(url: &str, error: &InsertError) -> anyhow::Error {
     let remedy = match error.code {
         Some(47 | 46) => "see DESCRIBE TABLE flows for the names",
         Some(60) => "see SHOW TABLES for the tables",

@@ -1,14 +1,23 @@
 //! Brings the tables of ClickHouse to what this version of the binary writes.
 //!
 //! `sql/` holds numbered migrations; each statement may run again without harm, so a start that was
-//! cut off, or two at once, heal themselves. What was applied stands in `schema_migrations`.
+//! cut off, or two at once, heal themselves. What was applied stands in `schema_migrations`. Behind
+//! the migrations, retention and settings of the tables follow the configuration.
 
-use std::time::Duration;
+mod engine;
+mod statement;
+mod wanted;
 
 use clickhouse::Client;
-use tracing::info;
+use tracing::{info, warn};
 
+use super::cluster;
 use super::insert::InsertError;
+use engine::Engine;
+use statement::{Effect, effect, fill_in, statements};
+use wanted::{Change, SETTINGS};
+
+pub use wanted::Wanted;
 
 /// One file of `sql/`.
 struct Migration {
@@ -68,6 +77,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "rollups",
         sql: include_str!("../../../sql/010_rollups.sql"),
     },
+    Migration {
+        version: 11,
+        name: "collector_stats",
+        sql: include_str!("../../../sql/011_collector_stats.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.
@@ -76,22 +90,83 @@ pub fn version() -> u32 {
     MIGRATIONS.last().map_or(0, |newest| newest.version)
 }
 
-/// Makes the database and its tables, or brings them up to date, and sets the retention.
+/// What is to be done to a database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order in which they are run.
+    pub steps: Vec<Step>,
+    /// What the configuration wants and ClickHouse cannot alter, with the way out.
+    pub refused: Vec<String>,
+}
+
+/// One statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What it is for: `migration 9, agent_drops`; the statements of one migration say the same.
+    pub what: String,
+    /// As ClickHouse gets it.
+    pub statement: String,
+}
+
+impl Plan {
+    fn add(&mut self, what: impl Into<String>, statement: String) {
+        let what = what.into();
+        self.steps.push(Step { what, statement });
+    }
+
+    /// What the steps are for, each once.
+    pub fn changes(&self) -> impl Iterator<Item = &str> {
+        let mut last = "";
+        self.steps.iter().filter_map(move |step| {
+            let is_new = step.what != last;
+            last = &step.what;
+            is_new.then_some(last)
+        })
+    }
+}
+
+/// Makes the database and its tables, or brings them up to date, and has retention and settings
+/// follow the configuration; all of it on every node of the cluster, if there is one. Tells what it
+/// did.
 ///
 /// # Errors
 /// When ClickHouse fails, or when the database was made by a newer version.
-pub async fn apply(
-    client: &Client,
-    database: &str,
-    retention: Duration,
-) -> Result<(), InsertError> {
-    let place = Place {
-        client,
-        database,
-        retention_seconds: retention.as_secs().max(1),
+pub async fn apply(client: &Client, database: &str, wanted: &Wanted) -> Result<Plan, InsertError> {
+    let plan = plan(client, database, wanted).await?;
+    let client = cluster::for_schema(client, wanted.cluster());
+    for step in &plan.steps {
+        client.query_raw(&step.statement).execute().await?;
+    }
+    for what in plan.changes() {
+        info!(database, "schema: {what}");
+    }
+    for refused in &plan.refused {
+        warn!(database, "schema: {refused}");
+    }
+    Ok(plan)
+}
+
+/// What [`apply`] would do; changes nothing.
+///
+/// # Errors
+/// As those of [`apply`].
+pub async fn plan(client: &Client, database: &str, wanted: &Wanted) -> Result<Plan, InsertError> {
+    let place = Place { client, database };
+    let mut plan = Plan::default();
+    // Asked first: a user who may not create databases can work in one that exists.
+    if !place.exists().await? {
+        plan.add(
+            format!("database {database}"),
+            make_database(database, wanted),
+        );
+    }
+    let found = place.tables().await?;
+    let is_there = |table: &str| found.iter().any(|(name, _)| name == table);
+    let applied = if is_there(MIGRATIONS_TABLE) {
+        place.applied_version().await?
+    } else {
+        0
     };
-    place.make_database().await?;
-    let applied = place.applied_version().await?;
     if applied > version() {
         return Err(InsertError::refused(format!(
             "database {database} has schema {applied}, this version knows {} at most; \
@@ -100,24 +175,156 @@ pub async fn apply(
         )));
     }
     // Tables that were dropped by hand are made again, whatever schema_migrations says.
-    let found = place.tables().await?;
-    let is_there = |table: &String| found.iter().any(|(name, _)| name == table);
     let up_to_now = MIGRATIONS.iter().filter(|m| m.version <= applied);
-    let is_whole = up_to_now.flat_map(tables_of).all(|table| is_there(&table));
+    let is_whole = made(up_to_now, wanted.cluster())
+        .iter()
+        .all(|name| is_there(name));
     let applied = if is_whole { applied } else { 0 };
     for migration in MIGRATIONS.iter().filter(|m| m.version > applied) {
-        place.migrate(migration).await?;
+        let what = format!("migration {}, {}", migration.version, migration.name);
+        for statement in filled(migration, database, wanted) {
+            plan.add(what.clone(), statement);
+        }
     }
-    place.set_retention().await
+    let mut ours = made(MIGRATIONS, wanted.cluster());
+    ours.retain(|table| table != MIGRATIONS_TABLE);
+    for (table, engine) in found.iter().filter(|(table, _)| ours.contains(table)) {
+        follow(table, Engine::of(engine), database, wanted, &mut plan);
+    }
+    Ok(plan)
 }
 
-/// The tables that a migration makes.
-fn tables_of(migration: &Migration) -> impl Iterator<Item = String> {
-    const MAKES: &str = "CREATE TABLE IF NOT EXISTS {database}.";
-    statements(migration.sql).filter_map(|statement| {
-        let (name, _) = statement.strip_prefix(MAKES)?.split_once('\n')?;
-        Some(name.to_owned())
-    })
+/// All statements that make a database of now, as ClickHouse would get them.
+#[must_use]
+pub fn sql(database: &str, wanted: &Wanted) -> Vec<String> {
+    let all = MIGRATIONS
+        .iter()
+        .flat_map(|one| filled(one, database, wanted));
+    std::iter::once(make_database(database, wanted))
+        .chain(all)
+        .collect()
+}
+
+/// The tables whose rows are kept for a retention of the configuration.
+#[must_use]
+pub fn kept(wanted: &Wanted) -> Vec<String> {
+    let cluster = wanted.cluster();
+    let mut tables = made(MIGRATIONS, cluster);
+    tables.retain(|table| declaration(table, cluster).contains(KEPT));
+    tables
+}
+
+fn make_database(database: &str, wanted: &Wanted) -> String {
+    let on_cluster = cluster::on_cluster(wanted.cluster());
+    format!(
+        "CREATE DATABASE IF NOT EXISTS {}{on_cluster}",
+        quoted(database)
+    )
+}
+
+impl Migration {
+    /// Its statements on one server or on a cluster.
+    fn sql_for(&self, cluster: Option<&str>) -> &'static str {
+        match cluster {
+            Some(_) => cluster::MIGRATIONS[self.version as usize - 1],
+            None => self.sql,
+        }
+    }
+}
+
+/// The tables and views that are there after `migrations`.
+fn made<'a>(
+    migrations: impl IntoIterator<Item = &'a Migration>,
+    cluster: Option<&str>,
+) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let migrations = migrations.into_iter();
+    for statement in migrations.flat_map(|m| statements(m.sql_for(cluster))) {
+        match effect(&statement) {
+            Effect::Table(name) | Effect::View(name) if !names.iter().any(|n| n == name) => {
+                names.push(name.to_owned());
+            }
+            Effect::Drops(name) => names.retain(|other| other != name),
+            _ => {}
+        }
+    }
+    names
+}
+
+/// The statements of a migration with the one that records it, as ClickHouse gets them.
+fn filled(migration: &Migration, database: &str, wanted: &Wanted) -> Vec<String> {
+    let Migration { version, name, .. } = migration;
+    let record = format!(
+        "INSERT INTO {{database}}.{MIGRATIONS_TABLE} (version, name) SELECT {version}, '{name}' \
+         WHERE {version} NOT IN (SELECT version FROM {{database}}.{MIGRATIONS_TABLE})"
+    );
+    let statements = statements(migration.sql_for(wanted.cluster())).chain([record]);
+    statements
+        .map(|statement| fill_in(&statement, database, wanted))
+        .collect()
+}
+
+/// Has retention and settings of an existing table follow the configuration.
+fn follow(table: &str, found: Engine<'_>, database: &str, wanted: &Wanted, plan: &mut Plan) {
+    let on_cluster = cluster::on_cluster(wanted.cluster());
+    let alter = format!("ALTER TABLE {}.{table}{on_cluster}", quoted(database));
+    let seconds = wanted.retention_seconds_of(table);
+    // Someone may have given a table a rule of their own; it stays.
+    if let Some((column, kept)) = found.retention.filter(|(_, kept)| *kept != seconds) {
+        let (from, to) = (wanted::shown(kept), wanted::shown(seconds));
+        // Not waited for: ClickHouse goes through the existing parts by itself, and inserts need
+        // not stand still for it.
+        plan.add(
+            format!("{table}: retention {from} -> {to}"),
+            format!(
+                "{alter} MODIFY TTL {column} + toIntervalSecond({seconds}) SETTINGS alter_sync = 0"
+            ),
+        );
+    }
+    let declared = declaration(table, wanted.cluster());
+    let declared = Engine::of(&declared);
+    let settings = SETTINGS.into_iter().filter(|_| found.is_merge_tree());
+    for name in settings {
+        let value = found.setting(name);
+        let from = value.map_or("default".to_owned(), |value| value.to_string());
+        let (to, change) = match wanted.setting(table, name, value, declared.setting(name)) {
+            Change::Nothing => continue,
+            Change::To(value) => (
+                value.to_string(),
+                format!("MODIFY SETTING {name} = {value}"),
+            ),
+            Change::ToDefault => ("default".to_owned(), format!("RESET SETTING {name}")),
+        };
+        plan.add(
+            format!("{table}: {name} {from} -> {to}"),
+            format!("{alter} {change}"),
+        );
+    }
+    let is_flows = wanted::is_flows(table) && !found.partition.is_empty();
+    let named = wanted.partition_named().filter(|_| is_flows);
+    if let Some(length) = named.filter(|length| wanted::key_of(*length) != found.partition) {
+        plan.refused.push(format!(
+            "store.partition: \"{}\" is for a table that is made; {table} has partitions by {}, \
+             which ClickHouse cannot alter; set \"auto\" to keep it, or with all collectors \
+             stopped drop the views on {table}, rename it to {table}_before, run 'flowsluice \
+             schema apply', and ask both until {table}_before may be dropped",
+            length.name(),
+            found.partition,
+        ));
+    }
+}
+
+/// The engine that `sql/` makes a table with, in one line.
+fn declaration(table: &str, cluster: Option<&str>) -> String {
+    let mut all = MIGRATIONS
+        .iter()
+        .flat_map(|m| statements(m.sql_for(cluster)));
+    let found = all.find(|statement| effect(statement) == Effect::Table(table));
+    let found = found.unwrap_or_default();
+    let engine = found
+        .split_once("\nENGINE = ")
+        .map_or("", |(_, engine)| engine);
+    engine.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// `name` as an identifier.
@@ -126,123 +333,38 @@ pub fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
 
+/// The rule of such a table.
+const KEPT: &str = " + toIntervalSecond({retention_seconds})";
+
+/// What was applied, by version.
+const MIGRATIONS_TABLE: &str = "schema_migrations";
+
 struct Place<'a> {
     client: &'a Client,
     database: &'a str,
-    retention_seconds: u64,
 }
 
 impl Place<'_> {
-    async fn make_database(&self) -> Result<(), InsertError> {
-        // Asked first: a user who may not create databases can work in one that exists.
-        let exists = "SELECT count() FROM system.databases WHERE name = ?";
-        let found: u64 = self
-            .client
-            .query(exists)
-            .bind(self.database)
-            .fetch_one()
-            .await?;
-        if found == 0 {
-            let database = quoted(self.database);
-            self.run(&format!("CREATE DATABASE IF NOT EXISTS {database}"))
-                .await?;
-        }
-        Ok(())
+    async fn exists(&self) -> Result<bool, InsertError> {
+        let sql = "SELECT count() FROM system.databases WHERE name = ?";
+        let query = self.client.query(sql).bind(self.database);
+        Ok(query.fetch_one::<u64>().await? > 0)
     }
 
     async fn applied_version(&self) -> Result<u32, InsertError> {
-        if !self.exists("schema_migrations").await? {
-            return Ok(0);
-        }
         let newest = format!(
-            "SELECT max(version) FROM {}.schema_migrations",
+            "SELECT max(version) FROM {}.{MIGRATIONS_TABLE}",
             quoted(self.database)
         );
         Ok(self.client.query_raw(&newest).fetch_one().await?)
     }
 
-    async fn exists(&self, table: &str) -> Result<bool, InsertError> {
-        let sql = "SELECT count() FROM system.tables WHERE database = ? AND name = ?";
-        let query = self.client.query(sql).bind(self.database).bind(table);
-        Ok(query.fetch_one::<u64>().await? > 0)
-    }
-
-    async fn migrate(&self, migration: &Migration) -> Result<(), InsertError> {
-        let Migration { version, name, sql } = migration;
-        for statement in statements(sql) {
-            self.run(&self.fill_in(&statement)).await?;
-        }
-        let record = "INSERT INTO {database}.schema_migrations (version, name) VALUES ";
-        self.run(&format!("{}({version}, '{name}')", self.fill_in(record)))
-            .await?;
-        info!(version, name, database = self.database, "schema applied");
-        Ok(())
-    }
-
-    fn fill_in(&self, sql: &str) -> String {
-        sql.replace("{database}", &quoted(self.database))
-            .replace("{retention_seconds}", &self.retention_seconds.to_string())
-    }
-
-    /// Name and full engine of each table in the database.
+    /// Name and full engine of each table and view in the database.
     async fn tables(&self) -> Result<Vec<(String, String)>, InsertError> {
-        let sql = "SELECT name, engine_full FROM system.tables WHERE database = ?";
+        let sql = "SELECT name, engine_full FROM system.tables WHERE database = ? ORDER BY name";
         let query = self.client.query(sql).bind(self.database);
         Ok(query.fetch_all().await?)
     }
-
-    async fn set_retention(&self) -> Result<(), InsertError> {
-        let wanted = self.retention_seconds;
-        let ours: Vec<_> = MIGRATIONS.iter().flat_map(tables_of).collect();
-        for (table, engine) in self.tables().await? {
-            // Someone may have given a table a rule of their own; it stays.
-            let rule = retention_of(&engine).filter(|_| ours.contains(&table));
-            let Some((column, found)) = rule.filter(|(_, found)| *found != wanted) else {
-                continue;
-            };
-            // Not waited for: ClickHouse goes through the existing parts by itself, and inserts
-            // need not stand still for it.
-            self.run(&self.fill_in(&format!(
-                "ALTER TABLE {{database}}.{table} \
-                 MODIFY TTL {column} + toIntervalSecond({{retention_seconds}}) \
-                 SETTINGS alter_sync = 0"
-            )))
-            .await?;
-            info!(%table, from_s = found, to_s = wanted, "retention changed");
-        }
-        Ok(())
-    }
-
-    async fn run(&self, sql: &str) -> Result<(), InsertError> {
-        Ok(self.client.query_raw(sql).execute().await?)
-    }
-}
-
-/// Column and seconds of `... TTL time_received + toIntervalSecond(2592000) SETTINGS ...`.
-fn retention_of(engine_full: &str) -> Option<(&str, u64)> {
-    let (_, rule) = engine_full.split_once(" TTL ")?;
-    let (rule, _) = rule.split_once(" SETTINGS ").unwrap_or((rule, ""));
-    let (column, rest) = rule.split_once(" + toIntervalSecond(")?;
-    let seconds = rest.strip_suffix(')')?.parse().ok()?;
-    let is_name = column
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || c == '_');
-    is_name.then_some((column, seconds))
-}
-
-/// The statements of a file, which end in `;` at the end of a line; comment lines are left out.
-fn statements(sql: &str) -> impl Iterator<Item = String> {
-    let lines: Vec<&str> = sql
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("--"))
-        .collect();
-    let text = lines.join("\n") + "\n";
-    let statements: Vec<String> = text
-        .split(";\n")
-        .map(|statement| statement.trim().to_owned())
-        .filter(|statement| !statement.is_empty())
-        .collect();
-    statements.into_iter()
 }
 
 /// Name and rest of each column that `sql/` gives `table`: those that it was made with, then
@@ -271,96 +393,4 @@ pub(crate) fn declared(table: &str) -> Vec<(String, String)> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::batch::schema::{COLUMNS, Source};
-
-    #[test]
-    fn sql_declares_the_columns_that_the_batch_fills() {
-        let declared = declared("flows");
-        let names = |all: &[(String, String)]| -> Vec<String> {
-            all.iter().map(|(name, _)| name.clone()).collect()
-        };
-        let wanted: Vec<_> = COLUMNS.iter().map(|c| c.name.to_owned()).collect();
-        assert_eq!(names(&declared), wanted);
-        for (column, (name, rest)) in COLUMNS.iter().zip(&declared) {
-            let sql_type = column.sql_type;
-            let rest = rest
-                .strip_prefix(sql_type)
-                .unwrap_or_else(|| panic!("{name} {rest}: the batch sends {sql_type}"))
-                .trim();
-            match column.source {
-                Source::Alias(expression) => {
-                    assert_eq!(rest, format!("ALIAS {expression}"), "{name}");
-                }
-                _ => assert!(
-                    rest.is_empty()
-                        || rest.starts_with("CODEC(")
-                        // Said in every block, so that nobody takes zeros for left out.
-                        || (name == "client_is_src" && rest.starts_with("DEFAULT true CODEC(")),
-                    "{name} {rest}"
-                ),
-            }
-        }
-    }
-
-    #[test]
-    fn migrations_are_numbered_without_gaps() {
-        for (i, migration) in MIGRATIONS.iter().enumerate() {
-            assert_eq!(migration.version as usize, i + 1, "{}", migration.name);
-        }
-    }
-
-    #[test]
-    fn every_table_of_ours_keeps_its_rows_as_long_as_is_configured_and_none_twice() {
-        let all = || {
-            MIGRATIONS
-                .iter()
-                .flat_map(|migration| statements(migration.sql))
-        };
-        let tables: Vec<_> = MIGRATIONS.iter().flat_map(tables_of).collect();
-        assert_eq!(tables[..3], ["schema_migrations", "flows", "exporter_gaps"]);
-        for table in &tables[1..] {
-            let makes = format!("CREATE TABLE IF NOT EXISTS {{database}}.{table}\n");
-            let statement = all().find(|statement| statement.starts_with(&makes));
-            let statement = statement.expect("its name was read there");
-            if statement.ends_with("ENGINE = Null") {
-                continue; // rows pass through it
-            }
-            assert!(statement.contains("\nTTL "), "{table}");
-            assert!(
-                statement.contains("non_replicated_deduplication_window"),
-                "{table}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_statement_may_run_again() {
-        for migration in MIGRATIONS {
-            for statement in statements(migration.sql) {
-                let guards = ["IF NOT EXISTS", "MODIFY COLUMN IF EXISTS"];
-                let is_guarded = guards.iter().any(|guard| statement.contains(guard));
-                assert!(is_guarded, "{statement}");
-            }
-        }
-    }
-
-    #[test]
-    fn comments_and_semicolons_inside_lines_do_not_end_a_statement() {
-        let sql = "-- one; two\nSELECT ';', 1;\n\nSELECT\n  2;\n";
-        let found: Vec<_> = statements(sql).collect();
-        assert_eq!(found, ["SELECT ';', 1", "SELECT\n  2"]);
-    }
-
-    #[test]
-    fn the_retention_is_read_from_the_engine() {
-        let engine = "MergeTree PARTITION BY toDate(time_received) ORDER BY time_received \
-                      TTL time_received + toIntervalSecond(2592000) \
-                      SETTINGS index_granularity = 8192";
-        assert_eq!(retention_of(engine), Some(("time_received", 2_592_000)));
-        assert_eq!(retention_of("MergeTree ORDER BY x"), None);
-        let rule = "MergeTree ORDER BY x TTL x + toIntervalSecond(5) WHERE y SETTINGS z = 1";
-        assert_eq!(retention_of(rule), None);
-    }
-}
+mod tests;

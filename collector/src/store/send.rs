@@ -233,8 +233,8 @@ impl Sender {
         fate
     }
 
-    /// Tries `insert` until it is known what becomes of its rows, or `is_alone` says, told how often
-    /// it was tried, that whatever goes wrong does so for these rows only.
+    /// Tries `insert` until it is known what becomes of its rows, or `is_alone` says, told how
+    /// often it was tried, that whatever goes wrong does so for these rows only.
     async fn deliver<'a>(
         &self,
         insert: impl Fn() -> Attempt<'a, Taken>,

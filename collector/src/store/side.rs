@@ -38,6 +38,8 @@ pub enum SideTable {
     Vrfs,
     /// Names of addresses.
     Hosts,
+    /// What the collector says of itself, by minute.
+    CollectorStats,
 }
 
 /// Number of tables beside `flows`.
@@ -54,6 +56,7 @@ impl SideTable {
         Self::Applications,
         Self::Vrfs,
         Self::Hosts,
+        Self::CollectorStats,
     ];
 
     /// Its name in ClickHouse.
@@ -68,6 +71,7 @@ impl SideTable {
             Self::Applications => "applications",
             Self::Vrfs => "vrfs",
             Self::Hosts => "hosts",
+            Self::CollectorStats => "collector_stats",
         }
     }
 }
@@ -113,6 +117,13 @@ struct Waiting {
     bytes_under_way: usize,
     /// Nothing is sent any more.
     is_closed: bool,
+}
+
+impl Waiting {
+    fn has_room(&self) -> bool {
+        let bytes = self.lines.len() + self.bytes_under_way;
+        self.is_closed || bytes < TABLE_BYTES_MAX / 2
+    }
 }
 
 /// Bytes of JSON that one table may have in memory, waiting and being sent. A row is 200 to 400
@@ -164,11 +175,13 @@ impl SideRows {
     /// True while every table is less than half full.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let waiting = self.waiting();
-        let bytes = |table: &Waiting| table.lines.len() + table.bytes_under_way;
-        waiting
-            .iter()
-            .all(|table| table.is_closed || bytes(table) < TABLE_BYTES_MAX / 2)
+        self.waiting().iter().all(Waiting::has_room)
+    }
+
+    /// True while `table` is less than half full.
+    #[must_use]
+    pub fn has_room_in(&self, table: SideTable) -> bool {
+        self.waiting()[table as usize].has_room()
     }
 
     /// All that waits of `table`, to be sent; [`Self::done`] makes room for more.
@@ -193,7 +206,7 @@ impl SideRows {
     }
 
     /// What became of a batch.
-    fn done(&self, batch: &SideBatch, fate: Fate) {
+    fn done(&self, batch: &SideBatch, fate: &Fate) {
         self.waiting()[batch.table as usize].bytes_under_way = 0;
         let counts = self.0.counts.side(batch.table);
         match fate {
@@ -252,7 +265,7 @@ impl SideTask {
                 };
                 number += 1;
                 tokio::select! {
-                    fate = self.sender.side(&batch) => self.rows.done(&batch, fate),
+                    fate = self.sender.side(&batch) => self.rows.done(&batch, &fate),
                     () = over(&mut self.phase) => return,
                 }
             }

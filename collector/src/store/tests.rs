@@ -117,6 +117,7 @@ impl Rig {
         adapt(&mut config);
         let insert = Box::new(Arc::clone(&target));
         let counts = Arc::clone(&ledger.store);
+        let insert: Box<dyn Insert> = insert;
         let (store, mut queues) = Store::start_spooling(insert, spool, &config, counts, 1, &batch);
         let batcher = Batcher::new(&batch, queues.remove(0));
         Self {

@@ -2,8 +2,8 @@
 //!
 //! ClickHouse forgets the token of a part when as many other parts were inserted as the table's
 //! `non_replicated_deduplication_window` says (tried: with a window of 4 a repeat is dropped behind
-//! 3 others and doubled behind 4). A block that was sent without an answer may be stored already, so
-//! it must be sent again before that. Between its first try and its last, at most
+//! 3 others and doubled behind 4). A block that was sent without an answer may be stored already,
+//! so it must be sent again before that. Between its first try and its last, at most
 //! [`BLOCKS_BETWEEN_MAX`] other blocks are acknowledged: then nothing new is sent until its fate is
 //! known. How many blocks the spool holds does not matter: those that were sent are known by their
 //! name, also to the next process, and go first there.
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use clickhouse::Client;
 use tracing::warn;
+
+use super::insert::InsertError;
 
 /// Most blocks that are acknowledged between two tries of another one.
 pub const BLOCKS_BETWEEN_MAX: u64 = 400;
@@ -29,30 +31,47 @@ const INSERTS_MAX: u64 = 64;
 /// least, in parts, for one collector; several that share a table need it that often.
 pub const WINDOW_PARTS_MIN: u64 = (BLOCKS_BETWEEN_MAX + INSERTS_MAX) * PARTS_A_BLOCK;
 
-/// Tells in the log which tables of `database` forget tokens too early: `flows`, and what views
-/// write to. Replicated ones have settings of their own and are left out.
-pub(super) async fn verify(client: &Client, database: &str, limit: Duration) {
+/// The tables of `database` that forget tokens too early, each with its window: of `flows` and what
+/// views write to. Replicated ones have settings of their own and are left out.
+///
+/// # Errors
+/// When ClickHouse cannot be asked.
+pub async fn forgetful_tables(
+    client: &Client,
+    database: &str,
+) -> Result<Vec<(String, u64)>, InsertError> {
     const TABLES: &str = "SELECT name, engine_full FROM system.tables WHERE database = ? \
-        AND engine LIKE '%MergeTree' AND engine NOT LIKE 'Replicated%' AND (name = 'flows' OR \
-        name IN (SELECT extract(create_table_query, ' TO `?[^ .]+`?\\\\.`?(\\\\w+)`?[ (]') \
-        FROM system.tables WHERE database = ? AND engine = 'MaterializedView'))";
+        AND engine LIKE '%MergeTree' AND engine NOT LIKE 'Replicated%' \
+        AND (name IN ('flows', 'flows_local') OR name IN (\
+        SELECT extract(create_table_query, ' TO [^ ]+[.]`*([A-Za-z0-9_]+)') \
+        FROM system.tables WHERE database = ? AND engine = 'MaterializedView')) ORDER BY name";
     let query = client.query(TABLES).bind(database).bind(database);
-    let tables = tokio::time::timeout(limit, query.fetch_all::<(String, String)>()).await;
-    // Whether they can be asked for is the matter of whoever prepares the tables.
-    let Ok(Ok(tables)) = tables else {
-        return;
-    };
-    for (table, engine) in tables {
-        let window = window_of(&engine);
-        if window < WINDOW_PARTS_MIN {
-            warn!(
-                table,
-                window,
-                needed = WINDOW_PARTS_MIN,
-                remedy = "ALTER TABLE ... MODIFY SETTING non_replicated_deduplication_window",
-                "a block that is sent again may be stored twice: the table forgets tokens too early"
-            );
+    let tables = query.fetch_all::<(String, String)>().await?.into_iter();
+    let windows = tables.map(|(table, engine)| (table, window_of(&engine)));
+    Ok(windows
+        .filter(|(_, window)| *window < WINDOW_PARTS_MIN)
+        .collect())
+}
+
+/// Tells in the log which tables of `database` forget tokens too early.
+pub(super) async fn verify(client: &Client, database: &str, limit: Duration) {
+    let asked = tokio::time::timeout(limit, forgetful_tables(client, database)).await;
+    match asked {
+        Ok(Ok(tables)) => {
+            for (table, window) in tables {
+                warn!(
+                    table,
+                    window,
+                    needed = WINDOW_PARTS_MIN,
+                    remedy = "ALTER TABLE ... MODIFY SETTING non_replicated_deduplication_window",
+                    "a block that is sent again may be stored twice: the table forgets tokens too \
+                     early"
+                );
+            }
         }
+        Ok(Err(error)) => warn!(%error, "how many tokens tables remember is not known"),
+        // What comes next tells that ClickHouse is slow.
+        Err(_) => {}
     }
 }
 

@@ -66,7 +66,7 @@ pub fn http(url: &str, target: &str, headers: &[&str], sql: &str) -> (u16, Strin
     let address = url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     let mut request = format!(
         "POST {target} HTTP/1.0\r\nContent-Length: {}\r\n",

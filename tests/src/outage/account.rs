@@ -336,8 +336,8 @@ mod tests {
 
     const SECOND: u128 = 1_000_000_000;
 
-    /// A datagram of 30 flows a second for 40 seconds. The collector is killed behind the twentieth,
-    /// holding the last two; the kernel refuses three, and the next collector is there.
+    /// A datagram of 30 flows a second for 40 seconds. The collector is killed behind the
+    /// twentieth, holding the last two; the kernel refuses three, and the next collector is there.
     fn killed() -> (Plan, Outcome) {
         let mut log = String::new();
         for datagram in 1..=40 {

@@ -452,8 +452,8 @@ impl<'a> Runner<'a> {
         };
         let ledger = status.ledger();
         let line = format!(
-            "{:>4} s: this collector decoded {} flows and found {}, stored {}; {} under way, {} MiB \
-             on the disk; lost: {:?}",
+            "{:>4} s: this collector decoded {} flows and found {}, stored {}; {} under way, {} \
+             MiB on the disk; lost: {:?}",
             self.started.elapsed().as_secs(),
             ledger.counter("flows_decoded"),
             ledger.store("flows_recovered"),

@@ -1,10 +1,12 @@
 use std::net::Ipv4Addr;
 
-use super::super::{Batch, Beside, native};
+use super::super::{Batch, native};
 use super::*;
 use crate::config;
+use crate::enrich::applications::Applications;
 use crate::enrich::exporters::ExporterLabels;
-use crate::enrich::{Lane, Marks};
+use crate::enrich::geo::Places;
+use crate::enrich::{Enricher, Published};
 use crate::flow::{Address, Flow};
 
 /// Tables that know exporters 192.0.2.1 and 192.0.2.2.
@@ -31,22 +33,24 @@ fn exporter(last: u8) -> Address {
     Ipv4Addr::new(192, 0, 2, last).into()
 }
 
-/// Marks of flows of these exporters; 0 is one that is not known.
-fn marks(tables: &Tables, exporters: &[u8]) -> Marks {
-    let mut marks = Marks::default();
-    for (mark, last) in marks.lane_mut(Lane::Exporter).iter_mut().zip(exporters) {
-        *mark = tables.exporters.find(exporter(*last));
-    }
-    marks
+/// Marks by `tables` and by nothing else.
+fn enricher(tables: &Arc<Tables>) -> Enricher {
+    let published = Published::default();
+    published.publish(Tables::clone(tables));
+    Enricher::new(Arc::new(published), None, false)
 }
 
-fn append(batch: &mut Batch, tables: &Arc<Tables>, exporters: &[u8]) {
-    let marks = marks(tables, exporters);
-    let beside = Beside {
-        extra: None,
-        marked: Some(Marked::new(tables, &marks)),
-    };
-    batch.append_with(&vec![Flow::EMPTY; exporters.len()], beside);
+fn flow(last: u8) -> Flow {
+    Flow {
+        exporter_addr: exporter(last),
+        ..Flow::EMPTY
+    }
+}
+
+/// A batch of flows of these exporters; 0 is one that is not known.
+fn append(batch: &mut Batch, exporters: &[u8]) {
+    let flows: Vec<_> = exporters.iter().map(|last| flow(*last)).collect();
+    batch.append(&flows);
 }
 
 fn block(batch: &mut Batch) -> Vec<u8> {
@@ -66,8 +70,9 @@ fn a_column_is_the_dictionary_of_its_block_and_a_place_in_it_for_each_row() {
     let tables = tables();
     let mut batch = Batch::new(16).with_labels();
     for _ in 0..2 {
-        append(&mut batch, &tables, &[2, 2, 0]);
-        append(&mut batch, &tables, &[1, 2]);
+        append(&mut batch, &[2, 2, 0]);
+        append(&mut batch, &[1, 2]);
+        batch.mark(&mut enricher(&tables));
         let words = |words: [u64; 3]| words.map(u64::to_le_bytes).concat();
         let column = [
             HEAD,
@@ -86,7 +91,8 @@ fn a_column_is_the_dictionary_of_its_block_and_a_place_in_it_for_each_row() {
 fn what_nobody_knows_is_left_out_but_for_the_client() {
     let tables = tables();
     let mut batch = Batch::new(16).with_labels();
-    append(&mut batch, &tables, &[0, 0]);
+    append(&mut batch, &[0, 0]);
+    batch.mark(&mut enricher(&tables));
     let block = block(&mut batch);
     assert!(!holds(&block, b"LowCardinality"));
     assert!(holds(&block, b"\x0dclient_is_src\x04Bool\x01\x01"));
@@ -95,36 +101,130 @@ fn what_nobody_knows_is_left_out_but_for_the_client() {
 #[test]
 fn a_batch_without_room_for_labels_has_none() {
     let mut batch = Batch::new(16);
-    append(&mut batch, &tables(), &[1]);
+    append(&mut batch, &[1]);
+    batch.mark(&mut enricher(&tables()));
     let block = block(&mut batch);
     assert!(!holds(&block, HEAD) && !holds(&block, b"client_is_src"));
 }
 
 #[test]
-fn a_batch_takes_rows_of_one_moment_only() {
-    let (before, after) = (tables(), tables());
+fn rows_that_are_not_marked_say_nothing() {
     let mut batch = Batch::new(16).with_labels();
-    let marks = Marks::default();
-    let marked = |tables| Beside {
-        extra: None,
-        marked: Some(Marked::new(tables, &marks)),
-    };
-    assert!(batch.fits(marked(&after)));
-    append(&mut batch, &before, &[1]);
-    assert!(!batch.fits(marked(&after)));
-    assert!(batch.fits(marked(&before)));
-    batch.clear();
-    assert!(batch.fits(marked(&after)));
+    append(&mut batch, &[1]);
+    let block = block(&mut batch);
+    assert!(!holds(&block, HEAD) && !holds(&block, b"client_is_src"));
 }
 
 #[test]
-fn flows_behind_others_have_their_own_marks() {
+fn the_first_of_a_thousand_rows_that_is_known_has_its_own_place_and_no_other() {
     let tables = tables();
-    let marks = marks(&tables, &[1, 2]);
-    let marked = Marked::new(&tables, &marks);
-    let first = |marked: Marked<'_>| marked.text(0, Label::ExporterLabels).to_owned();
-    assert_eq!(first(marked), "one\tedge\t\t\t\t");
-    assert_eq!(first(marked.behind(1)), "two\tedge\t\t\t\t");
+    let mut batch = Batch::new(1000).with_labels();
+    // Rows of before may not show through, wherever the known one is.
+    for known in [999, 500, 64, 63, 0] {
+        batch.clear();
+        append(&mut batch, &[2; 1000]);
+        batch.mark(&mut enricher(&tables));
+        batch.clear();
+        append(&mut batch, &vec![0; known]);
+        append(&mut batch, &[1]);
+        append(&mut batch, &vec![0; 999 - known]);
+        batch.mark(&mut enricher(&tables));
+        let mut column = [HEAD, &[1, 0x600, 2].map(u64::to_le_bytes).concat()].concat();
+        column.extend(b"\x00\x0cone\tedge\t\t\t\t");
+        column.extend(1000_u64.to_le_bytes());
+        column.extend((0..1000).map(|row| u8::from(row == known)));
+        assert!(holds(&block(&mut batch), &column), "{known}");
+    }
+}
+
+/// Every field that marking asks for, one at a time.
+fn flows_that_differ_in_one_field() -> [Flow; 13] {
+    let told = |change: fn(&mut Flow)| {
+        let mut flow = Flow {
+            protocol: 6,
+            src_port: 40_001,
+            dst_port: 50_000,
+            src_addr: Address::from_v4([10, 0, 0, 1]),
+            dst_addr: Address::from_v4([192, 168, 0, 1]),
+            ..flow(1)
+        };
+        change(&mut flow);
+        flow
+    };
+    [
+        told(|_| {}),
+        told(|flow| flow.dst_port = 443),
+        told(|flow| flow.src_port = 22),
+        told(|flow| flow.protocol = 17),
+        told(|flow| flow.protocol = 1),
+        told(|flow| flow.tcp_flags = 0x02),
+        told(|flow| flow.biflow_direction = 2),
+        told(|flow| flow.biflow_direction = 1),
+        told(|flow| flow.application_id = 3 << 56 | 80),
+        told(|flow| flow.dst_addr = Address::from_v4([8, 8, 8, 8])),
+        told(|flow| flow.src_addr = Address::UNKNOWN),
+        told(|flow| flow.src_as = 64_512),
+        told(|flow| flow.exporter_addr = exporter(2)),
+    ]
+}
+
+#[test]
+fn a_row_is_marked_as_its_flow_is() {
+    let flows = flows_that_differ_in_one_field();
+    let tables = Arc::new(Tables {
+        applications: Arc::new(Applications::default()),
+        places: Arc::new(Places::load(&config::Geo::default()).unwrap()),
+        ..Tables::clone(&tables())
+    });
+    let published = Arc::new(Published::default());
+    published.publish(Tables::clone(&tables));
+    let new = || Enricher::new(Arc::clone(&published), None, true);
+    let mut batch = Batch::new(500).with_labels();
+    for repeated in flows.iter().cycle().take(500).collect::<Vec<_>>().chunks(7) {
+        let repeated: Vec<Flow> = repeated.iter().map(|flow| **flow).collect();
+        batch.append(&repeated);
+    }
+    batch.mark(&mut new());
+    let lanes = batch.labels.as_ref().unwrap();
+    for (row, flow) in flows.iter().cycle().take(500).enumerate() {
+        let (mut alone, mut enricher) = (*flow, new());
+        let marked = enricher.mark_flows(std::slice::from_mut(&mut alone));
+        assert_eq!(
+            lanes.client_is_src[row] != 0,
+            marked.client_is_src(0),
+            "{row}"
+        );
+        assert_eq!(
+            Locality::from(lanes.locality[row]),
+            marked.locality(0),
+            "{row}"
+        );
+        for label in Label::ALL {
+            let lane = &lanes.lanes[label.lane() as usize];
+            let id = lane.ids.get(row).filter(|_| row < lane.rows);
+            let text = tables.text(label, id.copied().unwrap_or(0));
+            assert_eq!(text, marked.text(0, label), "{row} {}", label.name());
+        }
+    }
+    let texts = |row: usize| {
+        let of = |label: Label| tables.text(label, lanes.lanes[label.lane() as usize].ids[row]);
+        (
+            of(Label::Service),
+            of(Label::Application),
+            of(Label::SrcAsName),
+        )
+    };
+    assert_eq!(texts(1), ("https", "", "private"));
+    assert_eq!(texts(8), ("", "http", "private"));
+}
+
+#[test]
+fn what_is_marked_for_printing_has_its_parts() {
+    let tables = tables();
+    let mut enricher = enricher(&tables);
+    let mut flows = [flow(1), flow(2)];
+    let marked = enricher.mark_flows(&mut flows);
+    assert_eq!(marked.text(0, Label::ExporterLabels), "one\tedge\t\t\t\t");
     let enriched = Enriched::of(Some(marked), 1);
     assert_eq!(enriched.part(Label::ExporterLabels, 0), "two");
     assert_eq!(enriched.part(Label::ExporterLabels, 9), "");

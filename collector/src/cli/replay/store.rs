@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use flowsluice::batch::{BATCH_ROWS, Batcher, Beside};
+use flowsluice::batch::{BATCH_ROWS, Batcher};
 use flowsluice::config::Config;
 use flowsluice::decode::{Decoder, ExtraRows, FlowSink, Shared};
 use flowsluice::enrich::offline::Offline;
@@ -45,11 +45,12 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
     let (storage, mut queues) = Storage::join(&config, &runtime, counts)?;
     let queue = queues.pop().expect("one queue for one worker");
     wait_until_ready(&storage)?;
+    let enriching = super::offline(&config)?;
     let mut rows = Rows {
-        enriching: super::offline(&config)?,
         batcher: Batcher::new(&config.batch, queue)
             .with_extra(!config.decode.extra.is_empty())
-            .with_labels(true),
+            .enriching(Some(enriching.enricher())),
+        enriching,
         side_rows: storage.side_rows(),
         batch_rows: BATCH_ROWS.min(config.batch.rows_max),
         counts: WorkerCounts::default(),
@@ -255,18 +256,28 @@ impl Rows {
             self.shift.apply(flow);
             self.expired += u64::from(flow.time_received_s < self.expires_s);
         }
-        let marked = Some(self.enriching.mark(flows));
-        let mut beside = Beside { extra, marked };
+        if self.enriching.is_stale() {
+            // What was read before is marked with what was told before.
+            self.batcher.finish(&mut self.counts);
+            self.enriching.renew();
+        }
+        let (now, mut extra) = (UnixNanos::default(), extra);
         for flows in flows.chunks(self.batch_rows) {
             // The open batch and one more take as many rows as one holds; the one more does by
-            // itself, where the open one ends with the tables that it was filled with.
+            // itself, where the open one has no room for what comes beside.
             while self.batcher.batches_free() == 0 {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            let (of_these, others) = beside.split_at(flows.len());
-            let (now, counts) = (UnixNanos::default(), &mut self.counts);
-            self.batcher.add_with(flows, of_these, now, counts);
-            beside = others;
+            let Self {
+                batcher, counts, ..
+            } = self;
+            match extra.map(|extra| extra.split_at(flows.len())) {
+                Some((of_these, others)) => {
+                    batcher.add_with(flows, of_these, now, counts);
+                    extra = Some(others);
+                }
+                None => batcher.add(flows, now, counts),
+            }
         }
     }
 }

@@ -8,7 +8,6 @@ use anyhow::Context;
 use flowsluice::batch::Batcher;
 use flowsluice::config::Config;
 use flowsluice::decode::{self, Decoder};
-use flowsluice::enrich::Enricher;
 use flowsluice::ledger::{Ledger, WorkerLedger};
 use flowsluice::receive::allow::Allowed;
 use flowsluice::receive::tcp::TcpReceiver;
@@ -77,8 +76,7 @@ impl Crew<'_> {
             decoder,
             batcher: Batcher::new(&self.config.batch, queue)
                 .with_extra(!self.config.decode.extra.is_empty())
-                .with_labels(!self.config.enrich.is_off()),
-            enricher: self.enriching.enricher(),
+                .enriching(self.enriching.enricher()),
             sharing: None,
             ledger: self.ledger.worker(index),
             cpu: self.cpus.get(index).copied().flatten(),
@@ -100,7 +98,6 @@ struct WorkerThread {
     receiver: Inlet,
     decoder: Decoder,
     batcher: Batcher,
-    enricher: Option<Enricher>,
     sharing: Option<Sharing>,
     ledger: WorkerLedger,
     cpu: Option<usize>,
@@ -126,7 +123,6 @@ impl WorkerThread {
             receiver,
             decoder,
             batcher,
-            enricher,
             sharing,
             ledger,
             cpu,
@@ -145,25 +141,20 @@ impl WorkerThread {
         let outcome = match receiver {
             Inlet::Udp(Receiver::IoUring(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
-                    .enriching(enricher)
                     .sharing(sharing)
                     .run(&stop)
             }
             Inlet::Udp(Receiver::Recvmmsg(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
-                    .enriching(enricher)
                     .sharing(sharing)
                     .run(&stop)
             }
             Inlet::Udp(Receiver::AfXdp(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
-                    .enriching(enricher)
                     .sharing(sharing)
                     .run(&stop)
             }
-            Inlet::Tcp(receiver) => Worker::new(receiver, decoder, batcher, ledger)
-                .enriching(enricher)
-                .run(&stop),
+            Inlet::Tcp(receiver) => Worker::new(receiver, decoder, batcher, ledger).run(&stop),
         };
         if let Err(error) = outcome {
             error!(worker = index, %error, "the sockets cannot be read any more");

@@ -2,6 +2,7 @@
 
 use super::{Key, Kind, key};
 
+const COMPRESSIONS: &[&str] = &["lz4", "none"];
 const KINDS: &[&str] = &["auto", "embedded", "server", "null"];
 const SPOOL_MODES: &[&str] = &["always", "overflow"];
 const SPOOL_FSYNCS: &[&str] = &["never", "interval", "always"];
@@ -11,15 +12,23 @@ pub(super) const KEYS: &[Key] = &[
     key("store", Kind::Table),
     key("store.kind", Kind::Word(KINDS)),
     key("store.url", Kind::Text),
+    key("store.urls", Kind::Texts),
+    key("store.failback_after", Kind::Duration),
+    key("store.cluster", Kind::Text),
     key("store.database", Kind::Text),
     key("store.user", Kind::Text),
     key("store.password", Kind::Secret),
     key("store.password_file", Kind::Path),
     key("store.retention", Kind::Duration),
     key("store.queue_max", Kind::Bytes),
+    key("store.compression", Kind::Word(COMPRESSIONS)),
     key("store.inserts", Kind::Count),
     key("store.insert_timeout", Kind::Duration),
     key("store.stop_timeout", Kind::Duration),
+    key("store.tls", Kind::Table),
+    key("store.tls.ca", Kind::Path),
+    key("store.tls.cert", Kind::Path),
+    key("store.tls.key", Kind::Path),
     key("store.embedded", Kind::Table),
     key("store.embedded.library", Kind::Path),
     key("store.embedded.data_dir", Kind::Path),

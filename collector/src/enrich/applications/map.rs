@@ -8,10 +8,11 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-use crate::decode::BURST_FLOWS;
+use crate::enrich::keys::{KEYS, Keys};
 use crate::enrich::lpm::{Lpm, Ranges};
+use crate::enrich::ports::PortSet;
 use crate::enrich::services::WITH_PORTS;
-use crate::flow::{Address, Flow};
+use crate::flow::Address;
 
 /// Entries of all lists together: 32 MiB.
 pub const ENTRIES_MAX: usize = 1 << 22;
@@ -61,6 +62,8 @@ pub struct Rule {
 #[derive(Debug, Default)]
 pub struct AddressMap {
     prefixes: Option<Lpm>,
+    /// Ports that any list names; `None` when one names addresses, whatever the port is.
+    ports: Option<PortSet>,
     /// Where the list of each value of `prefixes` lies in `starts` and `values`.
     lists: Box<[(u32, u32)]>,
     /// Where each entry begins on the line of all protocols and ports; those of a list ascend, and
@@ -90,6 +93,7 @@ impl AddressMap {
         if by_prefix.is_empty() {
             return Ok(Self::default());
         }
+        let ports = named_ports(by_prefix.values().flatten());
         let (mut starts, mut values) = (Vec::new(), Vec::new());
         // 0 is no list.
         let mut lists = vec![(0, 0)];
@@ -118,39 +122,45 @@ impl AddressMap {
         let prefixes = Ranges::of_prefixes(by_prefix.into_keys().zip(1..));
         Ok(Self {
             prefixes: Some(Lpm::new(&prefixes)),
+            ports,
             lists: lists.into(),
             starts: starts.into(),
             values: values.into(),
         })
     }
 
-    /// The applications at the source and the destination of each of `flows`, at most
-    /// [`BURST_FLOWS`].
+    /// The applications at the source and the destination of each flow; `mapped` is empty before.
     #[inline]
-    pub fn find(&self, flows: &[Flow], mapped: &mut [(Mapped, Mapped); BURST_FLOWS]) {
+    pub fn find(&self, keys: &Keys, mapped: &mut [(Mapped, Mapped); KEYS]) {
         if let Some(prefixes) = &self.prefixes {
-            self.find_in(prefixes, flows, mapped);
+            self.find_in(prefixes, keys, mapped);
         }
     }
 
-    fn find_in(
-        &self,
-        prefixes: &Lpm,
-        flows: &[Flow],
-        mapped: &mut [(Mapped, Mapped); BURST_FLOWS],
-    ) {
-        let mut addresses = [[Address::UNKNOWN; 2]; BURST_FLOWS];
-        for (flow, addresses) in flows.iter().zip(&mut addresses) {
-            *addresses = [flow.src_addr, flow.dst_addr];
+    fn find_in(&self, prefixes: &Lpm, keys: &Keys, mapped: &mut [(Mapped, Mapped); KEYS]) {
+        let mut wanted = 0;
+        let mut addresses = [Address::UNKNOWN; 2 * KEYS];
+        let mut of = [(0_u8, 0_u8); 2 * KEYS];
+        for (side, ports) in keys.ports.iter().enumerate() {
+            for (number, port) in ports[..keys.count].iter().enumerate() {
+                addresses[wanted] = keys.addresses[side][number];
+                of[wanted] = (side as u8, number as u8);
+                let is_named = self
+                    .ports
+                    .as_ref()
+                    .is_none_or(|named| named.contains(*port));
+                wanted += usize::from(is_named);
+            }
         }
-        let mut lists = [[0; 2]; BURST_FLOWS];
-        let addresses = addresses.get(..flows.len()).unwrap_or(&addresses);
-        prefixes.get_many(addresses.as_flattened(), lists.as_flattened_mut());
-        for ((flow, [source, destination]), mapped) in flows.iter().zip(lists).zip(mapped) {
-            *mapped = (
-                self.get(source, flow.protocol, flow.src_port),
-                self.get(destination, flow.protocol, flow.dst_port),
-            );
+        let mut lists = [0; 2 * KEYS];
+        let lists = &mut lists[..wanted];
+        prefixes.get_many(&addresses[..wanted], lists);
+        for (list, (side, number)) in lists.iter().zip(of) {
+            let (side, number) = (usize::from(side), usize::from(number));
+            let port = keys.ports[side][number];
+            let found = self.get(*list, keys.protocols[number], port);
+            let (source, destination) = &mut mapped[number];
+            *(if side == 0 { source } else { destination }) = found;
         }
     }
 
@@ -173,9 +183,19 @@ impl AddressMap {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let prefixes = self.prefixes.as_ref().map_or(0, Lpm::memory_bytes);
-        let lists = size_of_val(&*self.lists);
+        let ports = self.ports.as_ref().map_or(0, PortSet::memory_bytes);
+        let lists = ports + size_of_val(&*self.lists);
         prefixes + lists + size_of_val(&*self.starts) + size_of_val(&*self.values)
     }
+}
+
+/// The ports of all rules, if every rule has some.
+fn named_ports<'a>(rules: impl Iterator<Item = &'a Rule>) -> Option<PortSet> {
+    let mut named = PortSet::default();
+    for rule in rules {
+        named.extend(rule.ports.clone()?);
+    }
+    Some(named)
 }
 
 /// Where a port lies on the line of all protocols and ports.

@@ -5,6 +5,7 @@ use super::*;
 use crate::config::Enrich;
 use crate::enrich::applications::Told;
 use crate::enrich::services::UDP;
+use crate::flow::Flow;
 use crate::names::Names;
 
 const SCTP: u8 = 132;
@@ -98,9 +99,11 @@ fn flow(protocol: u8, src_port: u16, dst_port: u16) -> Flow {
 
 /// Whether the source is the client, the service and the application.
 fn told(applications: &Applications, flow: Flow) -> (bool, String, String) {
-    let mut sides = [Sides::default()];
-    find(applications, &[flow], &mut sides);
-    let [sides] = sides;
+    let mut keys = Keys::default();
+    keys.read(&[flow]);
+    let mut sides = [Sides::default(); KEYS];
+    find(applications, &keys, &mut sides);
+    let [sides, ..] = sides;
     let service = applications.services().label(sides.service);
     let application = applications.label(sides.application);
     (sides.client_is_src, service.into(), application.into())
@@ -249,17 +252,19 @@ fn an_exporters_id_counts_where_the_operator_says_nothing() {
 }
 
 #[test]
-fn a_datagram_of_more_flows_than_a_burst_and_of_several_exporters_is_told_whole() {
+fn flows_of_several_exporters_are_told_together() {
     let applications = applications("198.51.100.0/24,8000-8099,tcp,web\n");
-    let flows: Vec<Flow> = (0..2 * BURST_FLOWS as u16 + 7)
+    let flows: Vec<Flow> = (0..KEYS as u16)
         .map(|number| Flow {
-            exporter_addr: Address::from_v4([203, 0, 113, (number / 50) as u8]),
+            exporter_addr: Address::from_v4([203, 0, 113, (number / 25) as u8]),
             application_id: 3 << 56 | 22,
-            ..flow(TCP, 50_000, 7990 + number)
+            ..flow(TCP, 50_000, 7970 + number)
         })
         .collect();
-    let mut sides = vec![Sides::default(); flows.len()];
-    find(&applications, &flows, &mut sides);
+    let mut keys = Keys::default();
+    keys.read(&flows);
+    let mut sides = [Sides::default(); KEYS];
+    find(&applications, &keys, &mut sides);
     for (flow, sides) in flows.iter().zip(&sides) {
         let expected = match flow.dst_port {
             8000..=8099 => "web",

@@ -27,8 +27,8 @@ use crate::units::UnixNanos;
 
 /// A change is written at most so long after the one before it.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
-/// Interfaces of which nothing is new make rows so often, seconds.
-const ROWS_EVERY_S: u32 = 3600;
+/// Interfaces of which nothing is new make rows with an answer, at most so often, seconds.
+const ROWS_EVERY_S: u32 = 60;
 
 pub struct Poller {
     every: Duration,
@@ -431,7 +431,7 @@ impl Saving {
     }
 }
 
-/// Makes rows of what is new, once an hour of all; yields how many found no room.
+/// Makes rows of what is new, once a minute at most of all; yields how many found no room.
 fn tell(
     rows: &SideRows,
     address: Address,

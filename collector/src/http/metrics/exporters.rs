@@ -13,9 +13,9 @@ use crate::store::SideTable;
 pub const EXPORTER_SERIES_MAX: usize = 1000;
 
 impl Out<'_> {
-    /// The first ones by address have series: which ones does not change while none comes or goes.
+    /// How many there are.
     pub(super) fn exporters(&mut self, exporters: &[ExporterStatus]) -> fmt::Result {
-        let listed = &exporters[..exporters.len().min(EXPORTER_SERIES_MAX)];
+        let listed = listed(exporters);
         self.gauge(
             "flowsluice_exporters",
             "Exporters and observation domains seen",
@@ -25,7 +25,12 @@ impl Out<'_> {
             "flowsluice_exporters_without_series",
             "Those of them that have no series here, because there are too many",
             (exporters.len() - listed.len()) as u64,
-        )?;
+        )
+    }
+
+    /// The first ones by address have series: which ones does not change while none comes or goes.
+    pub(super) fn exporter_series(&mut self, exporters: &[ExporterStatus]) -> fmt::Result {
+        let listed = listed(exporters);
         let of = |value: fn(&ExporterStatus) -> u64| {
             listed
                 .iter()
@@ -152,6 +157,10 @@ impl Out<'_> {
             dropped,
         )
     }
+}
+
+fn listed(exporters: &[ExporterStatus]) -> &[ExporterStatus] {
+    &exporters[..exporters.len().min(EXPORTER_SERIES_MAX)]
 }
 
 fn by_table(table: SideTable) -> Labels {

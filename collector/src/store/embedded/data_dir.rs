@@ -41,6 +41,11 @@ impl DataDir {
         self.root.join("clickhouse")
     }
 
+    /// Where backups are written to and read from.
+    pub fn backups(&self) -> PathBuf {
+        self.root.join("backups")
+    }
+
     /// The user's password: generated once, then kept. An operator may write another one there.
     pub fn password(&self, user: &str, mode: u32) -> anyhow::Result<Secret> {
         let path = self.root.join(format!("{user}.password"));
@@ -108,6 +113,7 @@ fn prepare(root: &Path) -> io::Result<File> {
     make_folder(root, 0o750)?;
     make_folder(&root.join("engine"), 0o700)?;
     make_folder(&root.join("clickhouse"), 0o700)?;
+    make_folder(&root.join("backups"), 0o700)?;
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -220,6 +226,7 @@ mod tests {
         assert_eq!(mode(&root), 0o750);
         assert_eq!(mode(&root.join("engine")), 0o700);
         assert_eq!(mode(&root.join("clickhouse")), 0o700);
+        assert_eq!(mode(&root.join("backups")), 0o700);
         assert_eq!(mode(&root.join("writer.password")), 0o600);
         assert_eq!(mode(&root.join("reader.password")), 0o640);
     }

@@ -11,6 +11,8 @@
 //!   endpoint.json           where the engine listens, for `flowsluice query` and people
 //!   reader.password         0640, user `reader`: dashboards and questions
 //!   writer.password         0600, user `writer`: the collector itself
+//!   backup.password         0600, user `backup`: may copy the database into backups/
+//!   backups/                0700, the only folder that ClickHouse backs up to and restores from
 //!   engine/                 0700, config.xml, users.xml, clickhouse.log
 //!   clickhouse/             0700, the tables
 //! ```
@@ -35,7 +37,7 @@ use crate::config::{self, Secret};
 use crate::store::Endpoint;
 
 use data_dir::DataDir;
-use settings::{READER, SUPERVISOR, Settings, WRITER};
+use settings::{BACKUP, READER, SUPERVISOR, Settings, WRITER};
 use supervisor::{Event, Shared, Spec};
 
 /// A running ClickHouse; stopped when dropped.
@@ -86,11 +88,14 @@ impl Engine {
             http,
             has_tcp: tcp.is_some(),
             memory_max: embedded.memory_max.as_u64(),
+            profile: config.profile,
             database: &config.database,
             display_name: data_dir::random_hex()?,
             log: data_dir.engine().join("clickhouse.log"),
+            backups: data_dir.backups(),
             writer: data_dir.password(WRITER, 0o600)?,
             reader: data_dir.password(READER, 0o640)?,
+            backup: data_dir.password(BACKUP, 0o600)?,
             // Known to this process only, and new each time.
             supervisor: Secret::new(data_dir::random_hex()?),
         };
@@ -98,9 +103,12 @@ impl Engine {
         let url = format!("http://{}", reachable(http));
         let endpoint = |user: &str, password: &Secret| Endpoint {
             url: url.clone(),
+            standbys: Vec::new(),
             database: config.database.clone(),
             user: user.into(),
             password: password.clone(),
+            cluster: None,
+            tls: None,
         };
         let (writer, reader) = (
             endpoint(WRITER, &settings.writer),
@@ -218,9 +226,12 @@ fn running_as(config: &config::Store, user: &str) -> anyhow::Result<Option<Endpo
     let found = DataDir::read(&config.embedded.data_dir, user)?;
     Ok(found.map(|(published, password)| Endpoint {
         url: published.url,
+        standbys: Vec::new(),
         database: published.database,
         user: user.into(),
         password,
+        cluster: None,
+        tls: None,
     }))
 }
 

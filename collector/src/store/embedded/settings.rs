@@ -17,7 +17,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::Secret;
+use crate::config::{Profile, Secret};
 
 /// What the two files are made of.
 pub(super) struct Settings<'a> {
@@ -26,13 +26,18 @@ pub(super) struct Settings<'a> {
     pub has_tcp: bool,
     /// Bytes.
     pub memory_max: u64,
+    /// The disk under the tables.
+    pub profile: Profile,
     pub database: &'a str,
     /// Tells our child from another ClickHouse on the same port.
     pub display_name: String,
     /// ClickHouse's log.
     pub log: PathBuf,
+    /// The only folder that backups are written to and read from.
+    pub backups: PathBuf,
     pub writer: Secret,
     pub reader: Secret,
+    pub backup: Secret,
     pub supervisor: Secret,
 }
 
@@ -40,7 +45,12 @@ impl Settings<'_> {
     /// The server's side: memory, threads, log, and who may speak to it at all.
     pub fn config_xml(&self) -> String {
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let merges = threads.clamp(2, 8);
+        // Merges at once are `merges` times `merges_ratio`: on a rotating disk each takes the head
+        // away from the others.
+        let (merges, merges_ratio) = match self.profile {
+            Profile::Ssd => (threads.clamp(2, 8), 2),
+            Profile::Hdd => (2, 1),
+        };
         let caches = (self.memory_max / 16).clamp(8 << 20, 256 << 20);
         let mut xml = String::from("<clickhouse>\n");
         let settings: &[(&str, &dyn std::fmt::Display)] = &[
@@ -56,7 +66,10 @@ impl Settings<'_> {
             ("query_condition_cache_size", &(8 << 20)),
             ("compiled_expression_cache_size", &(32 << 20)),
             ("background_pool_size", &merges),
-            ("background_merges_mutations_concurrency_ratio", &2),
+            (
+                "background_merges_mutations_concurrency_ratio",
+                &merges_ratio,
+            ),
             ("background_schedule_pool_size", &8),
             ("background_common_pool_size", &2),
             ("background_move_pool_size", &1),
@@ -80,6 +93,11 @@ impl Settings<'_> {
             "<logger><level>warning</level><log>{}</log><size>10M</size><count>2</count></logger>\n\
              <send_crash_reports><enabled>false</enabled></send_crash_reports>\n",
             escape(&self.log.to_string_lossy())
+        );
+        let _ = writeln!(
+            xml,
+            "<backups><allowed_path>{}</allowed_path></backups>",
+            escape(&self.backups.to_string_lossy())
         );
         // The defaults suppose a pool of 32 and refuse to make tables with a smaller one.
         xml.push_str("<merge_tree>\n");
@@ -127,6 +145,14 @@ impl Settings<'_> {
                 "GRANT SELECT ON system.processes".into(),
             ],
         );
+        // It reads no table and writes none: restoring is the writer's, who may make tables.
+        user(
+            &mut xml,
+            BACKUP,
+            &self.backup,
+            ("unlimited", "writer", &ours),
+            &[format!("GRANT BACKUP ON {database}.*")],
+        );
         let anywhere = &[IpAddr::from([0; 16])];
         user(
             &mut xml,
@@ -150,11 +176,20 @@ impl Settings<'_> {
         let query_bytes_max = self.memory_max / 2;
         let reader_bytes_max = self.memory_max / 4 * 3;
         let sessions = if self.has_tcp { 0 } else { 1 };
+        // Holds for merges as well. By default 128 KiB, a millisecond of a rotating disk's time
+        // behind ten for the seek.
+        let buffer = match self.profile {
+            Profile::Ssd => "",
+            Profile::Hdd => {
+                "<max_read_buffer_size_local_fs>1048576</max_read_buffer_size_local_fs>"
+            }
+        };
         // `readonly` 2 lets a dashboard's client change settings, and the constraints hold those
         // that guard the collector; 0 would mean no limit, hence the minimum.
         let _ = write!(
             xml,
-            "<profiles>\n<default/>\n<writer/>\n<supervisor><max_threads>1</max_threads>\
+            "<profiles>\n<default>{buffer}</default>\n<writer/>\n\
+             <supervisor><max_threads>1</max_threads>\
              </supervisor>\n\
              <session_of_local><max_threads>1</max_threads>\
              <max_sessions_for_user>{sessions}</max_sessions_for_user>\
@@ -181,7 +216,7 @@ impl Settings<'_> {
 fn http_handlers(xml: &mut String) {
     const QUERY: &str = "<handler><type>dynamic_query_handler</type>\
                          <query_param_name>query</query_param_name></handler>";
-    let users = [WRITER, READER, SUPERVISOR];
+    let users = [WRITER, READER, SUPERVISOR, BACKUP];
     let _ = write!(
         xml,
         "<http_handlers>\n\
@@ -288,6 +323,10 @@ pub(super) const WRITER: &str = "writer";
 /// Reads.
 pub(super) const READER: &str = "reader";
 
+/// Copies the database into the folder of backups, for the administrator: the collector itself has
+/// no use for it.
+pub(super) const BACKUP: &str = "backup";
+
 /// Probes and stops; may read nothing.
 pub(super) const SUPERVISOR: &str = "supervisor";
 
@@ -346,11 +385,14 @@ mod tests {
             http: SocketAddr::from(([127, 0, 0, 1], 8123)),
             has_tcp: false,
             memory_max: 2 << 30,
+            profile: Profile::Ssd,
             database: "flow`s",
             display_name: "name".into(),
             log: "/data/<x>&/clickhouse.log".into(),
+            backups: "/data/<x>&/backups".into(),
             writer: Secret::new("w&w"),
             reader: Secret::new("r<r"),
+            backup: Secret::new("b&b"),
             supervisor: Secret::new("s"),
         }
     }
@@ -359,9 +401,11 @@ mod tests {
     fn names_and_passwords_cannot_break_out_of_the_xml() {
         let config = settings().config_xml();
         assert!(config.contains("<log>/data/&lt;x&gt;&amp;/clickhouse.log</log>"));
+        assert!(config.contains("<allowed_path>/data/&lt;x&gt;&amp;/backups</allowed_path>"));
         let users = settings().users_xml();
         assert!(users.contains("<password>w&amp;w</password>"));
         assert!(users.contains("<password>r&lt;r</password>"));
+        assert!(users.contains("<password>b&amp;b</password>"));
     }
 
     #[test]
@@ -374,6 +418,20 @@ mod tests {
         // base64("reader:") is cmVhZGVyOg==, base64("reader:\xff") is cmVhZGVyOv8=.
         assert_eq!(basic_prefix("reader"), "cmVhZGVyO[g-v]");
         assert_eq!(basic_prefix("writer"), "d3JpdGVyO[g-v]");
+    }
+
+    #[test]
+    fn only_the_user_for_backups_may_make_one_and_nothing_else() {
+        let users = settings().users_xml();
+        assert_eq!(users.matches("BACKUP").count(), 1);
+        let (_, own) = users.split_once("<backup>").unwrap();
+        let (own, _) = own.split_once("</backup>").unwrap();
+        assert_eq!(own.matches("GRANT ").count(), 1);
+        assert!(own.contains("GRANT BACKUP ON `flow\\`s`.*"), "{own}");
+        assert!(
+            !own.contains("::/0"),
+            "it is known on this host only: {own}"
+        );
     }
 
     #[test]

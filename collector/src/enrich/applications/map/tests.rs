@@ -27,16 +27,15 @@ fn at(map: &AddressMap, address: &str, protocol: u8, port: u16) -> u32 {
 /// Looked up as the source and as the destination, which must be the same.
 fn both_at(map: &AddressMap, address: &str, protocol: u8, port: u16) -> Mapped {
     let address: std::net::IpAddr = address.parse().unwrap();
-    let flow = Flow {
-        src_addr: address.into(),
-        dst_addr: address.into(),
-        protocol,
-        src_port: port,
-        dst_port: port,
-        ..Flow::EMPTY
+    let keys = Keys {
+        count: 1,
+        addresses: [[address.into(); KEYS]; 2],
+        protocols: [protocol; KEYS],
+        ports: [[port; KEYS]; 2],
+        ..Keys::default()
     };
-    let mut mapped = [Default::default(); BURST_FLOWS];
-    map.find(&[flow], &mut mapped);
+    let mut mapped = [Default::default(); KEYS];
+    map.find(&keys, &mut mapped);
     assert_eq!(mapped[0].0, mapped[0].1);
     assert_eq!(mapped[1], Default::default(), "nothing beyond the flows");
     mapped[0].0

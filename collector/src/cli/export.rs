@@ -1,0 +1,169 @@
+//! `flowsluice export`.
+
+mod target;
+mod time;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use flowsluice::config;
+use flowsluice::store::export::{self, Format, Selection};
+use flowsluice::units::UnixNanos;
+use tokio::signal::unix::{SignalKind, signal};
+
+use target::Target;
+
+/// Arguments of `flowsluice export`. All times are UTC, unless they name another offset.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The first moment: 2026-11-26T10:00:00Z, "2026-11-26 10:00" (UTC), 2026-11-26, -1h, now.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: String,
+    /// The moment after the last one.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "now",
+        allow_hyphen_values = true
+    )]
+    to: String,
+    /// Only rows that fit this condition in SQL, e.g. "dst_port = 443 AND src_as = 64500". It runs
+    /// with rights to read only.
+    #[arg(long = "where", value_name = "SQL")]
+    filter: Option<String>,
+    /// Only these columns, in this order; without it all that the format can tell.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// The table or view. --from and --to mean its time_received, else its first column of a time.
+    #[arg(long, default_value = "flows")]
+    table: String,
+    /// How rows are written; without it what the file's name ends like.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The file, or - for standard output. It is there when it is whole.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Replace the file if there is one.
+    #[arg(long)]
+    force: bool,
+    /// Configuration that says which ClickHouse [default: /etc/flowsluice/flowsluice.toml].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub fn main(args: Args) -> anyhow::Result<()> {
+    let Args {
+        from,
+        to,
+        filter,
+        columns,
+        table,
+        format,
+        output,
+        force,
+        config,
+    } = args;
+    // Parts of a second count as a whole one, so that what was stored by now is before it.
+    let now_s = UnixNanos::now().seconds() + 1;
+    let from_s = time::parse(&from, now_s).map_err(|what| anyhow::anyhow!("--from: {what}"))?;
+    let to_s = time::parse(&to, now_s).map_err(|what| anyhow::anyhow!("--to: {what}"))?;
+    if from_s >= to_s {
+        bail!("--from: {from} is not before --to {to}; nothing lies between");
+    }
+    let format = format.or_else(|| format_of(&output)).with_context(|| {
+        format!(
+            "--format: the name '{}' does not tell it; add --format parquet, csv, json or native",
+            output.display()
+        )
+    })?;
+    let (config, _) = config::load_or_default(config.as_deref())?;
+    let endpoint = export::endpoint(&config.store)?;
+    let selection = Selection {
+        table,
+        columns,
+        from_s,
+        to_s,
+        filter,
+        format,
+    };
+    let mut target = Target::open(&output, force, format.is_text())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut progress = Progress::new();
+        let exported = export::export(&endpoint, &selection, |bytes| {
+            progress.add(bytes.len());
+            target.write(bytes)
+        });
+        let interrupted = interrupted()?;
+        let outcome = tokio::select! {
+            outcome = exported => outcome,
+            () = interrupted => Err(anyhow::anyhow!("interrupted")),
+        };
+        progress.end();
+        outcome.map_err(|error| target.undone(error, progress.bytes))
+    })?;
+    target.keep()
+}
+
+fn format_of(output: &Path) -> Option<Format> {
+    Format::of_extension(output.extension()?.to_str()?)
+}
+
+/// Waits for a signal that ends the export. Without it a file that is not whole would stay.
+fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// A line on standard error while somebody looks at it.
+struct Progress {
+    bytes: u64,
+    start: Instant,
+    shown: Option<Instant>,
+    is_on: bool,
+}
+
+const SHOW_EVERY: Duration = Duration::from_millis(500);
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            bytes: 0,
+            start: Instant::now(),
+            shown: None,
+            is_on: std::io::stderr().is_terminal(),
+        }
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.is_on && self.shown.is_none_or(|shown| shown.elapsed() >= SHOW_EVERY) {
+            self.shown = Some(Instant::now());
+            self.show();
+        }
+    }
+
+    fn show(&self) {
+        let mebibytes = self.bytes as f64 / f64::from(1 << 20);
+        let seconds = self.start.elapsed().as_secs_f64().max(0.001);
+        let rate = mebibytes / seconds;
+        eprint!("\r{mebibytes:.1} MiB in {seconds:.0} s, {rate:.1} MiB/s ");
+    }
+
+    fn end(&self) {
+        if self.is_on {
+            self.show();
+            eprintln!();
+        }
+    }
+}

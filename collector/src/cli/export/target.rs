@@ -1,0 +1,206 @@
+//! Where an export goes: standard output, or a file that is there only when it is whole.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+/// Where bytes are written.
+pub enum Target {
+    Stdout(BufWriter<StdoutLock<'static>>),
+    File(Partial),
+}
+
+/// A file under another name until it is whole; removed when it does not become so.
+pub struct Partial {
+    path: PathBuf,
+    partial: PathBuf,
+    file: BufWriter<File>,
+    may_replace: bool,
+}
+
+impl Target {
+    /// Opens `path`; `-` is standard output, which takes anything but a terminal that people should
+    /// not read it from.
+    pub fn open(path: &Path, may_replace: bool, is_text: bool) -> anyhow::Result<Self> {
+        if path == Path::new("-") {
+            let out = io::stdout();
+            if !is_text && out.is_terminal() {
+                bail!("--output: this format is not for a terminal; name a file, or a pipe");
+            }
+            return Ok(Self::Stdout(BufWriter::new(out.lock())));
+        }
+        Partial::open(path, may_replace).map(Self::File)
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout(out) => out
+                .write_all(bytes)
+                .map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}"))),
+            Self::File(partial) => partial.file.write_all(bytes).map_err(|error| {
+                let path = partial.path.display();
+                io::Error::new(error.kind(), format!("{path} cannot be written ({error})"))
+            }),
+        }
+    }
+
+    /// Says what is left of an export that failed after so many bytes.
+    pub fn undone(&self, error: anyhow::Error, bytes: u64) -> anyhow::Error {
+        match self {
+            Self::Stdout(_) if bytes == 0 => error,
+            Self::Stdout(_) => error.context("export: what was written is not whole"),
+            Self::File(partial) => {
+                error.context(format!("export: {} is not written", partial.path.display()))
+            }
+        }
+    }
+
+    /// Everything was written.
+    pub fn keep(self) -> anyhow::Result<()> {
+        match self {
+            Self::Stdout(mut out) => out.flush().context("export: standard output"),
+            Self::File(partial) => partial.keep(),
+        }
+    }
+}
+
+impl Partial {
+    fn open(path: &Path, may_replace: bool) -> anyhow::Result<Self> {
+        match path.metadata() {
+            Ok(found) if !found.is_file() => bail!(
+                "--output: {} is no file; name another, or write to - and redirect that",
+                path.display()
+            ),
+            Ok(_) if !may_replace => bail!("{}", exists(path)),
+            _ => {}
+        }
+        let Some(name) = path.file_name() else {
+            bail!("--output: {} names no file", path.display());
+        };
+        // Beside it, so that it can be renamed.
+        let name = format!(".{}.{}.partial", name.display(), std::process::id());
+        let partial = path.with_file_name(name);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true);
+        let file = file.open(&partial).with_context(|| {
+            let folder = path.parent().filter(|folder| *folder != Path::new(""));
+            let folder = folder.unwrap_or(Path::new("."));
+            format!("--output: cannot write in the folder {}", folder.display())
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            partial,
+            file: BufWriter::new(file),
+            may_replace,
+        })
+    }
+
+    fn keep(mut self) -> anyhow::Result<()> {
+        let Self {
+            path,
+            partial,
+            file,
+            may_replace,
+        } = &mut self;
+        let written = file.flush().and_then(|()| file.get_ref().sync_all());
+        written.with_context(|| format!("export: {} cannot be written", path.display()))?;
+        if *may_replace {
+            let renamed = std::fs::rename(partial, &path);
+            return renamed.with_context(|| format!("export: {}", path.display()));
+        }
+        // Unlike rename(2), link(2) replaces nothing that came in between.
+        match std::fs::hard_link(&*partial, &path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!("{}", exists(path)),
+            // A file system without links.
+            Err(_) => std::fs::rename(partial, &path)
+                .with_context(|| format!("export: {}", path.display())),
+        }
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // It has no such name any more when it was renamed.
+        let _ = std::fs::remove_file(&self.partial);
+    }
+}
+
+#[cold]
+fn exists(path: &Path) -> String {
+    let path = path.display();
+    format!("--output: {path} exists; name another file, or add --force to replace it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = std::fs::read_dir(folder).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_file_is_there_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flows.csv");
+        let mut target = Target::open(&path, false, true).unwrap();
+        target.write(b"1,2\n").unwrap();
+        assert!(!path.exists());
+        target.keep().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"1,2\n");
+        assert_eq!(names(folder.path()), ["flows.csv"]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_one_that_does_not_become_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flows.csv");
+        let mut target = Target::open(&path, false, true).unwrap();
+        target.write(&[b'x'; 1 << 20]).unwrap();
+        drop(target);
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_file_is_replaced_only_on_demand() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flows.csv");
+        std::fs::write(&path, "old").unwrap();
+        let Err(error) = Target::open(&path, false, true) else {
+            panic!("it would replace {}", path.display());
+        };
+        assert!(error.to_string().contains("add --force"), "{error}");
+        let mut target = Target::open(&path, true, true).unwrap();
+        target.write(b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"old", "until it is whole");
+        target.keep().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(folder.path()), ["flows.csv"]);
+    }
+
+    #[test]
+    fn a_file_that_came_in_between_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flows.csv");
+        let target = Target::open(&path, false, true).unwrap();
+        std::fs::write(&path, "another's").unwrap();
+        let error = target.keep().unwrap_err();
+        assert!(error.to_string().contains("exists"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"another's");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        for path in ["/dev/null", "/"] {
+            let Err(error) = Target::open(Path::new(path), true, true) else {
+                panic!("it would replace {path}");
+            };
+            assert!(error.to_string().contains("is no file"), "{error}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! ClickHouse dies, the collector is told to stop: every flow is stored or counted.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -141,7 +142,8 @@ fn kill(kind: Kind) -> Result<()> {
     };
     let _inside = alone.enter()?;
     let plan = Plan::short(kind);
-    let outcome = outage::run(&plan, place::binary()?, library, &mut |line| {
+    let (binary, never) = (place::binary()?, AtomicBool::new(false));
+    let outcome = outage::run(&plan, binary, library, &never, &mut |line| {
         println!("{line}");
     })?;
     let account = Account::of(&plan, &outcome);

@@ -5,13 +5,16 @@
 //! The release build, an embedded engine as the server beside it and the exporter simulator run in
 //! a network namespace of their own. Exit status 0 only if everything holds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flowsluice_tests::namespace::Namespace;
 use flowsluice_tests::outage::{self, Account, Kind, Plan};
 use flowsluice_tests::place;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{engine, shell};
 
@@ -30,6 +33,9 @@ pub struct Args {
     /// Who runs ClickHouse: a server beside the collector, or the collector itself.
     #[arg(long, default_value = "server", value_parser = ["server", "embedded"])]
     store: String,
+    /// A `flowsluice` that is built already; without it the release build of this clone.
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
     /// A libchdb.so that is already here; its hash is not checked.
     #[arg(long, value_name = "PATH")]
     library: Option<PathBuf>,
@@ -39,20 +45,30 @@ fn positive() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..)
 }
 
+fn binary(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(given) = given {
+        let failed = || format!("{}: there is no such program", given.display());
+        return given.canonicalize().with_context(failed);
+    }
+    let build = ["build", "--release", "-p", "flowsluice"];
+    shell::run(&mut shell::cargo(&build))?;
+    Ok(place::target().join("release/flowsluice"))
+}
+
 /// Builds, kills, accounts, reports.
 pub fn main(args: &Args) -> Result<()> {
-    shell::run(&mut shell::cargo(&[
-        "build",
-        "--release",
-        "-p",
-        "flowsluice",
-    ]))?;
+    let binary = binary(args.binary.as_deref())?;
     let library = engine::obtain(args.library.as_deref())?;
-    let binary = place::target().join("release/flowsluice");
     let kind = match args.store.as_str() {
         "embedded" => Kind::Embedded,
         _ => Kind::Server,
     };
+    // From here on Ctrl-C means: stop in order, so that no collector is left.
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .context("listen for signals")?;
+    }
     let minutes = if args.quick { 1 } else { args.minutes };
     let plan = Plan::full(kind, args.rate, Duration::from_secs(60 * minutes));
     let alone =
@@ -63,7 +79,7 @@ pub fn main(args: &Args) -> Result<()> {
         args.rate, args.store
     );
     let mut tell = |line: &str| eprintln!("xtask: {line}");
-    let outcome = outage::run(&plan, binary, library, &mut tell)?;
+    let outcome = outage::run(&plan, binary, library, &interrupted, &mut tell)?;
     let account = Account::of(&plan, &outcome);
     print!("{}", outage::report::table(&plan, &outcome, &account));
     let faults = account.faults.len();

@@ -1,6 +1,7 @@
 //! Carries a plan out.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -21,7 +22,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// Until a ClickHouse that may stay answers.
 const ANSWERS_MAX: Duration = Duration::from_secs(60);
 /// Until nothing may be under way, at least: disks are slow beside other tests.
-const SETTLED_MIN: Duration = Duration::from_secs(240);
+const SETTLED_MIN: Duration = Duration::from_secs(600);
 /// How long is sent behind the last step, at least.
 const BEHIND_STEPS: Duration = Duration::from_secs(3);
 /// Exporters that send.
@@ -96,15 +97,17 @@ pub struct Life {
 /// namespace, which should be of its own; calls `tell` with lines of progress. Needs root.
 ///
 /// # Errors
-/// When a component does not do what it is told, so that there is nothing to account for.
+/// When a component does not do what it is told, so that there is nothing to account for, and when
+/// `interrupted` was set.
 pub fn run(
     plan: &Plan,
     binary: PathBuf,
     library: PathBuf,
+    interrupted: &AtomicBool,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Outcome> {
     let folder = tempfile::tempdir().context("make a temporary folder")?;
-    let mut runner = Runner::start(plan, binary, library, folder.path(), tell)?;
+    let mut runner = Runner::start(plan, binary, library, folder.path(), interrupted, tell)?;
     let (port, udp) = (runner.port()?, UdpCounters::read()?);
     let answers = Answers::start(port)?;
     let sent_log = folder.path().join("sent");
@@ -155,6 +158,7 @@ struct Runner<'a> {
     timeline: Vec<(u128, String)>,
     absences: Vec<Absence>,
     lives: Vec<Life>,
+    interrupted: &'a AtomicBool,
     tell: &'a mut dyn FnMut(&str),
 }
 
@@ -164,6 +168,7 @@ impl<'a> Runner<'a> {
         binary: PathBuf,
         library: PathBuf,
         folder: &'a Path,
+        interrupted: &'a AtomicBool,
         tell: &'a mut dyn FnMut(&str),
     ) -> Result<Self> {
         let data = folder.join("data");
@@ -199,6 +204,7 @@ impl<'a> Runner<'a> {
             timeline: Vec::new(),
             absences: Vec::new(),
             lives: Vec::new(),
+            interrupted,
             tell,
         })
     }
@@ -244,6 +250,7 @@ impl<'a> Runner<'a> {
             if elapsed >= at {
                 return Ok(());
             }
+            self.go_on()?;
             if self.child_is_to_die {
                 self.kill_child()?;
             }
@@ -253,6 +260,12 @@ impl<'a> Runner<'a> {
             }
             std::thread::sleep(TICK.min(at.saturating_sub(elapsed)));
         }
+    }
+
+    /// Nothing outlives this value, which an error drops.
+    fn go_on(&self) -> Result<()> {
+        ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
+        Ok(())
     }
 
     fn take(&mut self, action: Action) -> Result<()> {
@@ -380,6 +393,7 @@ impl<'a> Runner<'a> {
         let limit = (self.plan.duration * 2).max(SETTLED_MIN);
         let (mut arrived_before, mut told) = (None, Instant::now());
         while began.elapsed() < limit {
+            self.go_on()?;
             let ledger = self.collector()?.status()?.ledger();
             let arrived = Some(ledger.datagrams_arrived());
             if arrived == arrived_before && ledger.flows_under_way() == 0 {

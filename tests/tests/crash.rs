@@ -274,10 +274,8 @@ fn a_killed_collector_loses_what_was_in_memory_and_what_came_while_it_was_dead()
     let sent_at_kill = sent_log.at_most_by(killed[1]);
     let dead = sent_at_kill + 1..=sent_log.at_least_by(restarted);
     let while_dead = missing.range(dead.clone()).count();
-    assert!(
-        while_dead > 0 && while_dead == dead.clone().count(),
-        "{dead:?}"
-    );
+    assert!(!dead.is_empty());
+    assert_eq!(while_dead, dead.clone().count(), "dead for {dead:?}");
     // Besides, only what was sent until another was ready, and what was not a row at the kill.
     let back = sent_log.at_most_by(ready);
     assert_eq!(missing.range(back + 1..).next(), None, "ready at {back}");
@@ -300,9 +298,7 @@ fn a_killed_collector_loses_what_was_in_memory_and_what_came_while_it_was_dead()
         assert_eq!(ledger.counter("datagrams_dropped_by_kernel"), 0);
     }
     // What is sealed is on the disk, and outlasts it.
-    let oldest = missing.first().and_then(|oldest| sent_log.when(*oldest));
-    let age = killed[0].saturating_sub(oldest.context("it held rows")?);
-    let age = Duration::from_nanos_u128(age);
+    let age = age(missing.first(), &sent_log, killed[0])?;
     assert!(
         age < AGE_MAX,
         "the oldest in memory was sent {age:?} before"
@@ -320,6 +316,13 @@ fn a_killed_collector_loses_what_was_in_memory_and_what_came_while_it_was_dead()
         (ready - restarted) / 1_000_000,
     );
     Ok(())
+}
+
+/// How long before `then` a flow was sent.
+fn age(number: Option<&u64>, sent_log: &SentLog, then: u128) -> Result<Duration> {
+    let sent = number.and_then(|number| sent_log.when(*number));
+    let sent = sent.context("there is one, and it was sent")?;
+    Ok(Duration::from_nanos_u128(then.saturating_sub(sent)))
 }
 
 /// What sequence numbers say is missing, all exporters together.

@@ -178,6 +178,8 @@ mod tests {
         };
         let _inside = namespace.enter()?;
         let there = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        // Not connected: it is not told of errors. Bound first, so that it has another port.
+        let from = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         let nobody = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let answers = Answers::start(nobody.port())?;
         let before = UdpCounters::read()?;
@@ -191,8 +193,7 @@ mod tests {
             } else {
                 there.local_addr()?
             };
-            // Not connected: errors are for others.
-            UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.send_to(&datagram, to)?;
+            from.send_to(&datagram, to)?;
         }
         there.recv(&mut [0; 1500])?;
         let refused = answers.stop()?;

@@ -49,16 +49,27 @@ impl Server {
         let program = place::program_or_skip("dnsmasq", "dnsmasq-base")?;
         let mut server = Self {
             program,
-            port: place::free_udp_port().unwrap(),
+            port: 0,
             folder: tempfile::tempdir().unwrap(),
             process: None,
         };
-        server.serve(hosts, "example");
+        // It listens by TCP as well, and somebody may have the port for that.
+        let is_there = (0..5).any(|_| {
+            server.port = place::free_udp_port().unwrap();
+            server.try_serve(hosts, "example")
+        });
+        assert!(is_there, "{}", server.process().tail(10));
         Some(server)
     }
 
     /// Starts it, anew where it runs.
     fn serve(&mut self, hosts: u32, domain: &str) {
+        let is_there = self.try_serve(hosts, domain);
+        assert!(is_there, "{}", self.process().tail(10));
+    }
+
+    /// The same; false when it ended by itself, or does not answer.
+    fn try_serve(&mut self, hosts: u32, domain: &str) -> bool {
         self.process = None;
         let mut text = format!("port={}\n", self.port);
         for line in ZONES {
@@ -79,8 +90,13 @@ impl Server {
             command.arg("--user=root");
         }
         let log = self.folder.path().join("log");
-        let process = Process::spawn("dnsmasq", &mut command, &log).unwrap();
+        let mut process = Process::spawn("dnsmasq", &mut command, &log).unwrap();
+        let mut has_ended = false;
         let answers = || {
+            has_ended = process.poll().unwrap().is_some();
+            if has_ended {
+                return true;
+            }
             let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.connect(("127.0.0.1", self.port)).unwrap();
             socket
@@ -90,8 +106,9 @@ impl Server {
             let _ = socket.send(b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\0\0\x02\0\x01");
             socket.recv(&mut [0; 512]).is_ok()
         };
-        assert!(within(LONG, answers), "{}", process.tail(10));
+        let is_told = within(LONG, answers);
         self.process = Some(process);
+        is_told && !has_ended
     }
 
     fn process(&mut self) -> &mut Process {

@@ -32,7 +32,8 @@ impl Rig {
             return Ok(None);
         };
         let collector = Collector::start(&settings)?;
-        let arguments = ["--rate", "20000", "--flows", flows];
+        // For some seconds, so that there are spans of time.
+        let arguments = ["--rate", "8000", "--flows", flows];
         let target = collector.target();
         let sent = generate(&settings.binary, target, &arguments, collector.folder())?;
         collector.settle(sent.datagrams)?;

@@ -167,6 +167,7 @@ impl<R: Receive> Worker<R> {
         if let Some(sharing) = &mut self.sharing {
             sharing.stop();
         }
+        self.receiver.shut();
         if outcome.is_ok() {
             outcome = self.drain();
         }

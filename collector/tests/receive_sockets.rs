@@ -91,6 +91,14 @@ fn take(receiver: &mut Receiver, expected: usize) -> Vec<Taken> {
     taken
 }
 
+fn shut(receiver: &mut Receiver) {
+    match receiver {
+        Receiver::IoUring(receiver) => receiver.shut(),
+        Receiver::Recvmmsg(receiver) => receiver.shut(),
+        Receiver::AfXdp(receiver) => receiver.shut(),
+    }
+}
+
 fn kernel_drops(receiver: &mut Receiver) -> u64 {
     match receiver {
         Receiver::IoUring(receiver) => receiver.kernel_drops(),
@@ -101,6 +109,44 @@ fn kernel_drops(receiver: &mut Receiver) -> u64 {
 
 fn sender(address: &str) -> UdpSocket {
     UdpSocket::bind(address).unwrap()
+}
+
+#[test]
+fn what_came_before_the_end_is_received_and_what_comes_after_is_refused() {
+    for mode in modes() {
+        for (listener, target) in [
+            ("[::]:0", "127.0.0.1"),
+            ("[::]:0", "::1"),
+            ("0.0.0.0:0", "127.0.0.1"),
+            ("127.0.0.1:0", "127.0.0.1"),
+        ] {
+            let (mut receiver, addresses) = open(&config(&[listener]), mode);
+            let target = SocketAddr::new(target.parse().unwrap(), addresses[0].port());
+            let any = if target.is_ipv4() {
+                "0.0.0.0:0"
+            } else {
+                "[::]:0"
+            };
+            let sender = sender(any);
+            sender.connect(target).unwrap();
+            // One for a request that is with the kernel, some that wait.
+            assert_eq!(turn(&mut receiver, Duration::ZERO), []);
+            for number in 0..20 {
+                sender.send(&[number]).unwrap();
+            }
+            shut(&mut receiver);
+            // The error of the first is told to the second.
+            let late: Vec<_> = (20..24).map(|number| sender.send(&[number])).collect();
+            assert!(
+                late.iter().any(Result::is_err),
+                "{mode:?} {listener} {late:?}"
+            );
+            let taken = take(&mut receiver, 20);
+            let payloads: Vec<_> = taken.iter().map(|taken| taken.payload.clone()).collect();
+            let sent: Vec<_> = (0..20).map(|number| vec![number]).collect();
+            assert_eq!(payloads, sent, "{mode:?} {listener}");
+        }
+    }
 }
 
 #[test]

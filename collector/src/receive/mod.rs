@@ -87,6 +87,10 @@ pub trait Receive {
         on_datagram: &mut impl FnMut(&Datagram<'_>),
     ) -> io::Result<()>;
 
+    /// Lets nothing more in; what came before is still to be received. Without this, what comes
+    /// between the last look and the end would be lost, and nobody would know.
+    fn shut(&mut self) {}
+
     /// Datagrams that the kernel dropped for these sockets since they were opened. A system call a
     /// socket: once a second is often enough.
     fn kernel_drops(&mut self) -> u64;

@@ -148,6 +148,22 @@ impl BoundSocket {
         self.drops.total
     }
 
+    /// Lets nothing more in: what comes from now on finds no socket and is answered so, as when
+    /// nobody listens. What came before stays to be read.
+    ///
+    /// The socket is connected to itself, so that the kernel takes it for nobody else's. Where it
+    /// cannot be (no loopback in this namespace), it stays open.
+    pub(super) fn shut(&self) {
+        let mut own = self.local;
+        if own.ip().is_unspecified() {
+            own.set_ip(match own {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        let _ = self.socket.connect(&own.into());
+    }
+
     /// Lets datagrams come merged; whoever reads the socket has to take them apart.
     pub(super) fn merge_datagrams(&self) -> io::Result<()> {
         kernel::merge_datagrams(self.socket.as_fd())

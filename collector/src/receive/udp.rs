@@ -254,6 +254,10 @@ impl Receive for UdpReceiver {
         Ok(())
     }
 
+    fn shut(&mut self) {
+        self.sockets.iter().for_each(BoundSocket::shut);
+    }
+
     fn kernel_drops(&mut self) -> u64 {
         self.sockets.iter_mut().map(BoundSocket::kernel_drops).sum()
     }

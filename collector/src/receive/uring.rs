@@ -242,6 +242,10 @@ impl Receive for UringReceiver {
         Ok(())
     }
 
+    fn shut(&mut self) {
+        self.sockets.iter().for_each(|socket| socket.socket.shut());
+    }
+
     fn kernel_drops(&mut self) -> u64 {
         self.sockets
             .iter_mut()

@@ -7,8 +7,8 @@ use super::run::{Absence, Outcome};
 use crate::numbers::Numbers;
 use crate::process::Signal;
 
-/// How long before its end a stopping collector may leave a socket unread, and how long the kernel
-/// may take to close those of a killed one: with io_uring it does so behind the process's end.
+/// How long the kernel may take to close the sockets of a killed collector: with io_uring it does
+/// so behind the process's end. One that is told to stop shuts its own, and reads all they hold.
 const UNREAD_MAX: Duration = Duration::from_millis(500);
 
 /// What became of the flows that were sent.
@@ -47,8 +47,8 @@ pub struct Missing {
     pub in_memory: u64,
     /// How long before the kill the oldest of them had been sent, in nanoseconds.
     pub oldest_ns: u128,
-    /// Flows in sockets that nobody read any more: of a stopping collector behind its last look,
-    /// of a killed one until the kernel had closed them.
+    /// Flows in sockets that nobody read any more: of a killed collector until the kernel had
+    /// closed them; of a stopping one there may be none.
     pub unread: u64,
 }
 
@@ -201,6 +201,7 @@ impl Account {
         }
         let unread_max = u128::from(plan.rate) * UNREAD_MAX.as_millis() / 1000;
         for missing in self.absences.clone() {
+            let unread_max = if missing.by_kill { unread_max } else { 0 };
             if u128::from(missing.unread) > unread_max {
                 self.fault(format!(
                     "{} flows were in sockets that nobody read any more; {unread_max} are allowed",

@@ -183,6 +183,11 @@ impl Receive for XdpReceiver {
         Ok(())
     }
 
+    /// What the program redirects still comes until its links are gone.
+    fn shut(&mut self) {
+        self.sockets.shut();
+    }
+
     fn kernel_drops(&mut self) -> u64 {
         let queues = self.queues.iter_mut().map(Queue::kernel_drops);
         queues.sum::<u64>() + self.sockets.kernel_drops()

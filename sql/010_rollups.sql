@@ -1,7 +1,7 @@
 -- Rollups. Views on flows spread each flow over the minutes that it lasted (its last hour, if it is
--- longer) and add it up: services and autonomous systems by minute, hosts and conversations by hour.
--- Octets and packets are shared out by time, rounded down cumulatively, so that their sums are
--- exact; 'flows' counts a flow once, where it ends. See README.md here.
+-- longer) and add it up: services and autonomous systems by minute, hosts and conversations by
+-- hour. Octets and packets are shared out by time, rounded down cumulatively, so that their sums
+-- are exact; 'flows' counts a flow once, where it ends. See README.md here.
 
 -- Raw rows spread over minutes at query time. Name a range of time_received as well as of minute.
 CREATE VIEW IF NOT EXISTS {database}.flows_by_minute AS
@@ -186,8 +186,12 @@ SETTINGS
     fsync_after_insert = 1,
     fsync_part_directory = 1;
 
--- What the last minutes brought, by the ten minutes in which it was stored: a slot that is over
--- gets no more rows, so it can be folded once and for all.
+-- What was stored of late, by the ten minutes in which it was stored: a slot that is over gets no
+-- more rows, so it can be folded once and for all. Four days, so that what was open when a server
+-- went down is folded even if it comes back after a long weekend.
+-- One partition, since ClickHouse knows a block that is sent again only within the same one. So
+-- what is too old is not dropped but left out when parts are merged: by itself once a day, not
+-- every four hours, since that writes all four days again.
 CREATE TABLE IF NOT EXISTS {database}.rollup_open_hosts
 (
     hour DateTime('UTC') CODEC(ZSTD(1)),
@@ -202,11 +206,12 @@ CREATE TABLE IF NOT EXISTS {database}.rollup_open_hosts
     flows UInt64 CODEC(T64, ZSTD(1))
 )
 ENGINE = SummingMergeTree((bytes, packets, raw_bytes, raw_packets, flows))
-PARTITION BY stored
+PARTITION BY tuple()
 ORDER BY (stored, hour, exporter_addr, side, addr)
-TTL stored + toIntervalDay(2)
+TTL stored + toIntervalDay(4)
 SETTINGS
-    ttl_only_drop_parts = 1,
+    ttl_only_drop_parts = 0,
+    merge_with_ttl_timeout = 86400,
     non_replicated_deduplication_window = 1000,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -226,16 +231,18 @@ CREATE TABLE IF NOT EXISTS {database}.rollup_open_conversations
     flows UInt64 CODEC(T64, ZSTD(1))
 )
 ENGINE = SummingMergeTree((bytes, packets, raw_bytes, raw_packets, flows))
-PARTITION BY stored
+PARTITION BY tuple()
 ORDER BY (stored, hour, exporter_addr, client_addr, server_addr, service)
-TTL stored + toIntervalDay(2)
+TTL stored + toIntervalDay(4)
 SETTINGS
-    ttl_only_drop_parts = 1,
+    ttl_only_drop_parts = 0,
+    merge_with_ttl_timeout = 86400,
     non_replicated_deduplication_window = 1000,
     fsync_after_insert = 1,
     fsync_part_directory = 1;
 
 -- Folded: who has little of a slot is in the row of the rest, whose addresses are '::'.
+-- The newest slot here says how far folding has come, so a slot stays by when it was stored.
 CREATE TABLE IF NOT EXISTS {database}.rollup_hour_hosts
 (
     hour DateTime('UTC') CODEC(ZSTD(1)),
@@ -252,7 +259,7 @@ CREATE TABLE IF NOT EXISTS {database}.rollup_hour_hosts
 ENGINE = SummingMergeTree((bytes, packets, raw_bytes, raw_packets, flows))
 PARTITION BY toDate(stored)
 ORDER BY (hour, exporter_addr, side, addr, stored)
-TTL hour + toIntervalSecond({retention_seconds})
+TTL stored + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
     non_replicated_deduplication_window = 1000,
@@ -276,7 +283,7 @@ CREATE TABLE IF NOT EXISTS {database}.rollup_hour_conversations
 ENGINE = SummingMergeTree((bytes, packets, raw_bytes, raw_packets, flows))
 PARTITION BY toDate(stored)
 ORDER BY (hour, exporter_addr, client_addr, server_addr, service, stored)
-TTL hour + toIntervalSecond({retention_seconds})
+TTL stored + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
     non_replicated_deduplication_window = 1000,
@@ -362,7 +369,8 @@ SELECT
 FROM {database}.flows_spread
 GROUP BY minute, exporter_addr, src_as, dst_as, src_country, dst_country;
 
--- Of a block, who has less than a 4096th of its octets (and of hosts a 1024th of its flows) is rest.
+-- Of a block, who has less than a 4096th of its octets (and of hosts a 1024th of its flows) is the
+-- rest.
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_open_hosts_mv
 TO {database}.rollup_open_hosts AS
 SELECT
@@ -469,19 +477,24 @@ SELECT
     toUInt64(is_last) AS flows
 FROM {database}.flows;
 
--- A slot that has been over for five minutes is folded, one each time: into one part, so all of it or
--- nothing. Kept is who has a 16384th of all octets (of hosts also: of all flows), or a 1024th of
--- those of its exporter. ORDER BY ALL lets ClickHouse know a block that was inserted before: on a cluster
--- each replica folds, and what two of them say alike is stored once.
+-- A slot that has been over for five minutes is folded, the oldest after the newest that is folded,
+-- one each time: into one part, so all of it or nothing. Kept is who has a 16384th of all octets
+-- (of hosts also: of all flows), or a 1024th of those of its exporter. ORDER BY ALL lets ClickHouse
+-- know a block that was inserted before: on a cluster each replica folds, and what two of them say
+-- alike is stored once. Where nothing is folded, max(stored) is 1970. Slots of days to come do not
+-- count: they are of a clock that was ahead.
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.rollup_hour_hosts_fold
 REFRESH EVERY 5 MINUTE APPEND
 TO {database}.rollup_hour_hosts AS
 WITH (
     SELECT min(stored)
     FROM {database}.rollup_open_hosts
-    WHERE stored <= now('UTC') - toIntervalMinute(15) AND stored NOT IN (
-        SELECT stored FROM {database}.rollup_hour_hosts WHERE stored > now('UTC') - toIntervalDay(3)
-    )
+    WHERE stored <= now('UTC') - toIntervalMinute(15)
+        AND stored > (
+            SELECT max(stored)
+            FROM {database}.rollup_hour_hosts
+            WHERE toDate(stored) <= toDate(now('UTC'))
+        )
 ) AS slot
 SELECT
     hour,
@@ -521,9 +534,12 @@ TO {database}.rollup_hour_conversations AS
 WITH (
     SELECT min(stored)
     FROM {database}.rollup_open_conversations
-    WHERE stored <= now('UTC') - toIntervalMinute(15) AND stored NOT IN (
-        SELECT stored FROM {database}.rollup_hour_conversations WHERE stored > now('UTC') - toIntervalDay(3)
-    )
+    WHERE stored <= now('UTC') - toIntervalMinute(15)
+        AND stored > (
+            SELECT max(stored)
+            FROM {database}.rollup_hour_conversations
+            WHERE toDate(stored) <= toDate(now('UTC'))
+        )
 ) AS slot
 SELECT
     hour,
@@ -566,8 +582,10 @@ FROM {database}.rollup_hour_hosts
 UNION ALL
 SELECT hour, exporter_addr, side, addr, bytes, packets, raw_bytes, raw_packets, flows
 FROM {database}.rollup_open_hosts
-WHERE stored NOT IN (
-    SELECT stored FROM {database}.rollup_hour_hosts WHERE stored > now('UTC') - toIntervalDay(3)
+WHERE stored <= now('UTC') AND stored > (
+    SELECT max(stored)
+    FROM {database}.rollup_hour_hosts
+    WHERE toDate(stored) <= toDate(now('UTC'))
 );
 
 CREATE VIEW IF NOT EXISTS {database}.conversations_by_hour AS
@@ -576,6 +594,8 @@ FROM {database}.rollup_hour_conversations
 UNION ALL
 SELECT hour, exporter_addr, client_addr, server_addr, service, bytes, packets, raw_bytes, raw_packets, flows
 FROM {database}.rollup_open_conversations
-WHERE stored NOT IN (
-    SELECT stored FROM {database}.rollup_hour_conversations WHERE stored > now('UTC') - toIntervalDay(3)
+WHERE stored <= now('UTC') AND stored > (
+    SELECT max(stored)
+    FROM {database}.rollup_hour_conversations
+    WHERE toDate(stored) <= toDate(now('UTC'))
 );

@@ -216,11 +216,12 @@ CREATE TABLE IF NOT EXISTS {database}.rollup_open_hosts_local ON CLUSTER '{clust
     flows UInt64 CODEC(T64, ZSTD(1))
 )
 ENGINE = ReplicatedSummingMergeTree('/clickhouse/tables/{shard}/{database_text}/rollup_open_hosts_local', '{replica}', (bytes, packets, raw_bytes, raw_packets, flows))
-PARTITION BY stored
+PARTITION BY tuple()
 ORDER BY (stored, hour, exporter_addr, side, addr)
-TTL stored + toIntervalDay(2)
+TTL stored + toIntervalDay(4)
 SETTINGS
-    ttl_only_drop_parts = 1,
+    ttl_only_drop_parts = 0,
+    merge_with_ttl_timeout = 86400,
     replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
@@ -244,11 +245,12 @@ CREATE TABLE IF NOT EXISTS {database}.rollup_open_conversations_local ON CLUSTER
     flows UInt64 CODEC(T64, ZSTD(1))
 )
 ENGINE = ReplicatedSummingMergeTree('/clickhouse/tables/{shard}/{database_text}/rollup_open_conversations_local', '{replica}', (bytes, packets, raw_bytes, raw_packets, flows))
-PARTITION BY stored
+PARTITION BY tuple()
 ORDER BY (stored, hour, exporter_addr, client_addr, server_addr, service)
-TTL stored + toIntervalDay(2)
+TTL stored + toIntervalDay(4)
 SETTINGS
-    ttl_only_drop_parts = 1,
+    ttl_only_drop_parts = 0,
+    merge_with_ttl_timeout = 86400,
     replicated_deduplication_window = 10000,
     replicated_deduplication_window_seconds = 604800,
     fsync_after_insert = 1,
@@ -273,7 +275,7 @@ CREATE TABLE IF NOT EXISTS {database}.rollup_hour_hosts_local ON CLUSTER '{clust
 ENGINE = ReplicatedSummingMergeTree('/clickhouse/tables/{shard}/{database_text}/rollup_hour_hosts_local', '{replica}', (bytes, packets, raw_bytes, raw_packets, flows))
 PARTITION BY toDate(stored)
 ORDER BY (hour, exporter_addr, side, addr, stored)
-TTL hour + toIntervalSecond({retention_seconds})
+TTL stored + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
     replicated_deduplication_window = 10000,
@@ -301,7 +303,7 @@ CREATE TABLE IF NOT EXISTS {database}.rollup_hour_conversations_local ON CLUSTER
 ENGINE = ReplicatedSummingMergeTree('/clickhouse/tables/{shard}/{database_text}/rollup_hour_conversations_local', '{replica}', (bytes, packets, raw_bytes, raw_packets, flows))
 PARTITION BY toDate(stored)
 ORDER BY (hour, exporter_addr, client_addr, server_addr, service, stored)
-TTL hour + toIntervalSecond({retention_seconds})
+TTL stored + toIntervalSecond({retention_seconds})
 SETTINGS
     ttl_only_drop_parts = 1,
     replicated_deduplication_window = 10000,
@@ -502,9 +504,12 @@ TO {database}.rollup_hour_hosts_local AS
 WITH (
     SELECT min(stored)
     FROM {database}.rollup_open_hosts_local AS rollup_open_hosts
-    WHERE stored <= now('UTC') - toIntervalMinute(15) AND stored NOT IN (
-        SELECT stored FROM {database}.rollup_hour_hosts_local AS rollup_hour_hosts WHERE stored > now('UTC') - toIntervalDay(3)
-    )
+    WHERE stored <= now('UTC') - toIntervalMinute(15)
+        AND stored > (
+            SELECT max(stored)
+            FROM {database}.rollup_hour_hosts_local AS rollup_hour_hosts
+            WHERE toDate(stored) <= toDate(now('UTC'))
+        )
 ) AS slot
 SELECT
     hour,
@@ -544,9 +549,12 @@ TO {database}.rollup_hour_conversations_local AS
 WITH (
     SELECT min(stored)
     FROM {database}.rollup_open_conversations_local AS rollup_open_conversations
-    WHERE stored <= now('UTC') - toIntervalMinute(15) AND stored NOT IN (
-        SELECT stored FROM {database}.rollup_hour_conversations_local AS rollup_hour_conversations WHERE stored > now('UTC') - toIntervalDay(3)
-    )
+    WHERE stored <= now('UTC') - toIntervalMinute(15)
+        AND stored > (
+            SELECT max(stored)
+            FROM {database}.rollup_hour_conversations_local AS rollup_hour_conversations
+            WHERE toDate(stored) <= toDate(now('UTC'))
+        )
 ) AS slot
 SELECT
     hour,
@@ -588,8 +596,10 @@ FROM {database}.rollup_hour_hosts_local AS rollup_hour_hosts
 UNION ALL
 SELECT hour, exporter_addr, side, addr, bytes, packets, raw_bytes, raw_packets, flows
 FROM {database}.rollup_open_hosts_local AS rollup_open_hosts
-WHERE stored NOT IN (
-    SELECT stored FROM {database}.rollup_hour_hosts_local AS rollup_hour_hosts WHERE stored > now('UTC') - toIntervalDay(3)
+WHERE stored <= now('UTC') AND stored > (
+    SELECT max(stored)
+    FROM {database}.rollup_hour_hosts_local AS rollup_hour_hosts
+    WHERE toDate(stored) <= toDate(now('UTC'))
 );
 
 CREATE TABLE IF NOT EXISTS {database}.hosts_by_hour ON CLUSTER '{cluster}' AS {database}.hosts_by_hour_local
@@ -601,8 +611,10 @@ FROM {database}.rollup_hour_conversations_local AS rollup_hour_conversations
 UNION ALL
 SELECT hour, exporter_addr, client_addr, server_addr, service, bytes, packets, raw_bytes, raw_packets, flows
 FROM {database}.rollup_open_conversations_local AS rollup_open_conversations
-WHERE stored NOT IN (
-    SELECT stored FROM {database}.rollup_hour_conversations_local AS rollup_hour_conversations WHERE stored > now('UTC') - toIntervalDay(3)
+WHERE stored <= now('UTC') AND stored > (
+    SELECT max(stored)
+    FROM {database}.rollup_hour_conversations_local AS rollup_hour_conversations
+    WHERE toDate(stored) <= toDate(now('UTC'))
 );
 
 CREATE TABLE IF NOT EXISTS {database}.conversations_by_hour ON CLUSTER '{cluster}' AS {database}.conversations_by_hour_local

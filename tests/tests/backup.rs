@@ -4,22 +4,19 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use flowsluice_tests::generator::generate;
+use flowsluice_tests::outage::sums::Sums;
 use flowsluice_tests::{ClickHouse, Collector, Settings};
 
-/// Rows, sums, and a sum over everything that is stored; and what a rollup has of it.
-fn sums(clickhouse: &ClickHouse) -> Result<Vec<String>> {
-    let mut all = Vec::new();
-    for sql in [
-        "SELECT count(), sum(raw_bytes), sum(raw_packets), sum(cityHash64(*)) FROM flows",
-        "SELECT sum(flows), sum(raw_bytes), sum(raw_packets) FROM rollup_minute_services",
-    ] {
-        let mut rows = clickhouse.rows(sql)?;
-        all.append(&mut rows.pop().context("a row of sums")?);
+/// Sums, which those of every rollup are too, and a sum over everything that is stored.
+fn sums(clickhouse: &ClickHouse) -> Result<(Sums, String)> {
+    let raw = Sums::raw(clickhouse)?;
+    for (rollup, sums) in Sums::rollups(clickhouse)? {
+        ensure!(sums == raw, "{rollup}: {sums:?}, flows: {raw:?}");
     }
-    ensure!(all[0] == all[4], "the rollup has each flow once: {all:?}");
-    Ok(all)
+    let stored = clickhouse.value("SELECT sum(cityHash64(*)) FROM flows")?;
+    Ok((raw, stored))
 }
 
 /// Sends flows and waits until they are stored.
@@ -63,7 +60,7 @@ fn a_backup_is_restored_into_an_empty_collector() -> Result<()> {
     ))?;
     let reader = first.clickhouse()?;
     let whole = sums(&reader)?;
-    assert_eq!(whole[0], "25000");
+    assert_eq!(whole.0.flows, 25_000);
     let exporters: u64 = reader.value("SELECT count() FROM exporters FINAL")?;
     let folder = first.data_dir().join("backups");
     assert_no_password(first.data_dir(), &folder)?;

@@ -32,17 +32,24 @@ impl Rig {
             return Ok(None);
         };
         let collector = Collector::start(&settings)?;
-        // For some seconds, so that there are spans of time.
-        let arguments = ["--rate", "8000", "--flows", flows];
-        let target = collector.target();
-        let sent = generate(&settings.binary, target, &arguments, collector.folder())?;
-        collector.settle(sent.datagrams)?;
-        Ok(Some(Self {
+        let rig = Self {
             reader: collector.clickhouse()?,
             writer: collector.clickhouse_as("writer")?,
             collector,
             binary: settings.binary,
-        }))
+        };
+        rig.store(flows)?;
+        Ok(Some(rig))
+    }
+
+    /// Sends so many flows and waits until they are stored.
+    fn store(&self, flows: &str) -> Result<()> {
+        let before = self.collector.status()?.ledger().datagrams_arrived();
+        let arguments = ["--rate", "8000", "--flows", flows];
+        let (target, folder) = (self.collector.target(), self.collector.folder());
+        let sent = generate(&self.binary, target, &arguments, folder)?;
+        self.collector.settle(before + sent.datagrams)?;
+        Ok(())
     }
 
     fn command(&self, output: &Path, arguments: &[&str]) -> Command {
@@ -129,9 +136,12 @@ fn each_format_read_back_has_the_same_rows() -> Result<()> {
 
 #[test]
 fn a_selection_is_what_was_asked_for() -> Result<()> {
-    let Some(rig) = Rig::with_flows("20000")? else {
+    let Some(rig) = Rig::with_flows("8000")? else {
         return Ok(());
     };
+    // In a second of its own, so that there is a moment with flows before it and after.
+    std::thread::sleep(Duration::from_secs(1));
+    rig.store("12000")?;
     let lines = |name: &str, arguments: &[&str]| -> Result<u64> {
         let file = rig.exported(name, arguments)?;
         Ok(std::fs::read_to_string(file)?.lines().count() as u64)
@@ -146,10 +156,9 @@ fn a_selection_is_what_was_asked_for() -> Result<()> {
     )?;
     assert_eq!(filtered, https);
     // Two spans that touch share no row and leave none out.
-    let middle: String = rig.reader.value(
-        "SELECT formatDateTime(toDateTime(avg(toUInt32(time_received))), '%Y-%m-%dT%H:%i:%SZ') \
-         FROM flows",
-    )?;
+    let middle: String = rig
+        .reader
+        .value("SELECT formatDateTime(max(time_received), '%Y-%m-%dT%H:%i:%SZ') FROM flows")?;
     let before = lines("before.json", &["--to", &middle])?;
     let rest = ["--format", "json", "--from", &middle];
     let after = rig.export(Path::new("-"), &rest)?;
@@ -159,7 +168,12 @@ fn a_selection_is_what_was_asked_for() -> Result<()> {
     let file = rig.exported("two.csv", &["--columns", "dst_port,src_addr"])?;
     let csv = std::fs::read_to_string(file)?;
     assert!(csv.starts_with("\"dst_port\",\"src_addr\"\n"), "{csv:.80}");
-    let exporters: u64 = rig.reader.value("SELECT count() FROM exporters FINAL")?;
+    let exporters = || rig.reader.value("SELECT count() FROM exporters FINAL");
+    rig.collector
+        .wait_until("exporters are told", Duration::from_secs(60), |_| {
+            exporters().is_ok_and(|exporters: u64| exporters > 0)
+        })?;
+    let exporters = exporters()?;
     let told = lines("exporters.json", &["--table", "exporters"])?;
     assert!(
         told >= exporters,
@@ -309,14 +323,16 @@ fn an_export_that_is_interrupted_leaves_nothing() -> Result<()> {
     let mut command = rig.command(&file, &["--where", "sleepEachRow(0.0029) = 0"]);
     let child = command.stderr(Stdio::piped()).spawn()?;
     let start = Instant::now();
-    while rig.partials()?.is_empty() {
+    let under_way = "SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow%' \
+                     AND query NOT LIKE '%system.processes%'";
+    while rig.writer.value::<u64>(under_way)? == 0 {
         ensure!(
             start.elapsed() < Duration::from_secs(20),
             "it does not begin"
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    std::thread::sleep(Duration::from_millis(300));
+    ensure!(!rig.partials()?.is_empty(), "it has begun a file");
     let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process id is no zero")?;
     kill_process(pid, Signal::TERM)?;
     let output = child.wait_with_output()?;

@@ -4,22 +4,23 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use flowsluice_tests::collector::assert_all_stored;
 use flowsluice_tests::generator::generate;
+use flowsluice_tests::outage::sums::Sums;
 use flowsluice_tests::{ClickHouse, Collector, Settings};
 
-/// Everything that adds up flows, each with the condition under which every flow is in it once.
-const ROLLUPS: [(&str, &str); 9] = [
-    ("flows_by_minute", "1"),
-    ("rollup_minute_services", "1"),
-    ("rollup_minute_as", "1"),
-    ("rollup_minute_exporters", "1"),
-    ("rollup_hour_services", "1"),
-    ("rollup_hour_as", "1"),
-    ("hosts_by_hour", "side = 'source'"),
-    ("hosts_by_hour", "side = 'destination'"),
-    ("conversations_by_hour", "1"),
+/// Everything that adds up flows, as `Sums::rollups` has to find it.
+const ROLLUPS: [&str; 9] = [
+    "conversations_by_hour",
+    "flows_by_minute",
+    "hosts_by_hour, source",
+    "hosts_by_hour, destination",
+    "rollup_hour_as",
+    "rollup_hour_services",
+    "rollup_minute_as",
+    "rollup_minute_exporters",
+    "rollup_minute_services",
 ];
 
 /// What is folded, and into what.
@@ -45,8 +46,8 @@ fn sums_of_every_rollup_are_those_of_generated_flows() -> Result<()> {
         return Ok(());
     };
     host.generate()?;
-    let flows = host.sums("flows", "1")?;
-    assert_ne!(flows[1], flows[3], "some flows are sampled");
+    let flows = host.sums()?;
+    assert_ne!(flows.bytes, flows.raw_bytes, "some flows are sampled");
     host.assert_rollups_are(flows)?;
     let minutes = |table: &str| {
         let sql = format!(
@@ -101,7 +102,7 @@ fn a_flow_is_shared_out_over_its_minutes_and_hours_without_rest() -> Result<()> 
             assert_eq!(host.minutes(table, &flow)?, flow.minutes(), "{flow:?}");
         }
     }
-    host.assert_rollups_are(host.sums("flows", "1")?)?;
+    host.assert_rollups_are(host.sums()?)?;
     let by_hour = |table: &str| {
         let sql = format!(
             "SELECT toStartOfHour({time}) AS hour, sum(flows), sum(bytes), sum(packets) \
@@ -138,19 +139,57 @@ fn a_block_that_is_sent_twice_counts_once_everywhere() -> Result<()> {
     };
     let flows = Made::some();
     host.insert("one", &flows)?;
-    let once = host.sums("flows", "1")?;
-    assert_eq!(once[0], flows.len() as u64);
+    let once = host.sums()?;
+    assert_eq!(once.flows, flows.len() as u128);
     host.insert("one", &flows)?;
-    assert_eq!(host.sums("flows", "1")?, once);
+    assert_eq!(host.sums()?, once);
     host.assert_rollups_are(once)?;
     host.insert("two", &flows)?;
-    let twice = once.map(|sum| 2 * sum);
-    assert_eq!(
-        host.sums("flows", "1")?,
-        twice,
-        "another token is another block"
-    );
+    let twice = Sums {
+        bytes: 2 * once.bytes,
+        packets: 2 * once.packets,
+        raw_bytes: 2 * once.raw_bytes,
+        raw_packets: 2 * once.raw_packets,
+        flows: 2 * once.flows,
+    };
+    assert_eq!(host.sums()?, twice, "another token is another block");
     host.assert_rollups_are(twice)
+}
+
+#[test]
+fn a_block_that_is_sent_again_ten_minutes_later_counts_once_everywhere() -> Result<()> {
+    let Some(host) = Host::start()? else {
+        return Ok(());
+    };
+    // A clock that can be put back. A view that is altered after an insert knows none from before.
+    host.writer
+        .query("CREATE TABLE clock (behind_s Int64) ENGINE = Memory")?;
+    for (open, ..) in FOLDED {
+        let view = format!("{open}_mv");
+        let query: String = host.writer.value(&format!(
+            "SELECT as_select FROM system.tables WHERE name = '{view}' AND \
+             database = currentDatabase() FORMAT TSVRaw"
+        ))?;
+        let clock = "(now('UTC') - (SELECT max(behind_s) FROM clock))";
+        let movable = query.replace("now('UTC')", clock);
+        assert_ne!(movable, query);
+        host.writer
+            .query(&format!("ALTER TABLE {view} MODIFY QUERY {movable}"))?;
+    }
+    let flows = Made::some();
+    host.insert("one", &flows)?;
+    let once = host.sums()?;
+    // Another slot of ten minutes, and not the one before, since a slot may end here.
+    host.writer.query("INSERT INTO clock VALUES (6000)")?;
+    host.insert("one", &flows)?;
+    assert_eq!(host.sums()?, once);
+    host.assert_rollups_are(once)?;
+    host.insert("two", &flows)?;
+    for (open, ..) in FOLDED {
+        let slots = format!("(SELECT DISTINCT stored FROM {open})");
+        assert_eq!(host.count(&slots)?, 2, "the slot of {open} has moved");
+    }
+    Ok(())
 }
 
 #[test]
@@ -172,12 +211,19 @@ fn a_view_that_fails_once_heals_when_the_block_is_sent_again() -> Result<()> {
     let flows = Made::some();
     let refused = host.insert("one", &flows);
     assert!(refused.is_err(), "a view that fails fails the insert");
+    let half = host.sums()?;
+    assert_eq!(half.flows, flows.len() as u128, "the rows are there");
+    let rollups = Sums::rollups(&host.writer)?;
+    assert!(
+        rollups.iter().any(|(_, sums)| *sums != half),
+        "nothing is left to heal: {rollups:?}"
+    );
     host.writer.query("TRUNCATE TABLE fault")?;
     let mut before = None;
     for _ in 0..2 {
         host.insert("one", &flows)?;
-        let sums = host.sums("flows", "1")?;
-        assert_eq!(sums[0], flows.len() as u64);
+        let sums = host.sums()?;
+        assert_eq!(sums.flows, flows.len() as u128);
         host.assert_rollups_are(sums)?;
         assert!(before.is_none_or(|before| before == sums));
         before = Some(sums);
@@ -191,7 +237,7 @@ fn folding_a_slot_keeps_the_sums_and_the_largest_and_happens_once() -> Result<()
         return Ok(());
     };
     host.generate()?;
-    let flows = host.sums("flows", "1")?;
+    let flows = host.sums()?;
     let largest = |view: &str, addr: &str, keys: &str| {
         let sql = format!(
             "SELECT hour, {keys}, sum(flows), sum(bytes) FROM {view} WHERE {addr} != '::' GROUP \
@@ -207,16 +253,13 @@ fn folding_a_slot_keeps_the_sums_and_the_largest_and_happens_once() -> Result<()
             "client_addr"
         };
         let before = largest(&view, addr, keys)?;
-        host.age_slots(open)?;
+        assert_eq!(host.count(folded)?, 0);
+        host.age_slots(open, 1)?;
         host.assert_rollups_are(flows)?;
         let rows_open: u64 = host.count(&format!("{open} FINAL"))?;
-        assert_eq!(host.count(folded)?, 0);
         let mut rows = 0;
         for time in 0..2 {
-            for action in ["REFRESH", "WAIT"] {
-                host.writer
-                    .query(&format!("SYSTEM {action} VIEW {folded}_fold"))?;
-            }
+            host.fold(folded)?;
             let now = host.count(folded)?;
             assert!(
                 0 < now && now < rows_open,
@@ -238,6 +281,96 @@ fn folding_a_slot_keeps_the_sums_and_the_largest_and_happens_once() -> Result<()
         let rest = host.count(&format!("{folded} WHERE {addr} = '::'"))?;
         assert!(rest > 0, "{folded} has the rest");
         assert_eq!(largest(&view, addr, keys)?, before);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_folded_slot_that_is_dropped_does_not_hold_up_those_that_follow() -> Result<()> {
+    let Some(host) = Host::start()? else {
+        return Ok(());
+    };
+    for (open, folded, _) in FOLDED {
+        let newest = || {
+            let slot = format!("SELECT max(stored) FROM {folded}");
+            host.writer.value::<String>(&slot)
+        };
+        let mut slots = Vec::new();
+        // Of two days, whatever the time of day.
+        for hours in [26, 2] {
+            host.insert(&format!("{open}_{hours}"), &Made::some())?;
+            host.age_slots(open, hours)?;
+            host.fold(folded)?;
+            slots.push(newest()?);
+        }
+        assert!(slots[0] < slots[1], "each is folded in its turn: {slots:?}");
+        let day = slots[0].split(' ').next().context("a day")?;
+        host.writer
+            .query(&format!("ALTER TABLE {folded} DROP PARTITION '{day}'"))?;
+        let dropped = format!("{folded} WHERE stored = '{}'", slots[0]);
+        assert_eq!(host.count(&dropped)?, 0);
+        host.insert(&format!("{open}_last"), &Made::some())?;
+        host.age_slots(open, 1)?;
+        host.fold(folded)?;
+        assert!(newest()? > slots[1], "the slot that followed is folded");
+        assert_eq!(host.count(&dropped)?, 0, "what was dropped is not folded");
+        let view = format!("{}_by_hour", folded.trim_start_matches("rollup_hour_"));
+        let held: u64 = host
+            .writer
+            .value(&format!("SELECT sum(flows) FROM {view}"))?;
+        let kept: u64 = host.writer.value(&format!(
+            "SELECT sum(flows) FROM {open} WHERE stored != '{}'",
+            slots[0]
+        ))?;
+        assert_eq!(held, kept, "what was not dropped is there once");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_slot_of_a_clock_that_was_ahead_holds_up_nothing() -> Result<()> {
+    let Some(host) = Host::start()? else {
+        return Ok(());
+    };
+    host.insert("one", &Made::some())?;
+    for (open, folded, _) in FOLDED {
+        host.age_slots(open, -48)?;
+        // It was folded while the clock was still ahead.
+        host.writer
+            .query(&format!("INSERT INTO {folded} SELECT * FROM {open}"))?;
+    }
+    host.assert_rollups_are(host.sums()?)?;
+    host.insert("two", &Made::some())?;
+    host.assert_rollups_are(host.sums()?)?;
+    for (open, folded, _) in FOLDED {
+        host.age_slots(open, 1)?;
+        host.fold(folded)?;
+        let slots = format!("(SELECT DISTINCT stored FROM {folded})");
+        assert_eq!(host.count(&slots)?, 2, "{open} is folded");
+    }
+    host.assert_rollups_are(host.sums()?)
+}
+
+#[test]
+fn a_slot_of_flows_of_long_ago_stays_folded() -> Result<()> {
+    let Some(host) = Host::start()? else {
+        return Ok(());
+    };
+    // Longer than sums by hour are kept.
+    let long_ago = |flow: Made| Made {
+        end_ms: flow.end_ms - 500 * 24 * HOUR_MS,
+        ..flow
+    };
+    let flows: Vec<_> = Made::some().into_iter().map(long_ago).collect();
+    host.insert("one", &flows)?;
+    for (open, folded, _) in FOLDED {
+        host.age_slots(open, 1)?;
+        host.fold(folded)?;
+        let rows = host.count(folded)?;
+        assert!(rows > 0, "{open} is folded");
+        host.writer
+            .query(&format!("OPTIMIZE TABLE {folded} FINAL"))?;
+        assert_eq!(host.count(folded)?, rows, "{folded}");
     }
     Ok(())
 }
@@ -300,30 +433,16 @@ impl Host {
         to_insert.query(&sql).map(|_| ())
     }
 
-    /// Flows, bytes, packets, and both as they were reported.
-    fn sums(&self, table: &str, condition: &str) -> Result<[u64; 5]> {
-        let flows = if table == "flows" {
-            "count()"
-        } else {
-            "sum(flows)"
-        };
-        let sql = format!(
-            "SELECT {flows}, sum(bytes), sum(packets), sum(raw_bytes), sum(raw_packets) \
-             FROM {table} WHERE {condition}"
-        );
-        let rows = self.writer.rows(&sql)?;
-        ensure!(rows.len() == 1, "{sql}: {rows:?}");
-        let numbers: Vec<u64> = rows[0]
-            .iter()
-            .map(|n| n.parse())
-            .collect::<Result<_, _>>()?;
-        numbers.try_into().ok().context(sql)
+    fn sums(&self) -> Result<Sums> {
+        Sums::raw(&self.writer)
     }
 
-    fn assert_rollups_are(&self, flows: [u64; 5]) -> Result<()> {
-        for (table, condition) in ROLLUPS {
-            let sums = self.sums(table, condition)?;
-            assert_eq!(sums, flows, "{table} WHERE {condition}");
+    fn assert_rollups_are(&self, flows: Sums) -> Result<()> {
+        let rollups = Sums::rollups(&self.writer)?;
+        let names: Vec<_> = rollups.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ROLLUPS);
+        for (name, sums) in rollups {
+            assert_eq!(sums, flows, "{name}");
         }
         Ok(())
     }
@@ -343,19 +462,27 @@ impl Host {
         Ok(minutes)
     }
 
-    /// Moves what a table of open slots holds into an hour ago.
-    fn age_slots(&self, table: &str) -> Result<()> {
-        let slots = self
-            .writer
-            .rows(&format!("SELECT DISTINCT stored FROM {table}"))?;
-        let move_all = format!(
-            "INSERT INTO {table} SELECT * REPLACE (toDateTime((SELECT min(stored) FROM {table}) \
-             - 3600, 'UTC') AS stored) FROM {table}"
-        );
-        self.writer.query(&move_all)?;
-        for slot in slots.iter().flatten() {
+    /// Moves what a table of open slots was just given into one slot so many hours ago.
+    fn age_slots(&self, table: &str, hours: i32) -> Result<()> {
+        let fresh = "stored > now('UTC') - 1800 AND stored <= now('UTC')";
+        for sql in [
+            format!(
+                "INSERT INTO {table} SELECT * REPLACE \
+                 (toStartOfTenMinutes(now('UTC')) - {hours} * 3600 AS stored) \
+                 FROM (SELECT * FROM {table} WHERE {fresh})"
+            ),
+            format!("ALTER TABLE {table} DELETE WHERE {fresh} SETTINGS mutations_sync = 1"),
+        ] {
+            self.writer.query(&sql)?;
+        }
+        Ok(())
+    }
+
+    /// Has the oldest open slot that is over folded into `table`.
+    fn fold(&self, table: &str) -> Result<()> {
+        for action in ["REFRESH", "WAIT"] {
             self.writer
-                .query(&format!("ALTER TABLE {table} DROP PARTITION '{slot}'"))?;
+                .query(&format!("SYSTEM {action} VIEW {table}_fold"))?;
         }
         Ok(())
     }

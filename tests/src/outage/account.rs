@@ -354,6 +354,7 @@ mod tests {
             bytes: 9,
             packets: 3,
             flows: 35 * 30,
+            ..Sums::default()
         };
         let outcome = Outcome {
             timeline: Vec::new(),

@@ -134,6 +134,7 @@ fn sums(text: &mut String, outcome: &Outcome) -> std::fmt::Result {
             bytes,
             packets,
             flows,
+            ..
         } = sums;
         writeln!(
             text,

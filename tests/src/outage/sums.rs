@@ -11,6 +11,10 @@ pub struct Sums {
     pub bytes: u128,
     /// Packets, scaled by the sampling rate.
     pub packets: u128,
+    /// Octets as they were reported.
+    pub raw_bytes: u128,
+    /// Packets as they were reported.
+    pub raw_packets: u128,
     /// Flows.
     pub flows: u128,
 }
@@ -23,7 +27,7 @@ impl Sums {
     pub fn raw(clickhouse: &ClickHouse) -> Result<Self> {
         Self::of(
             clickhouse,
-            "SELECT sum(bytes), sum(packets), count() FROM flows",
+            "SELECT sum(bytes), sum(packets), sum(raw_bytes), sum(raw_packets), count() FROM flows",
         )
     }
 
@@ -36,7 +40,10 @@ impl Sums {
         let mut rollups = Vec::new();
         for row in clickhouse.rows(ROLLUPS)? {
             let name = row.first().context("a name")?;
-            let sums = format!("SELECT sum(bytes), sum(packets), sum(flows) FROM {name}");
+            let sums = format!(
+                "SELECT sum(bytes), sum(packets), sum(raw_bytes), sum(raw_packets), sum(flows) \
+                 FROM {name}"
+            );
             if row.get(1).is_none_or(|sided| sided == "0") {
                 rollups.push((name.clone(), Self::of(clickhouse, &sums)?));
                 continue;
@@ -57,18 +64,21 @@ impl Sums {
             Some(Self {
                 bytes: next()?,
                 packets: next()?,
+                raw_bytes: next()?,
+                raw_packets: next()?,
                 flows: next()?,
             })
         };
-        sums().with_context(|| format!("{sql}: not three numbers: {answer}"))
+        sums().with_context(|| format!("{sql}: not five numbers: {answer}"))
     }
 }
 
 /// Tables and views that have bytes, packets and flows of many rows in one, and whether a flow is
-/// in them once on each side. What is by hour lies in two tables with one view over both; neither
-/// of them has everything.
+/// in them once on each side. Hosts and conversations by hour lie in two tables each with one view
+/// over both; none of these tables has everything.
 const ROLLUPS: &str = "SELECT table, countIf(name = 'side') FROM system.columns \
     WHERE database = currentDatabase() AND table NOT LIKE 'rollup_open_%' \
-    AND table NOT LIKE 'rollup_hour_%' AND table IN (SELECT name FROM system.tables \
+    AND table NOT IN ('rollup_hour_hosts', 'rollup_hour_conversations') \
+    AND table IN (SELECT name FROM system.tables \
     WHERE database = currentDatabase() AND engine IN ('SummingMergeTree', 'View')) \
     GROUP BY table HAVING countIf(name IN ('bytes', 'packets', 'flows')) = 3 ORDER BY table";

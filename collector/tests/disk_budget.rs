@@ -187,6 +187,16 @@ fn the_newest_partition_stays_and_what_is_too_much_is_told() {
 }
 
 #[test]
+fn a_partition_of_a_wrong_clock_is_not_taken_for_the_newest() {
+    let Some(place) = Place::new() else { return };
+    place.run("INSERT INTO flowsluice.flows (time_received) SELECT now() + 7 * 86400");
+    place.look(Some(1), 0);
+    let sql = "SELECT countIf(time_received <= now()), countIf(time_received > now()) \
+               FROM flowsluice.flows FORMAT TSV";
+    assert_eq!(place.run(sql), format!("{ROWS}\t1\n"));
+}
+
+#[test]
 fn two_collectors_drop_no_more_than_one_and_count_each_row_once() {
     let Some(place) = Place::new() else { return };
     for _ in 0..3 {

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use engine::{TABLES, ask, config, http, library, run, started, within};
+use engine::{START_MAX, TABLES, ask, config, http, library, run, started, within};
 use flowsluice::store::Endpoint;
 
 #[track_caller]
@@ -238,7 +238,7 @@ fn native_listener_lets_the_passwordless_user_do_nothing() {
     config.embedded.tcp = Some(tcp);
     let engine = started(&config);
     let pid = engine.pid();
-    assert!(within(Duration::from_secs(5), || TcpStream::connect(tcp).is_ok()));
+    assert!(within(START_MAX, || TcpStream::connect(tcp).is_ok()));
     let reader = engine.reader();
     let works = native(tcp, "reader", reader.password.reveal(), "SELECT 1");
     assert_ne!(works[0], 2, "{}", String::from_utf8_lossy(&works));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use engine::{BINARY, TABLES, ask, config, library, run, started, within};
+use engine::{BINARY, START_MAX, TABLES, ask, config, library, run, started, within};
 use flowsluice::config::Store;
 use flowsluice::store::embedded::{self, Engine};
 
@@ -38,7 +38,7 @@ fn killed_child_comes_back_on_the_same_port_with_its_data() {
     let first = engine.pid().unwrap();
     kill(first);
     assert!(within(Duration::from_secs(5), || !engine.is_ready()));
-    assert!(engine.wait_ready(Duration::from_secs(30)));
+    assert!(engine.wait_ready(START_MAX));
     assert_eq!(engine.restarts(), 1);
     assert_ne!(engine.pid(), Some(first));
     assert_eq!(engine.endpoint().url, writer.url);
@@ -162,7 +162,7 @@ impl Holder {
             .spawn()
             .unwrap();
         let mut engine = None;
-        let read = within(Duration::from_secs(60), || {
+        let read = within(START_MAX, || {
             let text = std::fs::read_to_string(&noted).unwrap_or_default();
             engine = text.strip_suffix('\n').map(|pid| pid.parse().unwrap());
             engine.is_some()

@@ -3,10 +3,11 @@
 
 mod engine;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Barrier;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::{BINARY, config, library, run, started, within};
 use flowsluice::config::{Profile, Store};
@@ -296,4 +297,94 @@ fn an_engine_for_rotating_disks_merges_less_at_once_and_reads_more() {
     let sql = "SELECT engine_full LIKE '%min_bytes_for_wide_part = 536870912%' \
                FROM system.tables WHERE name = 'flows'";
     assert_eq!(run(&engine.endpoint(), sql), "1\n");
+}
+
+#[test]
+fn a_database_without_a_cluster_is_not_taken_for_one_with() {
+    let Some(place) = Place::new() else { return };
+    place.apply(&place.config);
+    let client = clickhouse::client(&place.writer());
+    let clustered = Store {
+        url: Some(place.writer().url),
+        cluster: Some("main".into()),
+        ..place.config.clone()
+    };
+    let wanted = Wanted::new(&clustered);
+    let plan = schema::apply(&client, "flowsluice", &wanted);
+    let told = runtime().block_on(plan).unwrap_err().to_string();
+    assert!(told.starts_with("flowsluice."), "{told}");
+    let why = " was made without store.cluster; name another store.database, or set the key as it \
+               was";
+    assert!(told.ends_with(why), "{told}");
+}
+
+#[test]
+fn a_dry_run_without_an_engine_makes_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let file = folder.path().join("flowsluice.toml");
+    std::fs::write(
+        &file,
+        format!("[store.embedded]\ndata_dir = {data_dir:?}\n"),
+    )
+    .unwrap();
+    let mut command = schema_command(&file, &["apply", "--dry-run"]);
+    let (done, told) = said(&command.output().unwrap());
+    let head = format!(
+        "-- no database in {} yet: everything would be made\nCREATE DATABASE",
+        data_dir.display()
+    );
+    assert!(done && told.starts_with(&head), "{told}");
+    assert!(!data_dir.exists());
+}
+
+#[test]
+fn each_server_of_several_that_share_nothing_is_asked_and_one_that_is_away_told_with_its_remedy() {
+    let Some(place) = Place::new() else { return };
+    let endpoint = place.writer();
+    let away = "http://127.0.0.1:9";
+    let password = place.folder.path().join("password");
+    std::fs::write(&password, endpoint.password.reveal()).unwrap();
+    let keys = format!(
+        "[store]\nurls = [{away:?}, {:?}]\nuser = {:?}\npassword_file = {password:?}\n",
+        endpoint.url, endpoint.user
+    );
+    let file = place.folder.path().join("servers.toml");
+    std::fs::write(&file, keys).unwrap();
+    let command = |arguments| said(&schema_command(&file, arguments).output().unwrap());
+    let (done, told) = command(&["apply"][..]);
+    assert!(!done, "{told}");
+    let made = format!(
+        "{away}:\n{}:\ndatabase flowsluice\nmigration 1, flows\n",
+        endpoint.url
+    );
+    assert!(told.starts_with(&made), "{told}");
+    assert!(
+        told.contains(&format!("database flowsluice at {away}: ")),
+        "{told}"
+    );
+    let remedy = "; see that ClickHouse runs and that store.url or store.urls is right\n";
+    assert!(told.ends_with(remedy), "{told}");
+    let (_, planned) = command(&["apply", "--dry-run"]);
+    let nothing = format!("-- {}:\n-- nothing to change: schema ", endpoint.url);
+    assert!(planned.contains(&nothing), "{planned}");
+}
+
+#[test]
+fn an_engine_that_cannot_start_is_given_up_before_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let fake = folder.path().join("libchdb.so");
+    std::fs::write(&fake, "not a library").unwrap();
+    let file = folder.path().join("flowsluice.toml");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let http = free.local_addr().unwrap().to_string();
+    drop(free);
+    let keys = format!("data_dir = {data_dir:?}\nlibrary = {fake:?}\nhttp = {http:?}\n");
+    std::fs::write(&file, format!("[store.embedded]\n{keys}")).unwrap();
+    let begun = Instant::now();
+    let (done, told) = said(&schema_command(&file, &["apply"]).output().unwrap());
+    let why = "the embedded ClickHouse does not answer; look into ";
+    assert!(!done && told.contains(why), "{told}");
+    assert!(begun.elapsed() < Duration::from_secs(120), "{told}");
 }

@@ -23,6 +23,7 @@ pub mod process;
 pub mod records;
 pub mod sent_log;
 pub mod settings;
+pub mod sql;
 pub mod standalone;
 pub mod status;
 pub mod tls;

@@ -4,44 +4,25 @@
 //! given to its parser as it is; without these two the tables are made on several nodes, which are
 //! shards of each other, written to by collectors and asked through the distributed tables.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, ensure};
 use flowsluice_tests::collector::assert_accounted;
 use flowsluice_tests::generator::{Totals, generate};
 use flowsluice_tests::node::CLUSTER;
-use flowsluice_tests::{ClickHouse, Collector, Node, Settings, Store, place};
+use flowsluice_tests::{ClickHouse, Collector, Node, Settings, Store, place, sql};
 
 /// Rows are kept so long by default.
 const RETENTION_S: &str = "2592000";
 
 /// The statements of the migrations in `sql/` or `sql/cluster/`, filled in, in their order.
 fn statements(folder: &str, database: &str) -> Result<Vec<String>> {
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(place::root().join(folder))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == "sql") {
-            files.insert(path.clone(), std::fs::read_to_string(&path)?);
-        }
-    }
-    ensure!(!files.is_empty(), "no migration in {folder}");
     let mut all = Vec::new();
-    for text in files.values() {
-        let lines = text
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("--"));
-        let text = lines.collect::<Vec<_>>().join("\n") + "\n";
+    for text in sql::migrations(&place::root().join(folder))?.values() {
         let filled = text
             .replace("{database}", database)
             .replace("{database_text}", database)
             .replace("{cluster}", CLUSTER)
             .replace("{retention_seconds}", RETENTION_S);
-        let statements = filled.split(";\n").map(str::trim);
-        all.extend(
-            statements
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned),
-        );
+        all.extend(sql::statements(&filled));
     }
     Ok(all)
 }

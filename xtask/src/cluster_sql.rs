@@ -9,10 +9,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use flowsluice_tests::place;
+use flowsluice_tests::sql::{migrations, statements};
+
+use forms::{DATABASE, FORMS, Form, name_of, parted};
+
+/// The collector's own, since what it cannot read is no statement of a migration.
+#[path = "../../collector/src/store/schema/forms.rs"]
+mod forms;
 
 /// Arguments of `cargo xtask cluster-sql`.
 #[derive(clap::Args)]
@@ -60,23 +67,6 @@ fn folder() -> PathBuf {
     place::root().join("sql")
 }
 
-/// The files `NNN_*.sql` of a folder, in their order.
-fn migrations(folder: &Path) -> Result<BTreeMap<String, String>> {
-    let mut files = BTreeMap::new();
-    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".sql") && name.starts_with(|c: char| c.is_ascii_digit()) {
-            let text = fs::read_to_string(&path);
-            let text = text.with_context(|| format!("read {}", path.display()))?;
-            files.insert(name.into_owned(), text);
-        }
-    }
-    ensure!(!files.is_empty(), "{}: no migration", folder.display());
-    Ok(files)
-}
-
 fn made() -> Result<BTreeMap<String, String>> {
     let mut schema = Schema::default();
     let mut made = BTreeMap::new();
@@ -94,19 +84,6 @@ fn made() -> Result<BTreeMap<String, String>> {
     Ok(made)
 }
 
-/// The statements of a file as `store/schema.rs` reads them: they end in `;` at the end of a line,
-/// comment lines are left out.
-fn statements(sql: &str) -> Vec<String> {
-    let is_comment = |line: &&str| line.trim_start().starts_with("--");
-    let lines: Vec<&str> = sql.lines().filter(|line| !is_comment(line)).collect();
-    let text = lines.join("\n") + "\n";
-    let statements = text.split(";\n").map(str::trim);
-    statements
-        .filter(|statement| !statement.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
 /// The same rows on every node, whatever its shard.
 const EVERYWHERE: [&str; 1] = ["schema_migrations"];
 /// Seconds that a replica knows a block's token: a week, longer than any spool should take. The
@@ -117,7 +94,6 @@ const WINDOW_SECONDS: u32 = 7 * 24 * 3600;
 const WINDOW_BLOCKS: [&str; 2] = ["1000", "10000"];
 /// Follows each name that is made or changed.
 const ON_CLUSTER: &str = " ON CLUSTER '{cluster}'";
-const DATABASE: &str = "{database}.";
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,29 +117,15 @@ struct Schema(BTreeMap<String, Kind>);
 impl Schema {
     /// What becomes of a statement.
     fn on_cluster(&mut self, statement: &str) -> Result<Vec<String>> {
-        const FORMS: [&str; 7] = [
-            "CREATE TABLE IF NOT EXISTS ",
-            "CREATE MATERIALIZED VIEW IF NOT EXISTS ",
-            "CREATE VIEW IF NOT EXISTS ",
-            "CREATE OR REPLACE VIEW ",
-            "DROP TABLE IF EXISTS ",
-            "DROP VIEW IF EXISTS ",
-            "ALTER TABLE ",
-        ];
-        let parted = FORMS.iter().find_map(|form| {
-            let rest = statement.strip_prefix(form)?.strip_prefix(DATABASE)?;
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            let (name, rest) = rest.split_at(end.unwrap_or(rest.len()));
-            Some((*form, name, rest))
-        });
         // An INSERT ... SELECT, say, would be run on the one node that is asked.
-        let Some((form, name, rest)) = parted else {
-            bail!("no statement that can run on a cluster; it begins with one of {FORMS:?}");
+        let Some((form, begin, name, rest)) = parted(statement) else {
+            let begins = FORMS.map(|(begin, _)| begin);
+            bail!("no statement that can run on a cluster; it begins with one of {begins:?}");
         };
-        let renamed = |name: &str, rest: &str| format!("{form}{DATABASE}{name}{ON_CLUSTER}{rest}");
+        let renamed = |name: &str, rest: &str| format!("{begin}{DATABASE}{name}{ON_CLUSTER}{rest}");
         match form {
-            "CREATE TABLE IF NOT EXISTS " => self.table(name, rest),
-            "CREATE MATERIALIZED VIEW IF NOT EXISTS " => {
+            Form::Table => self.table(name, rest),
+            Form::Materialized => {
                 self.0.insert(name.into(), Kind::Materialized);
                 // Every replica refreshes it by itself.
                 ensure!(
@@ -173,17 +135,17 @@ impl Schema {
                 );
                 Ok(vec![renamed(name, &self.local(rest))])
             }
-            "CREATE VIEW IF NOT EXISTS " | "CREATE OR REPLACE VIEW " => {
+            Form::View => {
                 self.0.insert(name.into(), Kind::View);
                 let local = format!("{name}_local");
-                let table = form.replace("VIEW", "TABLE");
+                let table = begin.replace("VIEW", "TABLE");
                 Ok(vec![
                     renamed(&local, &self.local(rest)),
                     distributed(&table, name, "rand()"),
                 ])
             }
-            "ALTER TABLE " => self.alter(name, rest),
-            _ => match self.0.remove(name) {
+            Form::Alter => self.alter(name, rest),
+            Form::Drop => match self.0.remove(name) {
                 Some(Kind::Sharded | Kind::View) => Ok(vec![
                     format!("DROP TABLE IF EXISTS {DATABASE}{name}{ON_CLUSTER}{rest}"),
                     renamed(&format!("{name}_local"), rest),
@@ -286,8 +248,7 @@ impl Schema {
         let mut pieces = text.split(DATABASE);
         out.push_str(pieces.next().unwrap_or_default());
         for piece in pieces {
-            let end = piece.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            let (name, rest) = piece.split_at(end.unwrap_or(piece.len()));
+            let (name, rest) = name_of(piece);
             let is_read = ["FROM ", "JOIN "].iter().any(|word| out.ends_with(word));
             let _ = write!(out, "{DATABASE}{name}");
             if matches!(self.0.get(name), Some(Kind::Sharded | Kind::View)) {

@@ -1,14 +1,14 @@
 //! `flowsluice schema`: the tables of ClickHouse, brought up to date or printed.
 
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use flowsluice::config::{self, Config, StoreTarget};
 use flowsluice::store::embedded::{self, Engine};
 use flowsluice::store::schema::{self, Plan, Wanted};
-use flowsluice::store::{self, Endpoint, clickhouse};
+use flowsluice::store::{self, Endpoint, Failure, InsertError, clickhouse};
 
 /// Arguments of `flowsluice schema`.
 #[derive(clap::Args)]
@@ -31,7 +31,8 @@ struct Apply {
     /// Configuration that says which ClickHouse [default: /etc/flowsluice/flowsluice.toml].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print the statements and change nothing.
+    /// Print the statements and change nothing. Where no collector runs on the embedded ClickHouse,
+    /// that is started to be asked, and ended again.
     #[arg(long)]
     dry_run: bool,
 }
@@ -59,21 +60,55 @@ pub fn main(Args { command }: Args) -> anyhow::Result<()> {
 }
 
 fn apply(config: &Config, dry_run: bool) -> anyhow::Result<()> {
-    let (endpoint, _engine) = place(config)?;
-    let client = clickhouse::client(&endpoint);
-    let wanted = Wanted::new(&config.store);
-    let database = &endpoint.database;
+    let data_dir = &config.store.embedded.data_dir;
+    let (endpoints, _engine) = match place(config, dry_run)? {
+        Place::Servers(endpoints) => (endpoints, None),
+        Place::Engine(engine) => (vec![engine.endpoint()], Some(engine)),
+        Place::Nothing => {
+            let statements = schema::sql(&config.store.database, &Wanted::new(&config.store));
+            print([format!(
+                "-- no database in {} yet: everything would be made\n",
+                data_dir.display()
+            )])?;
+            return print(statements.iter().map(|statement| format!("{statement};\n")));
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let plan = runtime
-        .block_on(async {
-            match dry_run {
-                true => schema::plan(&client, database, &wanted).await,
-                false => schema::apply(&client, database, &wanted).await,
+    let mut problems = Vec::new();
+    for endpoint in &endpoints {
+        if endpoints.len() > 1 {
+            let comment = if dry_run { "-- " } else { "" };
+            print([format!("{comment}{}:\n", endpoint.url)])?;
+        }
+        match runtime.block_on(ask(endpoint, &config.store, dry_run)) {
+            Ok(plan) => {
+                tell(&plan, dry_run)?;
+                problems.extend(plan.refused);
             }
-        })
-        .with_context(|| format!("database {database} at {}", endpoint.url))?;
+            Err(error) => problems.push(explained(endpoint, &error)),
+        }
+    }
+    anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(())
+}
+
+async fn ask(
+    endpoint: &Endpoint,
+    config: &config::Store,
+    dry_run: bool,
+) -> Result<Plan, InsertError> {
+    let client = clickhouse::client(endpoint);
+    let wanted = Wanted::new(config);
+    match dry_run {
+        true => schema::plan(&client, &endpoint.database, &wanted).await,
+        false => schema::apply(&client, &endpoint.database, &wanted).await,
+    }
+}
+
+/// What was done, or would be.
+fn tell(plan: &Plan, dry_run: bool) -> anyhow::Result<()> {
     match dry_run {
         true => print(
             plan.steps
@@ -89,36 +124,81 @@ fn apply(config: &Config, dry_run: bool) -> anyhow::Result<()> {
             schema::version()
         )])?;
     }
-    let Plan { refused, .. } = plan;
-    anyhow::ensure!(refused.is_empty(), "{}", refused.join("\n"));
     Ok(())
 }
 
-/// Where the tables are, and the engine if it was started for this command.
-fn place(config: &Config) -> anyhow::Result<(Endpoint, Option<Engine>)> {
+/// Who said what, and what to do where that does not say so itself.
+fn explained(endpoint: &Endpoint, error: &InsertError) -> String {
+    let Endpoint { database, url, .. } = endpoint;
+    let said = format!("database {database} at {url}: {error}");
+    match error.failure {
+        Failure::Refused if error.code.is_none() => said,
+        _ => format!("{said}; {}", error.remedy()),
+    }
+}
+
+/// Where the tables are.
+enum Place {
+    /// Each has tables of its own; of a cluster one, which has all others make theirs.
+    Servers(Vec<Endpoint>),
+    /// Started for this command.
+    Engine(Box<Engine>),
+    /// Nowhere yet, and a dry run makes no place for them.
+    Nothing,
+}
+
+fn place(config: &Config, dry_run: bool) -> anyhow::Result<Place> {
     match config.store.target() {
-        StoreTarget::Server(_) => Ok((store::endpoint(&config.store)?, None)),
+        StoreTarget::Server(_) => {
+            let endpoint = store::endpoint(&config.store)?;
+            Ok(Place::Servers(match &endpoint.cluster {
+                Some(_) => vec![endpoint.reachable()],
+                None => endpoint.each().collect(),
+            }))
+        }
         StoreTarget::Embedded => {
             if let Some(running) = embedded::running_for_writing(&config.store)? {
-                return Ok((running, None));
+                return Ok(Place::Servers(vec![running]));
+            }
+            let data_dir = &config.store.embedded.data_dir;
+            if dry_run && !has_tables(data_dir)? {
+                return Ok(Place::Nothing);
             }
             let engine = Engine::start(&config.store)?;
             anyhow::ensure!(
-                engine.wait_ready(ENGINE_START_MAX),
+                is_up(&engine),
                 "the embedded ClickHouse does not answer; look into {}",
-                config
-                    .store
-                    .embedded
-                    .data_dir
-                    .join("engine/clickhouse.log")
-                    .display()
+                data_dir.join("engine/clickhouse.log").display()
             );
-            Ok((engine.endpoint(), Some(engine)))
+            Ok(Place::Engine(Box::new(engine)))
         }
         StoreTarget::Null => {
             anyhow::bail!("store.kind: null stores nothing, so there are no tables; remove the key")
         }
     }
+}
+
+/// Waits until an engine that was just started answers; false where it died again and again, or
+/// takes too long.
+fn is_up(engine: &Engine) -> bool {
+    let begun = Instant::now();
+    while !engine.wait_ready(ENGINE_LOOK_EVERY) {
+        if engine.restarts() > ENGINE_RESTARTS_MAX || begun.elapsed() > ENGINE_START_MAX {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether an embedded ClickHouse ever ran in a folder.
+fn has_tables(data_dir: &Path) -> anyhow::Result<bool> {
+    let metadata = data_dir.join("clickhouse/metadata");
+    metadata.try_exists().with_context(|| {
+        format!(
+            "store.embedded.data_dir: cannot look into {}; ask as the user that runs the collector",
+            data_dir.display()
+        )
+    })
 }
 
 /// Whoever reads may have seen enough: `flowsluice schema print | head`.
@@ -133,5 +213,8 @@ fn print(lines: impl IntoIterator<Item = String>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An engine with many parts takes some seconds to read what it has.
-const ENGINE_START_MAX: Duration = Duration::from_secs(60);
+/// A slow disk may need minutes to read the library, and what an engine with many parts has.
+const ENGINE_START_MAX: Duration = Duration::from_secs(600);
+/// One that died so often, which takes some seconds, does not start at all.
+const ENGINE_RESTARTS_MAX: u64 = 4;
+const ENGINE_LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -418,3 +418,15 @@ fn what_makes_too_many_partitions_or_a_budget_that_holds_nothing_is_told() {
          means the same from everywhere"
     );
 }
+
+#[test]
+fn sums_by_hour_are_kept_for_longer_than_what_they_are_folded_of() {
+    let kept = |time: &str| format!("[store.retention_of]\nnames = \"1h\"\nrollup_hour = {time}\n");
+    assert_eq!(
+        errors(&kept("\"119h\"")),
+        "f.toml:3: store.retention_of.rollup_hour: found 119h; allowed: 5days to 20000days, as \
+         sums that are dropped sooner would be made again and again of what came in during the \
+         last four days; raise it, or remove the key for 400 days"
+    );
+    assert!(parse("f.toml", &kept("\"120h\"")).is_ok());
+}

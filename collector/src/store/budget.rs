@@ -6,8 +6,10 @@
 //! Order: the partition that is closest to the end of its table's retention goes first, whatever
 //! the table: of flows kept for 30 days and sums kept for 90, a week of each may go together with
 //! three weeks of the other, so all are shortened by the same factor. The newest partition of a
-//! table is never dropped. Two collectors on one database see the same order and drop part by
-//! part, which succeeds once: nothing is dropped or counted twice. The same holds for replicas.
+//! table is never dropped, and none that is ahead of ClickHouse's clock: sums go by the clocks of
+//! exporters, and of those one may be wrong. Two collectors on one database see the same order and
+//! drop part by part, which succeeds once: nothing is dropped or counted twice. The same holds for
+//! replicas.
 
 mod usage;
 
@@ -22,7 +24,8 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::clickhouse::client;
-use super::insert::InsertError;
+use super::cluster::ACCESS_DENIED;
+use super::insert::{InsertError, in_time};
 use super::{Endpoint, schema};
 use crate::config::{self, Group, StoreTarget};
 use crate::ledger::StoreCounts;
@@ -78,16 +81,9 @@ impl Keeper {
         config: &config::Store,
         counts: &Arc<StoreCounts>,
     ) -> Vec<Self> {
-        let servers = std::iter::once(&endpoint.url).chain(&endpoint.standbys);
-        servers
-            .map(|url| {
-                let server = Endpoint {
-                    url: url.clone(),
-                    standbys: Vec::new(),
-                    ..endpoint.clone()
-                };
-                Self::new(&server, config, Arc::clone(counts))
-            })
+        endpoint
+            .each()
+            .map(|server| Self::new(&server, config, Arc::clone(counts)))
             .collect()
     }
 
@@ -125,8 +121,7 @@ impl Keeper {
             return;
         }
         loop {
-            let looked = tokio::time::timeout(LOOK_MAX, self.look()).await;
-            let looked = looked.unwrap_or_else(|_| Err(InsertError::outage("no answer in time")));
+            let looked = in_time(LOOK_MAX, self.look()).await;
             self.told_failure(looked.err());
             // Not at the same moment as another collector.
             let jitter = rand::random_range(0.9..=1.1);
@@ -141,7 +136,7 @@ impl Keeper {
     pub async fn look(&mut self) -> Result<Look, InsertError> {
         let usage = Usage::read(&self.client, &self.database, self.paths.clone()).await?;
         let budget = &self.counts.budget;
-        budget.looked(usage.bytes(), usage.disk_free_bytes);
+        budget.looked(&self.url, usage.bytes(), usage.disk_free_bytes);
         self.tell_coarse(&usage);
         let mut look = Look {
             excess_bytes: self.limits.excess(&usage),
@@ -157,7 +152,7 @@ impl Keeper {
             look.bytes += partition.bytes + partition.bytes_leaving;
         }
         let over = look.excess_bytes.saturating_sub(look.bytes);
-        self.counts.budget.over(over);
+        self.counts.budget.over(&self.url, over);
         self.tell_over(over);
         Ok(look)
     }
@@ -176,6 +171,7 @@ impl Keeper {
             } = partition;
             self.counts.budget.expired(Group::of(table), rows, bytes);
             warn!(
+                server = self.url,
                 %table,
                 partition = %id,
                 rows,
@@ -221,7 +217,7 @@ impl Keeper {
                         *rows += part.row_count;
                         *bytes += part.bytes;
                     }
-                    Err(error) if error.code == Some(NO_SUCH_DATA_PART) => {}
+                    Err(error) if is_left_to_others(&error) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -236,8 +232,7 @@ impl Keeper {
                 warn!(
                     server = self.url,
                     %error,
-                    remedy = "let store.user SELECT system.parts, system.detached_parts and \
-                              system.disks, and ALTER DELETE its database",
+                    remedy = remedy(&error),
                     "store.budget cannot be kept at the moment"
                 );
             }
@@ -253,10 +248,12 @@ impl Keeper {
     fn tell_over(&mut self, over_bytes: u64) {
         if over_bytes > 0 && !self.told.over {
             error!(
+                server = self.url,
                 over_bytes,
                 remedy = "raise store.budget.max_bytes or free the disk of other things; shorter \
                           store.partition leaves less",
-                "store.budget is exceeded, and only the newest partition of each table is left"
+                "store.budget is exceeded, and only the newest partition of each table, and what \
+                 is ahead of the clock, are left"
             );
         }
         self.told.over = over_bytes > 0;
@@ -273,6 +270,7 @@ impl Keeper {
         if largest > bytes_max / STEPS_MIN && !self.told.coarse {
             self.told.coarse = true;
             warn!(
+                server = self.url,
                 partition_bytes = largest,
                 bytes_max,
                 remedy = "raise store.budget.max_bytes, or have flows made with a shorter \
@@ -295,7 +293,8 @@ impl Limits {
 }
 
 /// The partitions to drop so that `excess` bytes become free, in order; fewer bytes where only the
-/// newest of each table are left. `kept` is the retention of a table in seconds.
+/// newest of each table, and those that begin ahead of now, are left. `kept` is the retention of a
+/// table in seconds.
 fn choose<'a>(
     usage: &'a Usage,
     tables: &[String],
@@ -318,7 +317,7 @@ fn choose<'a>(
         let same = usage
             .partitions
             .iter()
-            .filter(|other| other.table == one.table);
+            .filter(|other| other.table == one.table && other.oldest <= usage.now);
         same.map(|other| other.newest).max()
     };
     all.retain(|(one, ..)| Some(one.newest) < newest(one));
@@ -353,8 +352,27 @@ const PARTS: &str = "SELECT name, rows AS row_count, bytes_on_disk AS bytes FROM
      WHERE database = ? AND table = ? AND partition_id = ? AND active AND rows > 0 \
      ORDER BY name LIMIT 1000";
 
-/// ClickHouse's code for a part that somebody else dropped or merged.
+/// Whether somebody else dropped or merged the part, or is at it.
+fn is_left_to_others(error: &InsertError) -> bool {
+    matches!(
+        error.code,
+        Some(NO_SUCH_DATA_PART | PART_IS_TEMPORARILY_LOCKED)
+    )
+}
+
+fn remedy(error: &InsertError) -> &'static str {
+    match error.code {
+        Some(ACCESS_DENIED) => {
+            "let store.user SELECT system.parts, system.detached_parts and system.disks, and ALTER \
+             DELETE its database"
+        }
+        _ => error.remedy(),
+    }
+}
+
+/// <https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp>
 const NO_SUCH_DATA_PART: u32 = 232;
+const PART_IS_TEMPORARILY_LOCKED: u32 = 384;
 
 /// How often the parts of a partition are read again while it is dropped.
 const ROUNDS_MAX: usize = 8;

@@ -6,7 +6,7 @@ use clickhouse::insert_formatted::InsertFormatted;
 use clickhouse::{Client, Compression};
 
 use super::dictionary::Dictionary;
-use super::insert::{Attempt, Insert, InsertError, Taken};
+use super::insert::{Attempt, Insert, InsertError, Taken, in_time};
 use super::{Block, Endpoint, SideBatch, cluster, schema, tls, window};
 use crate::config;
 
@@ -100,14 +100,12 @@ impl ClickHouse {
     }
 
     /// Waits for an insert as long as `store.insert_timeout` allows.
-    async fn in_time(
+    async fn stored(
         &self,
         sent: impl Future<Output = Result<(), InsertError>>,
     ) -> Result<Taken, InsertError> {
-        tokio::time::timeout(self.insert_timeout, sent)
-            .await
-            .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))
-            .map(|()| Taken::Stored)
+        let sent = in_time(self.insert_timeout, sent).await;
+        sent.map(|()| Taken::Stored)
     }
 }
 
@@ -115,14 +113,10 @@ impl Insert for ClickHouse {
     fn prepare(&self) -> Attempt<'_> {
         Box::pin(async {
             // A server that hangs is found out before the long wait for the nodes of a cluster.
-            tokio::time::timeout(self.insert_timeout, self.answers())
-                .await
-                .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))?;
+            self.answers().await?;
             let applied = schema::apply(&self.client, &self.database, &self.tables);
             let limit = cluster::prepare_max(self.insert_timeout, self.cluster.as_deref());
-            tokio::time::timeout(limit, applied)
-                .await
-                .unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))?;
+            in_time(limit, applied).await?;
             window::verify(&self.client, &self.database, self.insert_timeout).await;
             self.dictionary
                 .make(&self.client, self.insert_timeout)
@@ -132,17 +126,47 @@ impl Insert for ClickHouse {
     }
 
     fn insert<'a>(&'a self, block: &'a Block) -> Attempt<'a, Taken> {
-        Box::pin(self.in_time(self.send(block)))
+        Box::pin(self.stored(self.send(block)))
     }
 
     fn insert_side<'a>(&'a self, batch: &'a SideBatch) -> Attempt<'a, Taken> {
-        Box::pin(self.in_time(self.send_side(batch)))
+        Box::pin(self.stored(self.send_side(batch)))
     }
 
     fn answers(&self) -> Attempt<'_> {
-        Box::pin(async {
-            let cluster = self.cluster.as_deref();
-            cluster::takes_inserts(&self.client, &self.database, cluster).await
-        })
+        let cluster = self.cluster.as_deref();
+        let asked = cluster::takes_inserts(&self.client, &self.database, cluster);
+        Box::pin(in_time(self.insert_timeout, asked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_says_nothing_is_given_up() {
+        // The kernel accepts for it.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint {
+            url: format!("http://{}", silent.local_addr().unwrap()),
+            standbys: Vec::new(),
+            database: "flows".into(),
+            user: "writer".into(),
+            password: Secret::new(""),
+            cluster: None,
+            tls: None,
+        };
+        let config = config::Store {
+            insert_timeout: Duration::from_millis(50),
+            ..config::Store::default()
+        };
+        let server = ClickHouse::new(&endpoint, &config);
+        for asked in [server.answers(), server.prepare()] {
+            let answer = tokio::time::timeout(Duration::from_secs(20), asked).await;
+            let error = answer.expect("it is given up").unwrap_err();
+            assert_eq!(error, InsertError::outage("no answer in time"));
+        }
     }
 }

@@ -98,7 +98,7 @@ pub(super) async fn takes_inserts(
 }
 
 /// <https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp>
-const ACCESS_DENIED: u32 = 497;
+pub(super) const ACCESS_DENIED: u32 = 497;
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clickhouse::Client;
 use tracing::warn;
 
-use super::insert::InsertError;
+use super::insert::{InsertError, in_time};
 use super::{Endpoint, schema};
 use crate::config::Secret;
 
@@ -59,9 +59,7 @@ impl Dictionary {
     /// Makes it within `limit`. Flows are stored without it as well, so that it cannot be had is
     /// told only.
     pub async fn make(&self, client: &Client, limit: Duration) {
-        let made = tokio::time::timeout(limit, self.try_make(client)).await;
-        let made = made.unwrap_or_else(|_| Err(InsertError::outage("no answer in time")));
-        if let Err(error) = made {
+        if let Err(error) = in_time(limit, self.try_make(client)).await {
             warn!(
                 %error,
                 remedy = "grant the collector's user CREATE DICTIONARY, dictGet and SELECT on its \

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use hyper_util::client::legacy::Error as ClientError;
 
@@ -19,6 +20,15 @@ pub enum Taken {
     Stored,
     /// Its rows were dropped on purpose.
     Discarded,
+}
+
+/// What `asked` yields, or an outage where that takes longer than `limit`.
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    asked: impl Future<Output = Result<T, InsertError>>,
+) -> Result<T, InsertError> {
+    let answer = tokio::time::timeout(limit, asked).await;
+    answer.unwrap_or_else(|_| Err(InsertError::outage("no answer in time")))
 }
 
 /// Where blocks go: ClickHouse, nowhere, or in tests a store that fails on command.
@@ -125,7 +135,7 @@ impl InsertError {
         match self.code {
             None if self.failure == Failure::Refused => "do what the error says",
             None => tls::remedy(&self.message)
-                .unwrap_or("see that ClickHouse runs and that store.url is right"),
+                .unwrap_or("see that ClickHouse runs and that store.url or store.urls is right"),
             Some(60 | 81) => "the table is missing: it is made again at the next try",
             Some(159 | 209 | 210) => {
                 "ClickHouse is slow: look at its load and at store.insert_timeout"

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::{Endpoint, InsertError, clickhouse};
+use super::insert::{InsertError, in_time};
+use super::{Endpoint, clickhouse};
 
 /// What one table takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +47,8 @@ pub struct Occupancy {
 #[derive(Debug)]
 pub struct Asker {
     endpoint: Endpoint,
-    is_failing: bool,
+    /// That it does not tell was logged, and lasts.
+    is_told: bool,
 }
 
 /// Longest wait for the answer of one server.
@@ -60,22 +62,27 @@ impl Asker {
     pub fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
-            is_failing: false,
+            is_told: false,
         }
     }
 
-    /// What it is now; nothing when ClickHouse is away or does not tell. Logs when that changes.
+    /// What it is now; nothing when ClickHouse is away or does not tell. Logs when it begins to
+    /// refuse and when it tells again: that it is away is told by whoever inserts.
     pub async fn ask(&mut self) -> Occupancy {
         let asked = occupancy_of_any(&self.endpoint).await;
-        let was_failing = std::mem::replace(&mut self.is_failing, asked.is_err());
         match &asked {
-            Ok(_) if was_failing => info!("ClickHouse tells again what its tables take"),
-            Err(error) if !was_failing => warn!(
-                %error,
-                remedy = "see that it runs; grant store.user SELECT ON system.parts and \
-                          system.disks",
-                "ClickHouse does not tell what its tables take: collector_stats goes without"
-            ),
+            Ok(_) if self.is_told => {
+                self.is_told = false;
+                info!("ClickHouse tells again what its tables take");
+            }
+            Err(error) if !self.is_told && error.code.is_some() => {
+                self.is_told = true;
+                warn!(
+                    %error,
+                    remedy = "let store.user SELECT system.parts and system.disks",
+                    "ClickHouse does not tell what its tables take: collector_stats goes without"
+                );
+            }
             _ => {}
         }
         asked.unwrap_or_default()
@@ -84,15 +91,9 @@ impl Asker {
 
 /// That of the first server that answers.
 async fn occupancy_of_any(endpoint: &Endpoint) -> Result<Occupancy, InsertError> {
-    let urls = [&endpoint.url].into_iter().chain(&endpoint.standbys);
     let mut asked = Err(InsertError::outage("no server is named"));
-    for url in urls {
-        let one = Endpoint {
-            url: url.clone(),
-            ..endpoint.clone()
-        };
-        let answer = tokio::time::timeout(ANSWER_MAX, occupancy(&one)).await;
-        asked = answer.unwrap_or_else(|_| Err(InsertError::outage("no answer in time")));
+    for one in endpoint.each() {
+        asked = in_time(ANSWER_MAX, occupancy(&one)).await;
         if asked.is_ok() {
             break;
         }
@@ -134,4 +135,44 @@ async fn occupancy(endpoint: &Endpoint) -> Result<Occupancy, InsertError> {
             })
             .collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::Secret;
+
+    fn asker(listener: &TcpListener) -> Asker {
+        Asker::new(Endpoint {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            standbys: Vec::new(),
+            database: "flows".into(),
+            user: "writer".into(),
+            password: Secret::new(""),
+            cluster: None,
+            tls: None,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_server_that_refuses_is_told_and_one_that_is_away_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut asker_of_none = asker(&listener);
+        let mut asker_of_one = asker(&listener);
+        let answers = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let said = "Code: 497. DB::Exception: no";
+            let head = "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: ";
+            write!(stream, "{head}{}\r\n\r\n{said}", said.len()).unwrap();
+        });
+        assert_eq!(asker_of_one.ask().await, Occupancy::default());
+        assert!(asker_of_one.is_told);
+        answers.join().unwrap();
+        assert_eq!(asker_of_none.ask().await, Occupancy::default());
+        assert!(!asker_of_none.is_told);
+    }
 }

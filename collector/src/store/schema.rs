@@ -5,6 +5,7 @@
 //! the migrations, retention and settings of the tables follow the configuration.
 
 mod engine;
+mod forms;
 mod statement;
 mod wanted;
 
@@ -15,7 +16,7 @@ use super::cluster;
 use super::insert::InsertError;
 use engine::Engine;
 use statement::{Effect, effect, fill_in, statements};
-use wanted::{Change, SETTINGS};
+use wanted::{Change, SETTINGS, WINDOW};
 
 pub use wanted::Wanted;
 
@@ -130,7 +131,8 @@ impl Plan {
 /// did.
 ///
 /// # Errors
-/// When ClickHouse fails, or when the database was made by a newer version.
+/// When ClickHouse fails, when the database was made by a newer version, or when it was made with
+/// `store.cluster` and is to be one without, or the reverse.
 pub async fn apply(client: &Client, database: &str, wanted: &Wanted) -> Result<Plan, InsertError> {
     let plan = plan(client, database, wanted).await?;
     let client = cluster::for_schema(client, wanted.cluster());
@@ -174,6 +176,20 @@ pub async fn plan(client: &Client, database: &str, wanted: &Wanted) -> Result<Pl
             version()
         )));
     }
+    let mut ours = made(MIGRATIONS, wanted.cluster());
+    ours.retain(|table| table != MIGRATIONS_TABLE);
+    let ours: Vec<_> = (found.iter())
+        .filter(|(table, _)| ours.contains(table))
+        .map(|(table, engine)| (table, Engine::of(engine)))
+        .collect();
+    for (table, engine) in &ours {
+        if let Some(how) = made_otherwise(table, *engine, wanted.cluster()) {
+            return Err(InsertError::refused(format!(
+                "{database}.{table} was made {how} store.cluster; name another store.database, or \
+                 set the key as it was"
+            )));
+        }
+    }
     // Tables that were dropped by hand are made again, whatever schema_migrations says.
     let up_to_now = MIGRATIONS.iter().filter(|m| m.version <= applied);
     let is_whole = made(up_to_now, wanted.cluster())
@@ -186,12 +202,21 @@ pub async fn plan(client: &Client, database: &str, wanted: &Wanted) -> Result<Pl
             plan.add(what.clone(), statement);
         }
     }
-    let mut ours = made(MIGRATIONS, wanted.cluster());
-    ours.retain(|table| table != MIGRATIONS_TABLE);
-    for (table, engine) in found.iter().filter(|(table, _)| ours.contains(table)) {
-        follow(table, Engine::of(engine), database, wanted, &mut plan);
+    for (table, engine) in ours {
+        follow(table, engine, database, wanted, &mut plan);
     }
     Ok(plan)
+}
+
+/// "with" or "without" the cluster, where an existing table was made the other way than the
+/// configuration has it.
+fn made_otherwise(table: &str, found: Engine<'_>, cluster: Option<&str>) -> Option<&'static str> {
+    let wanted = Engine::of(&declaration(table, cluster)).is_distributed();
+    match (found.is_distributed(), wanted) {
+        (true, false) => Some("with"),
+        (false, true) => Some("without"),
+        _ => None,
+    }
 }
 
 /// All statements that make a database of now, as ClickHouse would get them.
@@ -283,7 +308,9 @@ fn follow(table: &str, found: Engine<'_>, database: &str, wanted: &Wanted, plan:
     }
     let declared = declaration(table, wanted.cluster());
     let declared = Engine::of(&declared);
-    let settings = SETTINGS.into_iter().filter(|_| found.is_merge_tree());
+    let settings = SETTINGS
+        .into_iter()
+        .filter(|name| found.is_merge_tree() && !(found.is_replicated() && *name == WINDOW));
     for name in settings {
         let value = found.setting(name);
         let from = value.map_or("default".to_owned(), |value| value.to_string());
@@ -312,6 +339,11 @@ fn follow(table: &str, found: Engine<'_>, database: &str, wanted: &Wanted, plan:
             found.partition,
         ));
     }
+}
+
+/// How many tokens of blocks a table that is no replica remembers; 0 where it has no number.
+pub(super) fn window_of(engine_full: &str) -> u64 {
+    Engine::of(engine_full).setting(WINDOW).unwrap_or(0)
 }
 
 /// The engine that `sql/` makes a table with, in one line.

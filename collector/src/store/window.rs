@@ -16,6 +16,7 @@ use clickhouse::Client;
 use tracing::warn;
 
 use super::insert::InsertError;
+use super::schema::window_of;
 
 /// Most blocks that are acknowledged between two tries of another one.
 pub const BLOCKS_BETWEEN_MAX: u64 = 400;
@@ -73,13 +74,6 @@ pub(super) async fn verify(client: &Client, database: &str, limit: Duration) {
         // What comes next tells that ClickHouse is slow.
         Err(_) => {}
     }
-}
-
-/// The window in `... SETTINGS non_replicated_deduplication_window = 1000, ...`; 0 without one.
-fn window_of(engine_full: &str) -> u64 {
-    let found = engine_full.split_once("non_replicated_deduplication_window = ");
-    let digits = found.map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
-    digits.flatten().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// The blocks that are being sent, and how many others were acknowledged since each was first.
@@ -172,7 +166,10 @@ mod tests {
 
     #[test]
     fn the_tables_remember_as_many_parts_as_may_come_between() {
-        let window = window_of(include_str!("../../../sql/001_flows.sql"));
+        let sql = include_str!("../../../sql/001_flows.sql");
+        let (_, flows) = sql.split_once(".flows\n(").unwrap();
+        let (flows, _) = flows.split_once(";\n").unwrap();
+        let window = window_of(&flows.split_whitespace().collect::<Vec<_>>().join(" "));
         assert!(window > WINDOW_PARTS_MIN, "{window} > {WINDOW_PARTS_MIN}");
     }
 

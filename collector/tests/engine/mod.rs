@@ -50,14 +50,15 @@ pub fn config(library: PathBuf, folder: &Path) -> Store {
     config
 }
 
+/// Longest wait for an engine's first answer. The library is half a gigabyte: where the disk is
+/// slow, nothing of it is in memory yet and five tests start engines at once, 20 s were too short.
+pub const START_MAX: Duration = Duration::from_secs(120);
+
 pub fn started(config: &Store) -> Engine {
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
     let _ = log.with_test_writer().try_init();
     let engine = Engine::start_with(config, Path::new(BINARY)).unwrap();
-    assert!(
-        engine.wait_ready(Duration::from_secs(20)),
-        "it never answered"
-    );
+    assert!(engine.wait_ready(START_MAX), "it never answered");
     engine
 }
 

@@ -52,6 +52,50 @@ fn the_newest_partition_of_a_table_stays_whatever_is_too_much() {
 }
 
 #[test]
+fn what_a_wrong_clock_puts_ahead_is_not_the_newest_and_stays() {
+    let ahead = Partition {
+        id: "later".into(),
+        newest: NOW + 7 * DAY,
+        oldest: NOW + 6 * DAY,
+        ..partition("rollup_minute_x", 0, 100)
+    };
+    let mut all = vec![ahead.clone()];
+    assert!(chosen(all.clone(), u64::MAX).is_empty());
+    all.extend((0..3).map(|days| partition("rollup_minute_x", days, 100)));
+    let expected = ["rollup_minute_x 2", "rollup_minute_x 1"];
+    assert_eq!(chosen(all, u64::MAX), expected, "today's stays as well");
+    // Old rows of a table may be dropped, whatever is ahead of them in others.
+    let all = vec![
+        ahead,
+        partition("flows", 1, 100),
+        partition("flows", 0, 100),
+    ];
+    assert_eq!(chosen(all, u64::MAX), ["flows 1"]);
+}
+
+#[test]
+fn a_clock_that_is_hours_ahead_keeps_no_second_partition() {
+    let today = Partition {
+        newest: NOW + DAY / 2,
+        ..partition("rollup_minute_x", 0, 100)
+    };
+    let mut all = vec![today];
+    all.extend((1..3).map(|days| partition("rollup_minute_x", days, 100)));
+    let expected = ["rollup_minute_x 2", "rollup_minute_x 1"];
+    assert_eq!(chosen(all, u64::MAX), expected);
+}
+
+#[test]
+fn a_failure_gets_its_own_remedy_and_a_part_of_somebody_elses_is_none() {
+    let error = |code| InsertError::exception(&format!("Code: {code}. DB::Exception: x"));
+    assert!(remedy(&error(497)).contains("SELECT system.parts"));
+    assert!(remedy(&error(516)).contains("password"));
+    assert!(remedy(&InsertError::outage("refused")).contains("store.url"));
+    assert!([232, 384].map(error).iter().all(is_left_to_others));
+    assert!(!is_left_to_others(&error(497)));
+}
+
+#[test]
 fn tables_are_shortened_by_the_same_share_of_their_retention() {
     let mut all: Vec<_> = (0..10).map(|days| partition("flows", days, 100)).collect();
     all.extend((0..30).map(|days| partition("rollup_minute_x", days, 10)));

@@ -34,10 +34,19 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Whether it keeps rows by itself: no view, no `Null`, and no replica, whose settings have
-    /// other names.
+    /// Whether it keeps rows by itself: no view, no `Null`.
     pub fn is_merge_tree(&self) -> bool {
-        self.name.ends_with("MergeTree") && !self.name.starts_with("Replicated")
+        self.name.ends_with("MergeTree")
+    }
+
+    /// Whether it is a replica, for which the windows of tokens are settings of other names.
+    pub fn is_replicated(&self) -> bool {
+        self.name.starts_with("Replicated")
+    }
+
+    /// Whether it asks the tables of all shards.
+    pub fn is_distributed(&self) -> bool {
+        self.name == "Distributed"
     }
 
     /// A setting that the table has a number of its own for.
@@ -85,7 +94,10 @@ mod tests {
     fn what_keeps_no_rows_of_its_own_is_no_merge_tree() {
         let is_one = |engine| Engine::of(engine).is_merge_tree();
         assert!(is_one("SummingMergeTree((a, b)) ORDER BY x"));
-        assert!(!is_one("ReplicatedMergeTree('/a', '{replica}') ORDER BY x"));
+        assert!(is_one("ReplicatedMergeTree('/a', '{replica}') ORDER BY x"));
+        assert!(Engine::of("ReplicatedMergeTree('/a', '{replica}') ORDER BY x").is_replicated());
+        let distributed = Engine::of("Distributed('main', 'flows', 'flows_local', rand())");
+        assert!(distributed.is_distributed() && !distributed.is_merge_tree());
         assert!(!is_one("Null") && !is_one("MaterializedView") && !is_one(""));
     }
 

@@ -1,5 +1,6 @@
 //! Statements of `sql/`: cut apart, and filled in with what the configuration wants.
 
+use super::forms::{Form, parted};
 use super::quoted;
 use super::wanted::{WINDOW, Wanted};
 
@@ -34,23 +35,16 @@ pub(super) enum Effect<'a> {
 }
 
 /// What `statement` of a migration does; names in it stand behind `{database}.`.
-pub(super) fn effect<'a>(statement: &'a str) -> Effect<'a> {
-    type Made<'a> = fn(&'a str) -> Effect<'a>;
-    let forms: [(&str, Made<'a>); 7] = [
-        ("CREATE TABLE IF NOT EXISTS ", Effect::Table),
-        ("CREATE MATERIALIZED VIEW IF NOT EXISTS ", Effect::View),
-        ("CREATE VIEW IF NOT EXISTS ", Effect::View),
-        ("CREATE OR REPLACE VIEW ", Effect::View),
-        ("DROP TABLE IF EXISTS ", Effect::Drops),
-        ("DROP VIEW IF EXISTS ", Effect::Drops),
-        ("ALTER TABLE ", Effect::Alters),
-    ];
-    let found = forms.iter().find_map(|(form, made)| {
-        let rest = statement.strip_prefix(form)?.strip_prefix(DATABASE)?;
-        let name = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        Some(made(name.into_iter().next()?))
-    });
-    found.unwrap_or(Effect::None)
+pub(super) fn effect(statement: &str) -> Effect<'_> {
+    let Some((form, _, name, _)) = parted(statement) else {
+        return Effect::None;
+    };
+    match form {
+        Form::Table => Effect::Table(name),
+        Form::Materialized | Form::View => Effect::View(name),
+        Form::Drop => Effect::Drops(name),
+        Form::Alter => Effect::Alters(name),
+    }
 }
 
 /// `statement` as it is run in `database`.
@@ -97,7 +91,6 @@ fn with_setting(statement: &str, name: &str, value: u64) -> String {
     format!("{head}{SETTINGS}{}", lines.join(",\n"))
 }
 
-const DATABASE: &str = "{database}.";
 /// How `flows` is partitioned in `sql/`.
 const BY_DAY: &str = "PARTITION BY toDate(time_received)";
 const SETTINGS: &str = "\nSETTINGS\n";

@@ -74,7 +74,7 @@ fn every_table_of_ours_keeps_its_rows_as_long_as_is_configured_and_none_twice() 
         let found = Engine::of(&engine);
         if found.is_merge_tree() {
             assert!(engine.contains(" TTL "), "{table}: {engine}");
-            assert!(found.setting(wanted::WINDOW).is_some(), "{table}: {engine}");
+            assert!(found.setting(WINDOW).is_some(), "{table}: {engine}");
         }
     }
     let kept = kept(&Wanted::new(&config::Store::default()));
@@ -136,6 +136,90 @@ fn every_statement_may_run_again() {
             ];
             let is_guarded = guards.iter().any(|guard| statement.contains(guard));
             assert!(is_guarded, "{statement}");
+            if let Effect::Alters(_) = effect(&statement) {
+                assert_eq!(unguarded(&statement), Vec::<&str>::new());
+            }
         }
     }
+}
+
+/// The commands of an `ALTER TABLE` that fail or do something else when they run again.
+fn unguarded(alter: &str) -> Vec<&str> {
+    let lines = alter.lines().map(str::trim);
+    let commands = lines.filter(|line| {
+        let verb = line.split(' ').next();
+        ["ADD", "DROP", "MODIFY", "RENAME"].contains(&verb.unwrap_or_default())
+    });
+    let guards = [
+        "ADD COLUMN IF NOT EXISTS ",
+        "DROP COLUMN IF EXISTS ",
+        "MODIFY COLUMN IF EXISTS ",
+        "MODIFY SETTING ",
+        "MODIFY QUERY ",
+    ];
+    let is_guarded = |command: &&str| guards.iter().any(|guard| command.starts_with(guard));
+    commands.filter(|command| !is_guarded(command)).collect()
+}
+
+#[test]
+fn each_command_of_an_alter_has_its_own_guard() {
+    let alter = "ALTER TABLE {database}.x\n    ADD COLUMN IF NOT EXISTS a UInt8,\n    \
+                 ADD COLUMN b UInt8,\n    DROP COLUMN c,\n    MODIFY COLUMN d UInt16";
+    let found = unguarded(alter);
+    assert_eq!(
+        found,
+        [
+            "ADD COLUMN b UInt8,",
+            "DROP COLUMN c,",
+            "MODIFY COLUMN d UInt16"
+        ]
+    );
+}
+
+#[test]
+fn a_table_that_was_made_with_a_cluster_is_not_taken_for_one_without() {
+    let distributed = "Distributed('main', 'flowsluice', 'flows_local', rand())";
+    let here = "MergeTree ORDER BY x";
+    let found = |table, engine, cluster| made_otherwise(table, Engine::of(engine), cluster);
+    let main = Some("main");
+    assert_eq!(found("flows", distributed, main), None);
+    assert_eq!(found("flows", here, None), None);
+    assert_eq!(found("flows", distributed, None), Some("with"));
+    assert_eq!(found("flows", here, main), Some("without"));
+    // Rows are there, replicated or, without Keeper, not.
+    assert_eq!(found("flows_local", here, main), None);
+    assert_eq!(found("conversations_by_hour", "", None), None);
+    assert_eq!(found("conversations_by_hour", distributed, main), None);
+    assert_eq!(found("conversations_by_hour", "", main), Some("without"));
+    assert_eq!(found("flows_spread", "Null", main), None);
+}
+
+#[test]
+fn settings_of_a_replica_follow_the_profile_and_its_window_of_tokens_is_left() {
+    let store = config::Store {
+        url: Some("http://db:8123".into()),
+        cluster: Some("main".into()),
+        profile: config::Profile::Hdd,
+        ..config::Store::default()
+    };
+    let declared = declaration("flows_local", Some("main"));
+    let declared = declared.replace("{retention_seconds}", "2592000");
+    let mut plan = Plan::default();
+    let wanted = Wanted::new(&store);
+    follow(
+        "flows_local",
+        Engine::of(&declared),
+        "db",
+        &wanted,
+        &mut plan,
+    );
+    let statements: Vec<_> = plan.steps.iter().map(|step| &*step.statement).collect();
+    let alter = "ALTER TABLE `db`.flows_local ON CLUSTER 'main' MODIFY SETTING";
+    assert_eq!(
+        statements,
+        [
+            format!("{alter} min_bytes_for_wide_part = 536870912"),
+            format!("{alter} max_bytes_to_merge_at_max_space_in_pool = 34359738368"),
+        ]
+    );
 }

@@ -1,6 +1,5 @@
 //! `flowsluice schema`: the tables of ClickHouse, brought up to date or printed.
 
-use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,8 @@ use flowsluice::config::{self, Config, StoreTarget};
 use flowsluice::store::embedded::{self, Engine};
 use flowsluice::store::schema::{self, Plan, Wanted};
 use flowsluice::store::{self, Endpoint, clickhouse};
+
+use super::print;
 
 /// Arguments of `flowsluice schema`.
 #[derive(clap::Args)]
@@ -119,18 +120,6 @@ fn place(config: &Config) -> anyhow::Result<(Endpoint, Option<Engine>)> {
             anyhow::bail!("store.kind: null stores nothing, so there are no tables; remove the key")
         }
     }
-}
-
-/// Whoever reads may have seen enough: `flowsluice schema print | head`.
-fn print(lines: impl IntoIterator<Item = String>) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    for line in lines {
-        match out.write_all(line.as_bytes()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            outcome => outcome?,
-        }
-    }
-    Ok(())
 }
 
 /// An engine with many parts takes some seconds to read what it has.

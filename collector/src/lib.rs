@@ -40,4 +40,6 @@ pub mod import;
 
 pub mod host;
 
+mod folder;
+
 pub mod units;

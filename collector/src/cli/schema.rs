@@ -1,6 +1,5 @@
 //! `flowsluice schema`: the tables of ClickHouse, brought up to date or printed.
 
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,8 @@ use flowsluice::config::{self, Config, StoreTarget};
 use flowsluice::store::embedded::{self, Engine};
 use flowsluice::store::schema::{self, Plan, Wanted};
 use flowsluice::store::{self, Endpoint, Failure, InsertError, clickhouse};
+
+use super::print;
 
 /// Arguments of `flowsluice schema`.
 #[derive(clap::Args)]
@@ -199,18 +200,6 @@ fn has_tables(data_dir: &Path) -> anyhow::Result<bool> {
             data_dir.display()
         )
     })
-}
-
-/// Whoever reads may have seen enough: `flowsluice schema print | head`.
-fn print(lines: impl IntoIterator<Item = String>) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    for line in lines {
-        match out.write_all(line.as_bytes()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            outcome => outcome?,
-        }
-    }
-    Ok(())
 }
 
 /// A slow disk may need minutes to read the library, and what an engine with many parts has.

@@ -1,5 +1,6 @@
 //! `flowsluice spool`: what waits on the disk, and what ClickHouse refused for good.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -7,7 +8,9 @@ use comfy_table::{Table, presets};
 use flowsluice::config::{self, StoreTarget};
 use flowsluice::store::embedded;
 use flowsluice::store::spool::{Kind, files, quarantine, read_block, read_header};
-use flowsluice::store::{self, Endpoint, Failure, InsertError};
+use flowsluice::store::{self, Endpoint, Failure};
+
+use super::print;
 
 /// Arguments of `flowsluice spool`.
 #[derive(clap::Args)]
@@ -24,8 +27,9 @@ enum Action {
     /// List the blocks that wait and those in quarantine, with the reason.
     List,
     /// Send blocks in quarantine once more, with the token that they have; those that ClickHouse
-    /// takes are removed. What a view refused is in `flows` already: it is not doubled as long as
-    /// the table remembers the token (some hundred inserts).
+    /// takes are removed. Files that are damaged are told, and stay. What a view refused is in
+    /// `flows` already: it is not doubled as long as the table remembers the token (some hundred
+    /// inserts).
     Retry(Which),
     /// Remove blocks in quarantine: their flows are gone.
     Drop(Which),
@@ -51,17 +55,8 @@ pub fn main(Args { action, config }: Args) -> anyhow::Result<()> {
     let quarantined = folder.join(quarantine::FOLDER);
     match action {
         Action::List => list(&folder, &quarantined),
-        Action::Retry(which) => retry(&config.store, which.files(&quarantined)?),
-        Action::Drop(which) => {
-            which
-                .files(&quarantined)?
-                .into_iter()
-                .try_for_each(|(number, _, path)| {
-                    remove(&path)?;
-                    println!("{number}: removed");
-                    Ok(())
-                })
-        }
+        Action::Retry(which) => retry(&config.store, which.files(&quarantined)?, which.all),
+        Action::Drop(which) => remove_all(which.files(&quarantined)?),
     }
 }
 
@@ -87,6 +82,13 @@ fn there(folder: &Path) -> anyhow::Result<Vec<(u64, Kind, PathBuf)>> {
 }
 
 fn list(spool: &Path, quarantined: &Path) -> anyhow::Result<()> {
+    let shown = spool.display();
+    // Where nobody may look there may be one: that is an error below.
+    if matches!(spool.try_exists(), Ok(false)) {
+        return print([format!(
+            "{shown}: there is no such folder; name the collector's file with --config\n"
+        )]);
+    }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["block", "flows", "bytes", "sealed", "state"]);
@@ -96,8 +98,10 @@ fn list(spool: &Path, quarantined: &Path) -> anyhow::Result<()> {
             table.add_row(row(number, kind, &path, state));
         }
     }
-    println!("{table}");
-    Ok(())
+    print([match table.is_empty() {
+        true => format!("{shown}: nothing waits, nothing is in quarantine\n"),
+        false => format!("{table}\n"),
+    }])
 }
 
 fn row(number: u64, kind: Kind, path: &Path, state: &str) -> [String; 5] {
@@ -123,33 +127,60 @@ fn time(unix_s: u32) -> String {
     time.map_or("?".into(), |time| time.to_string())
 }
 
-fn retry(config: &config::Store, blocks: Vec<(u64, Kind, PathBuf)>) -> anyhow::Result<()> {
+fn tell_empty() -> anyhow::Result<()> {
+    print(["the quarantine is empty\n".to_owned()])
+}
+
+/// What became of a block. The next ones have their turn even when nobody reads this any more.
+fn tell(number: u64, fate: impl Display) -> anyhow::Result<()> {
+    print([format!("{number}: {fate}\n")])
+}
+
+fn remove_all(blocks: Vec<(u64, Kind, PathBuf)>) -> anyhow::Result<()> {
     if blocks.is_empty() {
-        println!("the quarantine is empty");
-        return Ok(());
+        return tell_empty();
+    }
+    for (number, _, path) in blocks {
+        remove(&path)?;
+        tell(number, "removed")?;
+    }
+    Ok(())
+}
+
+/// With `is_all` damaged files are told and left out; named, they are a failure.
+fn retry(
+    config: &config::Store,
+    blocks: Vec<(u64, Kind, PathBuf)>,
+    is_all: bool,
+) -> anyhow::Result<()> {
+    if blocks.is_empty() {
+        return tell_empty();
     }
     let endpoint = endpoint(config)?;
     let target = store::target(config, Some(&endpoint)).into_insert();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let mut left = 0;
+    let mut left = 0_u64;
     for (number, _, path) in blocks {
-        let sent = match read_block(&path, number) {
-            Ok(block) => runtime.block_on(async {
-                let rows = block.rows;
-                target.insert(&block).await.map(|_| rows)
-            }),
-            Err(broken) => Err(InsertError::refused(broken.to_string())),
+        let block = match read_block(&path, number) {
+            Ok(block) => block,
+            Err(broken) => {
+                let remedy = broken.remedy();
+                left += u64::from(!is_all || remedy.is_some());
+                let remedy = remedy.map_or_else(|| useless(number), str::to_owned);
+                tell(number, format_args!("{broken}; {remedy}"))?;
+                continue;
+            }
         };
-        match sent {
-            Ok(rows) => {
+        match runtime.block_on(target.insert(&block)) {
+            Ok(_) => {
                 remove(&path)?;
-                println!("{number}: {rows} flows stored");
+                tell(number, format_args!("{} flows stored", block.rows))?;
             }
             Err(error) => {
                 left += 1;
-                println!("{number}: {error}; {}", error.remedy());
+                tell(number, format_args!("{error}; {}", error.remedy()))?;
                 // The next ones would only wait as long.
                 if error.failure == Failure::Outage {
                     bail!("ClickHouse at {} takes nothing now", endpoint.url);
@@ -159,6 +190,10 @@ fn retry(config: &config::Store, blocks: Vec<(u64, Kind, PathBuf)>) -> anyhow::R
     }
     anyhow::ensure!(left == 0, "{left} blocks are still in quarantine");
     Ok(())
+}
+
+fn useless(number: u64) -> String {
+    format!("it cannot be stored, remove it with 'flowsluice spool drop {number}'")
 }
 
 /// Where and as whom blocks are written; an embedded ClickHouse has to run.

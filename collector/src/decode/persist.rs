@@ -10,9 +10,8 @@ mod document;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -24,6 +23,7 @@ use tracing::{info, warn};
 
 use super::{Shared, Wanted};
 use crate::config;
+use crate::folder::{self, FILE_MODE, set_aside, write_whole};
 use crate::names::NAMES_MAX;
 use crate::units::UnixNanos;
 use document::{Bounds, Document, SavedDomain, VERSION, Versioned};
@@ -186,27 +186,8 @@ impl Keeping {
 
 impl StateFile {
     fn open(folder: &Path) -> io::Result<Self> {
-        let folder = std::path::absolute(folder)?;
-        if !folder.is_dir() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o750)
-                .create(&folder)?;
-        }
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o640)
-            .open(folder.join("lock"))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { folder, lock }),
-            Err(TryLockError::WouldBlock) => Err(io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                "another collector uses it",
-            )),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        let (folder, lock) = folder::take(folder)?;
+        Ok(Self { folder, lock })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -214,8 +195,9 @@ impl StateFile {
     }
 
     fn write(&self, shared: &Shared, now: UnixNanos, is_final: bool) -> io::Result<()> {
-        write_whole(&self.folder, FILE, |to| {
-            write_document(to, shared, now, is_final)
+        write_whole(&self.path(FILE), FILE_MODE, true, |to| {
+            write_document(&mut *to, shared, now, is_final)?;
+            to.write_all(b"\n")
         })?;
         if is_final {
             (&self.lock).write_all(b"f")?;
@@ -253,44 +235,6 @@ impl StateFile {
         }
         is_known
     }
-}
-
-/// Gives a file that is of no use another name, so that nobody loses what he might want to look at;
-/// says which, or why not.
-pub(crate) fn set_aside(path: &Path) -> String {
-    let aside = path.with_extension("json.broken");
-    match fs::rename(path, &aside) {
-        Ok(()) => aside.display().to_string(),
-        Err(error) => format!("no ({error})"),
-    }
-}
-
-/// Writes the file `name` of `folder` with `write`, whole or not at all: a file that was there
-/// stays until the new one is on the disk.
-///
-/// # Errors
-/// When `write` fails or the disk does not take it.
-pub(crate) fn write_whole(
-    folder: &Path,
-    name: &str,
-    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> io::Result<()> {
-    let new = folder.join(format!("{name}.new"));
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o640)
-        .open(&new)?;
-    let mut writer = BufWriter::new(file);
-    write(&mut writer)?;
-    writer.write_all(b"\n")?;
-    let file = writer
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    fs::rename(&new, folder.join(name))?;
-    File::open(folder)?.sync_all()
 }
 
 /// Errors repeat words of the file, which may have anything in them.

@@ -127,7 +127,8 @@ const KINDS: [Kind; 12] = [
         cause: Cause::Drop(DropReason::SpoolFull),
         what: "flows are dropped: ClickHouse is slower than the exporters, or away, and the spool \
                is full",
-        remedy: "see that ClickHouse takes inserts; raise store.spool.max_bytes",
+        remedy: "see that ClickHouse takes inserts; raise store.spool.max_bytes, and where 65,536 \
+                 blocks wait batch.age_max too",
         is_error: true,
     },
     Kind {

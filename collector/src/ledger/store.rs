@@ -40,13 +40,16 @@ pub struct StoreCounts {
     pub insert_nanos: AtomicU64,
     /// Blocks written to the disk.
     pub blocks_spooled: AtomicU64,
+    /// Blocks that were to be on the disk as well, and are in memory alone: there was no room, or
+    /// the disk did not take them.
+    pub blocks_unkept: AtomicU64,
     /// Blocks that are on the disk and not acknowledged, in memory as well or not.
     pub spool_blocks: AtomicU64,
     /// Bytes of those.
     pub spool_bytes: AtomicU64,
     /// As many as there may be; 0 without a spool.
     pub spool_bytes_max: AtomicU64,
-    /// Files of the spool that could not be read back and were set aside.
+    /// Files of the spool that could not be read back.
     pub spool_files_broken: AtomicU64,
     /// Blocks that ClickHouse refused for good and that are kept on the disk.
     pub blocks_quarantined: AtomicU64,
@@ -170,6 +173,7 @@ impl StoreCounts {
             inserts_retried: self.inserts_retried.load(Ordering::Acquire),
             insert_nanos: self.insert_nanos.load(Ordering::Acquire),
             blocks_spooled: self.blocks_spooled.load(Ordering::Acquire),
+            blocks_unkept: self.blocks_unkept.load(Ordering::Acquire),
             spool_blocks: self.spool_blocks.load(Ordering::Acquire),
             spool_bytes: self.spool_bytes.load(Ordering::Acquire),
             spool_bytes_max: self.spool_bytes_max.load(Ordering::Acquire),
@@ -199,6 +203,7 @@ pub struct StoreSnapshot {
     pub inserts_retried: u64,
     pub insert_nanos: u64,
     pub blocks_spooled: u64,
+    pub blocks_unkept: u64,
     pub spool_blocks: u64,
     pub spool_bytes: u64,
     pub spool_bytes_max: u64,

@@ -4,7 +4,8 @@
 //! [`LIVE_IN_A_ROW`] from memory, then one from the disk. So new flows can be asked for as soon as
 //! ClickHouse is back, however long the backlog is, and the backlog gets a quarter of the inserts
 //! at least, and all that new flows leave over. One block from the disk is under way at a time, in
-//! the order in which they were sealed. Those that an earlier process had sent go before the rest.
+//! the order in which they were sealed. Those that an earlier process had sent go before the rest,
+//! at the stop as well, and side by side: one that fails holds up no other.
 
 use std::sync::Arc;
 
@@ -84,46 +85,44 @@ impl Inlet {
         if has_room {
             if spool.keeps_all() {
                 // Told in the log, and not lost as long as this process lives.
-                let _ = on_disk(spool, &block, Spool::keep).await;
+                let kept = Arc::clone(&block);
+                let _ = spool.on_disk(move |spool| spool.keep(&kept)).await;
             }
             if self.live.send(Arc::clone(&block)).is_ok() {
                 return true;
             }
         }
-        let set_down = |spool: &Spool, block: &Block| spool.set_down(block, false);
-        if let Err(unkept) = on_disk(spool, &block, set_down).await {
-            self.counts.lost(DropReason::from(unkept), block.rows);
-        }
+        set_down(spool, &self.counts, block, false).await;
         true
     }
 }
 
 impl Outlet {
     /// Waits for a block to be sent; `None` when none is left in memory and none will come. Those
-    /// on the disk wait for the next start then. May be dropped and called again.
+    /// on the disk wait for the next start then, unless an earlier process had sent them. May be
+    /// dropped and called again.
     pub(super) async fn next(&mut self) -> Option<Next> {
         loop {
             let is_running = *self.phase.borrow_and_update() == Phase::Running;
-            let spool = self.spool.as_ref().filter(|_| is_running);
-            let has_doubtful = spool.is_some_and(|spool| spool.has_doubtful());
+            let spool = self.spool.as_ref();
+            let spool = spool.filter(|spool| is_running || spool.has_doubtful());
             let is_their_turn = self.live.is_empty() || self.live_in_a_row >= LIVE_IN_A_ROW;
+            // Those that are doubtful can always be taken: no other goes before them.
             if let Some(spool) = spool
-                && (has_doubtful || is_their_turn)
+                && (is_their_turn || spool.has_doubtful())
                 && let Some(number) = spool.take()
             {
                 self.live_in_a_row = 0;
                 return Some(Next::Spooled(number));
             }
-            if !has_doubtful {
-                match self.live.try_recv() {
-                    Ok(block) => {
-                        let both_wait = spool.is_some_and(|spool| spool.has_waiting());
-                        self.live_in_a_row = if both_wait { self.live_in_a_row + 1 } else { 0 };
-                        return Some(Next::Live(block));
-                    }
-                    Err(TryRecvError::Disconnected) => return None,
-                    Err(TryRecvError::Empty) => {}
+            match self.live.try_recv() {
+                Ok(block) => {
+                    let both_wait = spool.is_some_and(|spool| spool.has_waiting());
+                    self.live_in_a_row = if both_wait { self.live_in_a_row + 1 } else { 0 };
+                    return Some(Next::Live(block));
                 }
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
             }
             let changed = async {
                 match &self.spool {
@@ -132,7 +131,7 @@ impl Outlet {
                 }
             };
             tokio::select! {
-                block = self.live.recv(), if !has_doubtful => {
+                block = self.live.recv() => {
                     // Its turn is now: nothing else waited.
                     return block.map(Next::Live);
                 }
@@ -152,16 +151,20 @@ impl Outlet {
     }
 }
 
-/// Does `work` where it may wait for the disk.
-pub(super) async fn on_disk(
+/// Puts a block, which was sent if `is_tried`, from memory to the disk alone; one that it does not
+/// take is lost and counted.
+pub(super) async fn set_down(
     spool: &Arc<Spool>,
-    block: &Arc<Block>,
-    work: impl FnOnce(&Spool, &Block) -> Result<(), Unkept> + Send + 'static,
-) -> Result<(), Unkept> {
-    let (spool, block) = (Arc::clone(spool), Arc::clone(block));
-    let done = tokio::task::spawn_blocking(move || work(&spool, &block)).await;
+    counts: &StoreCounts,
+    block: Arc<Block>,
+    is_tried: bool,
+) {
+    let rows = block.rows;
+    let set_down = spool.on_disk(move |spool| spool.set_down(&block, is_tried));
     // The runtime ends before the work began.
-    done.unwrap_or(Err(Unkept::Failed))
+    if let Err(unkept) = set_down.await.unwrap_or(Err(Unkept::Failed)) {
+        counts.lost(DropReason::from(unkept), rows);
+    }
 }
 
 /// The memory that blocks may take, `store.queue_max`.

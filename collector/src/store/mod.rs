@@ -94,10 +94,6 @@ pub struct Store {
     endpoints: Option<Arc<endpoints::Shared>>,
 }
 
-/// How long the encoder may take at the end, when blocks can wait on the disk, beyond
-/// `store.stop_timeout`.
-const ENCODING_MAX: Duration = Duration::from_secs(10);
-
 /// How far the store is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -265,25 +261,22 @@ impl Store {
         };
         let drained = tokio::time::timeout(self.stop_timeout, all).await;
         if drained.is_err() {
-            if self.has_spool && !self.encoder.is_finished() {
+            if self.has_spool {
                 // It waits for no room: what is left are batches that have to become blocks.
-                let _ = tokio::time::timeout(ENCODING_MAX, &mut self.encoder).await;
+                ended(&mut self.encoder).await;
             }
             self.phase.send_replace(Phase::Over);
-            // Whichever has ended was waited for: asked again, it would panic.
-            for task in [&mut self.sender, &mut self.side] {
-                if !task.is_finished() {
-                    let _ = task.await;
-                }
-            }
+            ended(&mut self.sender).await;
+            ended(&mut self.side).await;
         }
         // Behind this the spool's folder is free for the next process.
         self.syncing.abort();
         let _ = self.syncing.await;
-        if !self.encoder.is_finished() {
+        if !self.has_spool {
+            // With one it may be writing, which goes on and counts what nobody waits for.
             self.encoder.abort();
-            let _ = self.encoder.await;
         }
+        ended(&mut self.encoder).await;
         // Nobody else counts any more.
         let flows_lost = self.counts.flows_in_flight.load(Ordering::Acquire);
         if flows_lost > 0 {
@@ -312,6 +305,14 @@ impl Store {
             flows_lost,
             flows_spooled,
         }
+    }
+}
+
+/// Waits for the end of a task. One that has ended may have been waited for: asked again, it would
+/// panic.
+async fn ended(task: &mut JoinHandle<()>) {
+    if !task.is_finished() {
+        let _ = task.await;
     }
 }
 

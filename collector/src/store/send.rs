@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::insert::{Attempt, Failure, Insert, InsertError, Taken};
-use super::line::{Next, Outlet, on_disk};
+use super::line::{self, Next, Outlet};
 use super::spool::Spool;
 use super::window::{Ticket, Window};
 use super::{Block, Phase, SideBatch};
@@ -143,14 +143,10 @@ impl Sender {
         let sent = std::mem::take(&mut *self.blocks_under_way());
         let sent = sent.into_values().map(|block| (block, true));
         for (block, is_tried) in sent.chain(blocks.close().map(|block| (block, false))) {
-            let set_down = move |spool: &Spool, block: &Block| spool.set_down(block, is_tried);
-            if let Err(unkept) = on_disk(spool, &block, set_down).await {
-                self.counts.lost(DropReason::from(unkept), block.rows);
-            }
+            line::set_down(spool, &self.counts, block, is_tried).await;
         }
-        let spool = Arc::clone(spool);
         // The runtime ends: then the kernel does it.
-        let _ = spawn_blocking(move || spool.finish()).await;
+        let _ = spool.on_disk(Spool::finish).await;
     }
 
     async fn prepare(&self) {
@@ -184,7 +180,10 @@ impl Sender {
         self.blocks_under_way().remove(&number);
         match fate {
             Fate::Stored(elapsed) => self.acknowledged(&block, place, elapsed, ticket),
-            Fate::Discarded => self.counts.lost(DropReason::StoreNull, block.rows),
+            Fate::Discarded => {
+                let reason = DropReason::StoreNull;
+                self.counts.lost_from(place, reason, block.rows);
+            }
             Fate::Refused(error) => {
                 let reason = DropReason::InsertRefused;
                 self.counts.lost_from(place, reason, block.rows);
@@ -196,30 +195,30 @@ impl Sender {
 
     /// Sends a block that is on the disk alone.
     async fn store_spooled(self: Arc<Self>, number: u64) {
-        let Some(spool) = self.spool.clone() else {
+        let Some(spool) = &self.spool else {
             return;
         };
-        let read = spawn_blocking(move || spool.read(number)).await;
+        let read = spool.on_disk(move |spool| spool.read(number)).await;
         // It cannot be read, or the runtime ends.
-        if let Ok(Some(block)) = read {
+        if let Some(Some(block)) = read {
             self.store(Arc::new(block), Place::Disk).await;
         }
     }
 
     /// Keeps a block that was refused; says where, or why not.
     async fn quarantine(&self, block: &Arc<Block>, error: &InsertError) -> Option<String> {
-        let spool = self.spool.clone()?;
+        let spool = self.spool.as_ref()?;
         let (block, error) = (Arc::clone(block), error.clone());
-        spawn_blocking(move || spool.quarantine(&block, &error))
+        spool
+            .on_disk(move |spool| spool.quarantine(&block, &error))
             .await
-            .ok()
     }
 
     /// Does `work` where it may wait for the disk.
     async fn in_spool(&self, work: impl FnOnce(&Spool) + Send + 'static) {
-        if let Some(spool) = self.spool.clone() {
+        if let Some(spool) = &self.spool {
             // The runtime ends: the file stays, and its token keeps it from being stored twice.
-            let _ = spawn_blocking(move || work(&spool)).await;
+            let _ = spool.on_disk(work).await;
         }
     }
 
@@ -374,7 +373,7 @@ impl Trouble {
 }
 
 /// True, and remembered, when the last time is [`LOG_INTERVAL`] ago.
-fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
+pub(super) fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
     let due = last.is_none_or(|last| now - last >= LOG_INTERVAL);
     if due {
         *last = Some(now);

@@ -34,6 +34,8 @@ struct Scripted {
     silent: bool,
     /// Every insert fails as long as this is so.
     away: AtomicBool,
+    /// The insert of this block fails, however often it is tried.
+    never_takes: Option<u64>,
     /// How long an insert takes.
     takes: Duration,
     /// Every insert is refused as long as it was prepared fewer times.
@@ -44,15 +46,17 @@ struct Scripted {
 
 impl Scripted {
     fn answer(&self, call: Call) -> Attempt<'_, Taken> {
+        let number = call.0.rsplit_once('-').and_then(|(_, n)| n.parse().ok());
+        let is_never_taken = self.never_takes.is_some() && number == self.never_takes;
         self.calls.lock().unwrap().push(call);
-        Box::pin(async {
+        Box::pin(async move {
             if self.silent {
                 std::future::pending::<()>().await;
             }
             if !self.takes.is_zero() {
                 tokio::time::sleep(self.takes).await;
             }
-            if self.away.load(Ordering::Relaxed) {
+            if is_never_taken || self.away.load(Ordering::Relaxed) {
                 return Err(outage());
             }
             if self.prepared.load(Ordering::Relaxed) < self.prepares_needed {

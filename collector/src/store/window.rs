@@ -6,7 +6,14 @@
 //! so it must be sent again before that. Between its first try and its last, at most
 //! [`BLOCKS_BETWEEN_MAX`] other blocks are acknowledged: then nothing new is sent until its fate is
 //! known. How many blocks the spool holds does not matter: those that were sent are known by their
-//! name, also to the next process, and go first there.
+//! name, also to the next process, and are under way there before anything else is sent.
+//!
+//! Over a restart that costs distance: the next process counts from its own first try of such a
+//! block and lets others be stored beside it, so that one that fails for ever stops nobody. A block
+//! whose answer was not heard, and whose repeats then fail for long, may so be behind up to twice
+//! [`BLOCKS_BETWEEN_MAX`] others when a repeat succeeds, and behind as many again with each further
+//! restart; it is doubled then if that is more than the table's window. One that is answered at
+//! the first try after the restart is behind no more than before.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,5 +1,6 @@
 //! A file that is written is read to the same knowledge; one that is no such file does no harm.
 
+use std::fs;
 use std::net::Ipv4Addr;
 
 use tempfile::TempDir;

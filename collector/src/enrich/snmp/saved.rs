@@ -4,7 +4,7 @@
 //! enough.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,8 @@ use tracing::{info, warn};
 
 use super::INTERFACES_MAX;
 use super::walk::ROWS_MAX;
-use crate::decode::persist::{set_aside, write_whole};
 use crate::enrich::interfaces::{Interface, clean};
+use crate::folder::{FILE_MODE, set_aside, write_whole};
 
 /// The file's name in `decode.state_dir`.
 pub const FILE: &str = "snmp.json";
@@ -123,8 +123,9 @@ impl SavedFile {
             version: VERSION,
             exporters,
         };
-        write_whole(&self.folder, FILE, |to| {
-            Ok(serde_json::to_writer(to, &document)?)
+        write_whole(&self.path(), FILE_MODE, true, |to| {
+            serde_json::to_writer(&mut *to, &document)?;
+            to.write_all(b"\n")
         })
     }
 

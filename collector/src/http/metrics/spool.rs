@@ -44,8 +44,13 @@ impl Out<'_> {
                 store.blocks_spooled,
             ),
             (
+                "blocks_unkept",
+                "Blocks that were to be on the disk as well, and are in memory alone",
+                store.blocks_unkept,
+            ),
+            (
                 "spool_files_broken",
-                "Files of the spool that could not be read back and were set aside",
+                "Files of the spool that could not be read back",
                 store.spool_files_broken,
             ),
             (

@@ -1,8 +1,8 @@
 //! The engine's folder: who may read what, passwords that outlive a restart, one engine at a time.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use super::Published;
 use super::settings::Settings;
 use crate::config::Secret;
+use crate::folder;
 
 /// A folder that this process alone runs an engine in, for as long as this value lives.
 #[derive(Debug)]
@@ -110,25 +111,11 @@ pub(super) fn random_hex() -> anyhow::Result<String> {
 }
 
 fn prepare(root: &Path) -> io::Result<File> {
-    make_folder(root, 0o750)?;
-    make_folder(&root.join("engine"), 0o700)?;
-    make_folder(&root.join("clickhouse"), 0o700)?;
-    make_folder(&root.join("backups"), 0o700)?;
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o640)
-        .open(root.join(LOCK))
-}
-
-/// Leaves a folder as it is when it exists: its owner may have his reasons.
-fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+    folder::make(root, folder::FOLDER_MODE)?;
+    for name in ["engine", "clickhouse", "backups"] {
+        folder::make(&root.join(name), 0o700)?;
     }
-    DirBuilder::new().recursive(true).mode(mode).create(path)
+    folder::open_lock(&root.join(LOCK))
 }
 
 fn take(root: &Path, lock: &File, patience: Instant) -> anyhow::Result<()> {
@@ -159,18 +146,13 @@ fn note_owner(mut lock: &File) -> io::Result<()> {
 
 /// Replaces the file in one step, so that a reader never sees half of it.
 fn write(path: &Path, mode: u32, text: &[u8]) -> anyhow::Result<()> {
-    let write = || -> io::Result<()> {
-        let fresh = path.with_extension("new");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(mode);
-        let mut file = options.open(&fresh)?;
+    let written = folder::write_whole(path, mode, true, |to| {
         // The umask may have taken bits away, an old file may have had more.
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, path)
-    };
-    write().with_context(|| format!("store: {} cannot be written", path.display()))
+        let permissions = Permissions::from_mode(mode);
+        to.get_ref().set_permissions(permissions)?;
+        to.write_all(text)
+    });
+    written.with_context(|| format!("store: {} cannot be written", path.display()))
 }
 
 fn first_line(path: &Path, text: &str) -> anyhow::Result<Secret> {

@@ -90,6 +90,25 @@ pub enum Broken {
     },
 }
 
+impl Broken {
+    /// What may make the file of use again; `None` when its bytes are not what was written.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            // There is nothing to be read any more.
+            Self::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Self::Unreadable(_) => Some("let the collector's user read it"),
+            Self::Version(_) => Some("start a version that knows it"),
+            Self::NotOurs | Self::Checksum(_) | Self::Length { .. } => None,
+        }
+    }
+
+    /// True when it may be read a moment later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreadable(_)) && self.remedy().is_some()
+    }
+}
+
 /// The two lines in front of the bytes of `block`.
 pub(super) fn head(block: &Block, schema: u32, refused: Option<Refusal>) -> Vec<u8> {
     let header = Header {

@@ -1,12 +1,12 @@
 //! The folder: names of files, how they are written, what is there at the start.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::file::{Broken, Header, read_header};
 use super::state::Held;
+use crate::folder::{FILE_MODE, write_whole};
 
 /// What a file's name says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,37 +44,10 @@ pub(super) struct Found {
     pub(super) whole: Vec<(u64, Held)>,
     /// With the rows that are known to be in it.
     pub(super) broken: Vec<(PathBuf, Broken, u64)>,
+    /// Those that may be whole, but not for this process, with the remedy.
+    pub(super) unknown: Vec<(PathBuf, Broken, &'static str)>,
     /// The highest number of all; 0 when there is none.
     pub(super) last_number: u64,
-}
-
-/// Makes the folder where it is missing and takes it for this process.
-pub(super) fn open(dir: &Path) -> io::Result<(PathBuf, File)> {
-    let folder = std::path::absolute(dir)?;
-    make(&folder)?;
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o640)
-        .open(folder.join("lock"))?;
-    match lock.try_lock() {
-        Ok(()) => Ok((folder, lock)),
-        Err(TryLockError::WouldBlock) => Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            "another collector uses it",
-        )),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Makes a folder where it is missing.
-pub(super) fn make(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o750).create(folder)
 }
 
 /// Number and kind of each file of ours in `folder`, in order; others are not looked at.
@@ -113,6 +86,7 @@ pub(super) fn scan(folder: &Path) -> io::Result<Found> {
     let mut found = Found {
         whole: Vec::new(),
         broken: Vec::new(),
+        unknown: Vec::new(),
         last_number: 0,
     };
     for (number, kind, path) in files(folder)? {
@@ -126,42 +100,28 @@ pub(super) fn scan(folder: &Path) -> io::Result<Found> {
                 found.whole.push((number, Held { rows, bytes, kind }));
             }
             Ok((Header { rows, .. }, Some(broken))) => found.broken.push((path, broken, rows)),
-            // Nobody knows how many rows it had.
-            Err(broken) => found.broken.push((path, broken, 0)),
+            Err(broken) => match broken.remedy() {
+                Some(remedy) => found.unknown.push((path, broken, remedy)),
+                // Nobody knows how many rows it had.
+                None => found.broken.push((path, broken, 0)),
+            },
         }
     }
     Ok(found)
 }
 
-/// Writes a file whole or not at all; with `is_synced` it is on the disk afterwards.
+/// Writes a file that was not there, whole or not at all; with `is_synced` it is on the disk
+/// afterwards.
 pub(super) fn write(path: &Path, parts: &[&[u8]], is_synced: bool) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let written = write_new(&new, parts, is_synced).and_then(|()| fs::rename(&new, path));
-    if let Err(error) = written {
-        // What there is of it takes room that may be the reason.
-        let _ = fs::remove_file(&new);
-        return Err(error);
+    let written = write_whole(path, FILE_MODE, is_synced, |to| {
+        parts.iter().try_for_each(|part| to.write_all(part))
+    });
+    if written.is_err() {
+        // It may be there, and only its folder not synced: whoever is told that it failed keeps
+        // the block, which must not come back beside that.
+        let _ = fs::remove_file(path);
     }
-    if is_synced && let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
-}
-
-fn write_new(new: &Path, parts: &[&[u8]], is_synced: bool) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o640)
-        .open(new)?;
-    for part in parts {
-        file.write_all(part)?;
-    }
-    if is_synced {
-        file.sync_data()?;
-    }
-    Ok(())
+    written
 }
 
 /// Sees to it that the bytes of a file outlast a loss of power.
@@ -169,5 +129,20 @@ pub(super) fn sync_if_there(path: &Path) -> io::Result<()> {
     match File::open(path).and_then(|file| file.sync_data()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_folder_cannot_be_synced_does_not_come_back() {
+        // The folder of a bare name has no name, and so cannot be opened.
+        let name = format!("of-test-{}.block", std::process::id());
+        let path = Path::new(&name);
+        assert!(write(path, &[b"some", b"bytes"], true).is_err());
+        let is_there = fs::remove_file(path).is_ok();
+        assert!(!is_there, "it failed, so the block is kept elsewhere");
     }
 }

@@ -10,10 +10,12 @@
 //!   lock                                   held while a collector uses the folder
 //!   00000000000000000042.block             waits, or is in memory as well
 //!   00000000000000000041.tried             was sent: ClickHouse may have it already
-//!   00000000000000000043.new               is being written; removed at the next start
+//!   00000000000000000043.block.new         is being written; removed at the next start
 //!   quarantine/00000000000000000007.block  refused for good, with the reason in its header
 //!   quarantine/00000000000000000009.broken cannot be read
 //! ```
+//!
+//! A file that this process cannot read, or whose version it does not know, stays where it is.
 //!
 //! Numbers are those of sealing and go on over a restart, so their order is that of the flows.
 
@@ -27,15 +29,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use super::insert::InsertError;
+use super::send::is_due;
 use super::{Block, schema};
 use crate::config::{self, SpoolFsync, SpoolMode};
+use crate::folder::take;
 use crate::ledger::{DropReason, Place, StoreCounts};
 use quarantine::Quarantine;
 use state::{Held, State};
@@ -46,6 +50,13 @@ pub use folder::{Kind, files};
 /// Most blocks of a spool: 18 hours of one a second. Each costs a file, and some 100 bytes of
 /// memory.
 pub const BLOCKS_MAX: usize = 65_536;
+
+/// Pauses before a file that cannot be read is tried again.
+const READ_AGAIN: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1600),
+];
 
 /// The spool of a running collector.
 #[derive(Debug)]
@@ -108,7 +119,7 @@ impl Spool {
             folder: dir.display().to_string(),
             error,
         };
-        let (folder, lock) = folder::open(&dir).map_err(unusable)?;
+        let (folder, lock) = take(&dir).map_err(unusable)?;
         let found = folder::scan(&folder).map_err(unusable)?;
         let quarantine = Quarantine::open(&folder, &config.spool).map_err(unusable)?;
         let next_number = found.last_number.max(quarantine.last_number()) + 1;
@@ -141,6 +152,12 @@ impl Spool {
             let folder = self.folder.display();
             info!(%folder, blocks, rows, "blocks of an earlier run wait to be stored");
         }
+        for (path, broken, remedy) in found.unknown {
+            warn!(
+                file = %path.display(), error = %broken, remedy,
+                "store.spool: a file of an earlier run stays where it is, and is not stored"
+            );
+        }
         for (path, broken, rows) in found.broken {
             self.counts.recovered(rows);
             self.give_up(&path, &broken, rows);
@@ -158,9 +175,21 @@ impl Spool {
         self.config.mode == SpoolMode::Always
     }
 
-    /// Writes `block`, which stays in memory.
-    pub(super) fn keep(&self, block: &Block) -> Result<(), Unkept> {
-        self.keep_as(block, Kind::Block)
+    /// Writes `block`, which stays in memory; when that cannot be it is told and counted.
+    pub(super) fn keep(&self, block: &Block) {
+        let Err(unkept) = self.keep_as(block, Kind::Block) else {
+            return;
+        };
+        self.counts.blocks_unkept.fetch_add(1, Ordering::Relaxed);
+        // That the disk does not take it is told already.
+        let now = Instant::now();
+        if unkept == Unkept::Full && is_due(&mut self.state().told_full, now) {
+            warn!(
+                remedy = "see that ClickHouse takes inserts; raise store.spool.max_bytes, and \
+                          where 65,536 blocks wait batch.age_max too",
+                "store.spool is full: blocks are in memory alone"
+            );
+        }
     }
 
     /// Puts a block, which was sent if `is_tried`, from memory to the disk alone.
@@ -195,7 +224,7 @@ impl Spool {
             self.tell_unwritten(&path, bytes, &error);
             return Err(Unkept::Failed);
         }
-        if !is_synced {
+        if self.config.fsync == SpoolFsync::Interval {
             self.state().unsynced.push(number);
         }
         self.counts.blocks_spooled.fetch_add(1, Ordering::Relaxed);
@@ -204,13 +233,23 @@ impl Spool {
     }
 
     fn tell_unwritten(&self, path: &Path, bytes: u64, error: &io::Error) {
-        if self.state().is_to_be_told(Instant::now()) {
+        if is_due(&mut self.state().told_unwritten, Instant::now()) {
             let file = path.display();
             error!(
                 %file, bytes, %error,
                 remedy = "make room on the disk, or let the collector's user write there; until \
                           then blocks wait in memory alone",
                 "store.spool: a block cannot be written"
+            );
+        }
+    }
+
+    fn tell_unsynced(&self, path: &Path, error: &io::Error) {
+        if is_due(&mut self.state().told_unsynced, Instant::now()) {
+            error!(
+                file = %path.display(), %error,
+                remedy = "look at the disk that it is on",
+                "store.spool: what is written cannot be synced; it may not outlast a loss of power"
             );
         }
     }
@@ -246,14 +285,14 @@ impl Spool {
         self.changed.notify_one();
     }
 
-    /// The block whose turn it is, of those that are on the disk alone; none while one is under
-    /// way.
+    /// The block whose turn it is, of those that are on the disk alone: one that an earlier process
+    /// sent as long as there are any, else none while one is under way.
     pub(super) fn take(&self) -> Option<u64> {
         self.state().take()
     }
 
-    /// True while blocks that an earlier process sent are not done with: nothing else is sent
-    /// meanwhile, so that ClickHouse still knows their tokens.
+    /// True while blocks that an earlier process sent are not under way: nothing else is sent
+    /// before them, so that ClickHouse still knows their tokens.
     pub(super) fn has_doubtful(&self) -> bool {
         self.state().has_doubtful()
     }
@@ -268,14 +307,23 @@ impl Spool {
         self.changed.notified().await;
     }
 
-    /// Reads a block that was taken; one that cannot be read is set aside, and its rows are lost.
+    /// Reads a block that was taken; one that is damaged is set aside, and its rows are lost. So
+    /// are those of one that cannot be read at several tries, which stays for the next start.
     pub(super) fn read(&self, number: u64) -> Option<Block> {
         let (path, rows) = {
             let state = self.state();
             let held = state.held(number)?;
             (held.kind.path(&self.folder, number), held.rows)
         };
-        match read_block(&path, number) {
+        let mut outcome = read_block(&path, number);
+        for pause in READ_AGAIN {
+            if !matches!(&outcome, Err(broken) if broken.may_pass()) {
+                break;
+            }
+            std::thread::sleep(pause);
+            outcome = read_block(&path, number);
+        }
+        match outcome {
             Ok(block) => Some(block),
             Err(broken) => {
                 self.give_up(&path, &broken, rows);
@@ -287,12 +335,15 @@ impl Spool {
         }
     }
 
-    /// Sets a file aside whose rows were waiting.
+    /// Gives up a file whose rows were waiting; sets it aside when it is damaged.
     fn give_up(&self, path: &Path, broken: &Broken, rows: u64) {
         let counts = &self.counts;
         counts.spool_files_broken.fetch_add(1, Ordering::Relaxed);
         counts.lost_from(Place::Disk, DropReason::SpoolBroken, rows);
-        let set_aside = self.quarantine.set_aside(path);
+        let set_aside = match broken.remedy() {
+            Some(_) => "no (it is tried again at the next start)".to_owned(),
+            None => self.quarantine.set_aside(path),
+        };
         error!(
             file = %path.display(), error = %broken, set_aside, rows,
             remedy = "look at the disk that it is on; nothing else is lost",
@@ -326,7 +377,7 @@ impl Spool {
                 for kind in [Kind::Block, Kind::Tried] {
                     let path = kind.path(&self.folder, number);
                     if let Err(error) = folder::sync_if_there(&path) {
-                        self.tell_unwritten(&path, 0, &error);
+                        self.tell_unsynced(&path, &error);
                     }
                 }
             }
@@ -335,7 +386,7 @@ impl Spool {
         if std::mem::take(&mut self.state().is_removed) || is_any {
             let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
             if let Err(error) = synced {
-                self.tell_unwritten(&self.folder, 0, &error);
+                self.tell_unsynced(&self.folder, &error);
             }
         }
     }
@@ -348,14 +399,19 @@ impl Spool {
         }
         loop {
             tokio::time::sleep(self.config.fsync_interval).await;
-            let spool = Arc::clone(&self);
-            if tokio::task::spawn_blocking(move || spool.sync())
-                .await
-                .is_err()
-            {
+            if self.on_disk(Self::sync).await.is_none() {
                 return; // the runtime ends
             }
         }
+    }
+
+    /// Does `work` where it may wait for the disk; `None` when the runtime ends before it began.
+    pub(super) async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Option<T> {
+        let spool = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&spool)).await.ok()
     }
 
     /// Syncs a last time, unless the kernel is trusted to.
@@ -383,5 +439,40 @@ impl Spool {
         self.state
             .lock()
             .expect("nothing panics while it holds the lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn what_is_never_synced_is_not_remembered_for_it() {
+        for (fsync, remembered) in [
+            (SpoolFsync::Never, 0),
+            (SpoolFsync::Interval, 1),
+            (SpoolFsync::Always, 0),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut config = config::Store::default();
+            config.spool.dir = folder.path().to_owned();
+            config.spool.fsync = fsync;
+            let spool = Spool::open(&config, Arc::default()).unwrap().unwrap();
+            spool.keep(&Block {
+                token: "00ff-1".into(),
+                number: 1,
+                rows: 1,
+                native_bytes: 1,
+                compressed: Bytes::from_static(b"bytes"),
+                columns: Cow::Borrowed("time_received"),
+                room: None,
+            });
+            assert!(spool.state().has(1));
+            assert_eq!(spool.state().unsynced.len(), remembered, "{fsync:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use super::file::{self, Refusal};
 use super::folder::{self, Kind};
 use crate::config;
+use crate::folder::{FOLDER_MODE, make};
 use crate::store::Block;
 use crate::store::insert::InsertError;
 use crate::units::UnixNanos;
@@ -32,7 +33,7 @@ pub(super) struct Quarantine {
 impl Quarantine {
     pub(super) fn open(spool: &Path, config: &config::Spool) -> io::Result<Self> {
         let folder = spool.join(FOLDER);
-        folder::make(&folder)?;
+        make(&folder, FOLDER_MODE)?;
         let last = folder::files(&folder)?.last().map(|(number, ..)| *number);
         let quarantine = Self {
             folder,
@@ -76,18 +77,14 @@ impl Quarantine {
         let aside = self.folder.join(name.file_name().unwrap_or_default());
         let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
         let outcome = match self.has_room(bytes) {
-            Ok(()) => fs::rename(path, &aside),
-            Err(full) => {
-                let _ = fs::remove_file(path);
-                Err(full)
-            }
+            Ok(()) => fs::rename(path, &aside).map(|()| aside.display().to_string()),
+            Err(full) if full.kind() == io::ErrorKind::QuotaExceeded => fs::remove_file(path)
+                .map(|()| "removed: store.spool.quarantine_max is reached".to_owned()),
+            Err(error) => Err(error),
         };
         // The figure is as old as the last time when the folder cannot be read.
         let _ = self.look();
-        match outcome {
-            Ok(()) => aside.display().to_string(),
-            Err(error) => format!("no ({error})"),
-        }
+        outcome.unwrap_or_else(|error| format!("no ({error})"))
     }
 
     /// Bytes of all that is kept.

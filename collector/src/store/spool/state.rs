@@ -1,12 +1,9 @@
 //! What is in the folder, and whose turn it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::folder::Kind;
-
-/// The same trouble is logged once in this time.
-const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// One file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +22,16 @@ pub(super) struct State {
     waiting: BTreeSet<u64>,
     /// Of those, the ones that an earlier process sent.
     doubtful: BTreeSet<u64>,
-    /// The one that was taken and is not done with.
-    under_way: Option<u64>,
-    /// Written and not synced.
+    /// Those that were taken and are not done with: as many as were doubtful, else one.
+    under_way: BTreeSet<u64>,
+    /// Written and to be synced at the next interval.
     pub(super) unsynced: Vec<u64>,
     /// Something was removed since the folder was synced.
     pub(super) is_removed: bool,
-    told: Option<Instant>,
+    /// When it was told last that a block cannot be written, or synced, and that there is no room.
+    pub(super) told_unwritten: Option<Instant>,
+    pub(super) told_unsynced: Option<Instant>,
+    pub(super) told_full: Option<Instant>,
 }
 
 impl State {
@@ -74,21 +74,21 @@ impl State {
         self.bytes -= held.bytes;
         self.waiting.remove(&number);
         self.doubtful.remove(&number);
-        if self.under_way == Some(number) {
-            self.under_way = None;
-        }
+        self.under_way.remove(&number);
         self.is_removed = true;
         Some(held)
     }
 
-    /// The oldest of those that were sent before, else of all; one at a time.
+    /// The oldest of those that were sent before, side by side; when none is left, of all, one at
+    /// a time.
     pub(super) fn take(&mut self) -> Option<u64> {
-        if self.under_way.is_some() {
-            return None;
-        }
-        let next = self.doubtful.first().or(self.waiting.first()).copied()?;
+        let next = match self.doubtful.pop_first() {
+            Some(doubtful) => doubtful,
+            None if self.under_way.is_empty() => *self.waiting.first()?,
+            None => return None,
+        };
         self.waiting.remove(&next);
-        self.under_way = Some(next);
+        self.under_way.insert(next);
         Some(next)
     }
 
@@ -129,15 +129,6 @@ impl State {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
-
-    /// True, and remembered, when the last time is [`TELL_EVERY`] ago.
-    pub(super) fn is_to_be_told(&mut self, now: Instant) -> bool {
-        let due = self.told.is_none_or(|told| now - told >= TELL_EVERY);
-        if due {
-            self.told = Some(now);
-        }
-        due
-    }
 }
 
 #[cfg(test)]
@@ -153,19 +144,25 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_goes_first_but_behind_those_that_were_sent_before_and_one_at_a_time() {
+    fn those_that_were_sent_before_go_side_by_side_and_then_the_oldest_one_at_a_time() {
         let mut state = State::default();
-        for (number, kind) in [(7, Kind::Tried), (3, Kind::Block), (5, Kind::Tried)] {
+        let kinds = [Kind::Block, Kind::Block, Kind::Tried, Kind::Tried];
+        for (number, kind) in [4, 3, 7, 5].into_iter().zip(kinds) {
             state.add_waiting(number, held(kind));
         }
-        let mut order = Vec::new();
-        while let Some(number) = state.take() {
-            assert_eq!(state.take(), None, "one is under way");
-            assert_eq!(state.has_doubtful(), number != 3);
-            state.remove(number);
-            order.push(number);
+        assert!(state.has_doubtful());
+        assert_eq!([state.take(), state.take()], [Some(5), Some(7)]);
+        assert!(!state.has_doubtful(), "none has to wait for those");
+        for doubtful in [7, 5] {
+            assert_eq!(state.take(), None, "{doubtful} is under way");
+            state.remove(doubtful);
         }
-        assert_eq!(order, [5, 7, 3]);
+        for number in [3, 4] {
+            assert_eq!(state.take(), Some(number));
+            assert_eq!(state.take(), None, "one is under way");
+            state.remove(number);
+        }
+        assert_eq!(state.take(), None);
         assert_eq!((state.len(), state.bytes()), (0, 0));
     }
 

@@ -23,12 +23,22 @@ fn config_on(folder: &Path, mode: SpoolMode) -> config::Store {
 
 /// A worker, a store on a scripted target with room for one block in memory, and a spool.
 fn rig(target: Scripted, config: &config::Store) -> Rig {
+    rig_adapted(target, config, |_| {})
+}
+
+/// The same, with more that is as a test wants it.
+fn rig_adapted(
+    target: Scripted,
+    config: &config::Store,
+    adapt: impl FnOnce(&mut config::Store),
+) -> Rig {
     let ledger = Ledger::new(1);
     let counts = Arc::clone(&ledger.store);
     let spool = Spool::open(config, counts).unwrap();
     assert!(spool.is_some());
     Rig::on(target, ledger, spool, |store| {
         store.queue_max = ByteSize::b(1);
+        adapt(store);
     })
 }
 
@@ -204,6 +214,22 @@ async fn a_full_spool_drops_whole_blocks_counts_them_and_keeps_no_worker_waiting
     assert!(kept >= 1 && bytes <= 10 * 1024, "{kept} blocks, {bytes} B");
     let dropped = snapshot.dropped(DropReason::SpoolFull) / ROWS_MAX as u64;
     assert_eq!(kept + dropped, 25, "{snapshot:?}");
+    assert_eq!(snapshot.store.blocks_unkept, 0, "none was to be there too");
+}
+
+#[tokio::test]
+async fn a_block_for_which_a_full_spool_has_no_room_is_stored_all_the_same_and_counted() {
+    let folder = TempDir::new().unwrap();
+    let mut config = config_on(folder.path(), SpoolMode::Always);
+    config.spool.max_bytes = ByteSize::b(1);
+    let mut rig = rig(Scripted::default(), &config);
+    for blocks in 1..=3 {
+        rig.add_blocks(1).await;
+        rig.until_stored(blocks * ROWS_MAX).await;
+    }
+    let snapshot = ended(rig).await;
+    assert_eq!(snapshot.store.blocks_unkept, 3);
+    assert_eq!(snapshot.dropped(DropReason::SpoolFull), 0);
 }
 
 #[tokio::test]
@@ -212,7 +238,7 @@ async fn a_disk_that_is_full_costs_what_memory_has_no_room_for_and_nothing_else(
     let mut rig = rig(away(), &config_on(folder.path(), SpoolMode::Always));
     // Whatever is written to it finds no space left.
     for number in [1, 2] {
-        let new = folder.path().join(format!("{number:020}.new"));
+        let new = folder.path().join(format!("{number:020}.block.new"));
         std::os::unix::fs::symlink("/dev/full", new).unwrap();
     }
     rig.add_blocks(3).await;
@@ -251,7 +277,7 @@ async fn a_file_that_is_cut_or_damaged_is_set_aside_and_counted_and_the_others_a
     edit(&left[2], &|bytes| *bytes.last_mut().unwrap() ^= 1);
     // Whatever this was, nobody knows how many rows it had.
     edit(&left[3], &|bytes| bytes.truncate(30));
-    fs::write(folder.path().join("00000000000000000009.new"), "half").unwrap();
+    fs::write(folder.path().join("00000000000000000009.block.new"), "half").unwrap();
     fs::write(folder.path().join("notes.txt"), "of the operator").unwrap();
 
     let second = rig(Scripted::default(), &config);
@@ -290,6 +316,116 @@ async fn blocks_that_an_earlier_process_had_sent_go_before_everything_else() {
     let new = order.iter().position(|number| *number == 5);
     assert!(new.is_some_and(|place| place >= 2), "{order:?}");
 }
+
+#[tokio::test]
+async fn a_block_of_an_earlier_process_that_always_fails_holds_no_other_up() {
+    let folder = TempDir::new().unwrap();
+    let config = config_on(folder.path(), SpoolMode::Always);
+    let left = leave(&config, 3).await;
+    fs::rename(&left[1], left[1].with_extension("tried")).unwrap();
+    let target = Scripted {
+        never_takes: Some(1),
+        ..Scripted::default()
+    };
+    let mut second = rig_adapted(target, &config, |store| store.inserts = 2);
+    second.until_stored(ROWS_MAX).await;
+    for blocks in 2..=5 {
+        second.add_blocks(1).await;
+        second.until_stored(blocks * ROWS_MAX).await;
+    }
+    let tries = |number| {
+        let calls = second.calls();
+        calls
+            .iter()
+            .filter(|call| number_of(call) == number)
+            .count()
+    };
+    assert!(tries(1) >= 1);
+    assert_eq!([2, 4, 5, 6, 7].map(tries), [1; 5]);
+    let snapshot = ended(second).await;
+    assert_eq!(snapshot.store.flows_stored, 5 * ROWS_MAX as u64);
+    assert_eq!(names(folder.path()), [(1, Kind::Tried), (3, Kind::Block)]);
+}
+
+#[tokio::test]
+async fn blocks_that_an_earlier_process_had_sent_go_first_at_the_stop_too() {
+    let folder = TempDir::new().unwrap();
+    let config = config_on(folder.path(), SpoolMode::Always);
+    let left = leave(&config, 2).await;
+    fs::rename(&left[1], left[1].with_extension("tried")).unwrap();
+    let mut second = rig_adapted(away(), &config, |store| {
+        store.stop_timeout = Duration::from_secs(10);
+    });
+    second.add_blocks(1).await;
+    second
+        .until("the first is tried", |rig| !rig.calls().is_empty())
+        .await;
+    let target = Arc::clone(&second.target);
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        target.away.store(false, Ordering::Relaxed);
+    });
+    let target = Arc::clone(&second.target);
+    let snapshot = ended(second).await;
+    let calls = target.calls.lock().unwrap();
+    let mut order: Vec<u64> = calls.iter().map(number_of).collect();
+    order.dedup();
+    assert_eq!(order, [1, 2, 3]);
+    assert_eq!(snapshot.store.flows_stored, 3 * ROWS_MAX as u64);
+}
+
+#[tokio::test]
+async fn files_of_another_version_and_those_that_cannot_be_read_stay_where_they_are() {
+    let folder = TempDir::new().unwrap();
+    let mut config = config_on(folder.path(), SpoolMode::Always);
+    let left = leave(&config, 2).await;
+    let mut bytes = fs::read(&left[1]).unwrap();
+    bytes["flowsluice-block ".len()] = b'2';
+    fs::write(&left[1], &bytes).unwrap();
+    // A folder opens and yields no bytes.
+    let unreadable = Kind::Block.path(folder.path(), 9);
+    fs::create_dir(&unreadable).unwrap();
+    // What is set aside now is removed.
+    config.spool.quarantine_max = ByteSize::b(0);
+    let mut second = rig(Scripted::default(), &config);
+    second.until_stored(ROWS_MAX).await;
+    second.add_blocks(1).await;
+    second.until_stored(2 * ROWS_MAX).await;
+    let last = second.calls().last().map(number_of);
+    assert_eq!(last, Some(10), "numbers go on behind those that stay");
+    let snapshot = ended(second).await;
+    assert_eq!(snapshot.store.spool_files_broken, 0);
+    assert_eq!(snapshot.dropped(DropReason::SpoolBroken), 0);
+    assert_eq!(snapshot.store.flows_recovered, ROWS_MAX as u64);
+    assert_eq!(fs::read(&left[1]).unwrap(), bytes);
+    assert!(unreadable.is_dir());
+}
+
+#[tokio::test]
+async fn a_write_that_takes_long_at_the_stop_is_waited_for_and_counted_once() {
+    let folder = TempDir::new().unwrap();
+    let mut config = config_on(folder.path(), SpoolMode::Overflow);
+    config.spool.fsync = config::SpoolFsync::Never;
+    let mut rig = rig(silent(), &config);
+    rig.add_blocks(1).await;
+    rig.until("it is sent", |rig| rig.calls().len() == 1).await;
+    // Whoever writes to a pipe waits until somebody reads.
+    let pipe = folder.path().join(format!("{:020}.block.new", 2));
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    rig.add(ROWS_MAX);
+    let read = std::thread::spawn(move || {
+        std::thread::sleep(WRITE_TAKES);
+        fs::read(pipe).unwrap().len()
+    });
+    let snapshot = ended(rig).await;
+    assert!(read.join().unwrap() > 0);
+    assert_eq!(snapshot.store.flows_spooled, 2 * ROWS_MAX as u64);
+    assert_eq!(snapshot.dropped(DropReason::StoreStopped), 0);
+}
+
+/// Longer than a rig waits at its stop.
+const WRITE_TAKES: Duration = Duration::from_secs(12);
 
 #[tokio::test]
 async fn a_block_that_is_refused_for_good_is_kept_apart_with_the_reason() {

@@ -1,5 +1,7 @@
 //! One file a command: its arguments, and what it does with the library.
 
+use std::io::{ErrorKind, Write};
+
 pub mod check;
 pub mod doctor;
 pub mod engine;
@@ -13,3 +15,15 @@ pub mod run;
 pub mod schema;
 pub mod spool;
 mod storage;
+
+/// Whoever reads may have seen enough: `flowsluice schema print | head`.
+fn print(lines: impl IntoIterator<Item = String>) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        match out.write_all(line.as_bytes()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            outcome => outcome?,
+        }
+    }
+    Ok(())
+}

@@ -5,6 +5,7 @@ CREATE TABLE IF NOT EXISTS {database}.collector_stats
     minute DateTime('UTC') CODEC(Delta, ZSTD(1)),
     collector LowCardinality(String) CODEC(ZSTD(1)),
     started DateTime('UTC') CODEC(ZSTD(1)),
+    instance UInt64 CODEC(ZSTD(1)),
     interval_s UInt32 CODEC(ZSTD(1)),
     name LowCardinality(String) CODEC(ZSTD(1)),
     kind Enum8('unknown' = 0, 'counter' = 1, 'gauge' = 2) CODEC(ZSTD(1)),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use serde::Serialize;
 use tokio::sync::oneshot;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::decode::sequence::SequenceCounts;
 use crate::decode::sflow::Beside;
@@ -28,7 +28,6 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 const GAPS_EVERY_S: u32 = 10;
 /// The state of exporters is told so often.
 const STATE_EVERY_S: u32 = 60;
-const MINUTE_S: u32 = 60;
 /// The unit of what sFlow agents dropped; the column `agent_drops` reads these rows.
 const SAMPLES: &str = "samples";
 
@@ -81,8 +80,7 @@ impl SideRow for ExporterRow {
 /// Tells until `stop` is sent or dropped, then what is left. The workers have ended before.
 pub async fn tell(shared: Arc<Shared>, rows: SideRows, mut stop: oneshot::Receiver<()>) {
     let mut teller = Teller::new(shared, rows, UnixNanos::now());
-    let mut every = tokio::time::interval(LOOK_EVERY);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut every = looks();
     loop {
         tokio::select! {
             _ = every.tick() => teller.look(UnixNanos::now()),
@@ -92,6 +90,13 @@ pub async fn tell(shared: Arc<Shared>, rows: SideRows, mut stop: oneshot::Receiv
     teller.finish(UnixNanos::now());
 }
 
+/// Ticks when the clock is to be looked at.
+pub(crate) fn looks() -> Interval {
+    let mut every = tokio::time::interval(LOOK_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    every
+}
+
 /// What was told when.
 #[derive(Debug)]
 struct Teller {
@@ -99,8 +104,8 @@ struct Teller {
     rows: SideRows,
     /// Since when exporters' figures count, in seconds since the epoch.
     counted_since: u32,
-    /// When it looked last, in seconds since the epoch.
-    looked: u32,
+    /// When it looked last.
+    looked: UnixNanos,
     /// The `last_seen` of exporters and what was found of their numbers, as they were told.
     told: HashMap<DomainKey, (UnixNanos, SequenceCounts)>,
 }
@@ -116,15 +121,15 @@ impl Teller {
             shared,
             rows,
             counted_since: now.seconds(),
-            looked: now.seconds(),
+            looked: now,
             told: HashMap::new(),
         }
     }
 
     fn look(&mut self, now: UnixNanos) {
         self.beside_flows();
-        let before = std::mem::replace(&mut self.looked, now.seconds());
-        let is_due = |every_s| before / every_s != self.looked / every_s;
+        let before = std::mem::replace(&mut self.looked, now);
+        let is_due = |every_s| before.seconds() / every_s != now.seconds() / every_s;
         let (is_gaps_due, is_state_due) = (is_due(GAPS_EVERY_S), is_due(STATE_EVERY_S));
         if is_gaps_due || is_state_due {
             let statuses = self.shared.exporters();
@@ -152,8 +157,8 @@ impl Teller {
         discards.drain(|row| self.rows.push(&row));
     }
 
-    /// Tells what sequence numbers said since the last time, as of the minute of `second`.
-    fn gaps(&self, statuses: &[ExporterStatus], second: u32, now: UnixNanos) {
+    /// Tells what sequence numbers said since the last time, as of the minute of `then`.
+    fn gaps(&self, statuses: &[ExporterStatus], then: UnixNanos, now: UnixNanos) {
         let own = statuses.iter().map(|s| (s.key(), s.exporter_addr));
         let own: HashMap<DomainKey, IpAddr> = own.collect();
         let gone = self.shared.take_gone();
@@ -161,7 +166,7 @@ impl Teller {
             let (unit, mut counts) = sequence.drain(now);
             let dropped = std::mem::take(&mut counts.agent_drops);
             let row = |unit, counts: SequenceCounts| GapsRow {
-                minute: second / MINUTE_S * MINUTE_S,
+                minute: then.minute_s(),
                 exporter_addr: column(*own.get(&of_all_sessions(&key)).unwrap_or(&key.source)),
                 exporter_source: column(key.source),
                 flow_type: key.flow_type,
@@ -247,25 +252,58 @@ fn column(ip: IpAddr) -> Ipv6Addr {
     Address::from(ip).into()
 }
 
+/// What tests of those that tell rows need.
 #[cfg(test)]
-mod tests {
+pub(crate) mod rig {
     use super::*;
     use crate::config;
-    use crate::decode::sequence::{AgentSample, Held, Observation, SequenceStatus};
     use crate::ledger::StoreCounts;
-    use crate::store::Store;
+    use crate::store::{Insert, Store};
 
     const SECOND: u64 = 1_000_000_000;
     /// A whole minute.
-    const START: u64 = 1_800_000_000 * SECOND;
+    pub const START_S: u32 = 1_800_000_000;
 
-    /// A teller over the null store, one exporter, and what is counted.
+    /// So many seconds from [`START_S`].
+    pub fn at(second: u64) -> UnixNanos {
+        UnixNanos((u64::from(START_S) + second) * SECOND)
+    }
+
+    /// A store, and what it counts.
+    pub struct Stored {
+        pub store: Store,
+        counts: Arc<StoreCounts>,
+    }
+
+    impl Stored {
+        pub fn new(target: impl Insert + 'static) -> Self {
+            let counts = Arc::new(StoreCounts::default());
+            let (config, batch) = (config::Store::default(), config::Batch::default());
+            let target = Box::new(target);
+            let (store, _) = Store::start_with(target, &config, Arc::clone(&counts), 1, &batch);
+            Self { store, counts }
+        }
+
+        /// Rows of a table so far.
+        pub fn offered(&self, table: SideTable) -> u64 {
+            self.counts.side(table).read().rows_offered
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rig::{Stored, at};
+    use super::*;
+    use crate::decode::sequence::{AgentSample, Held, Observation, SequenceStatus};
+    use crate::store::Null;
+
+    /// A teller over the null store, and one exporter.
     struct Rig {
         teller: Teller,
         shared: Arc<Shared>,
-        counts: Arc<StoreCounts>,
         held: Held,
-        _store: Store,
+        stored: Stored,
     }
 
     const KEY: DomainKey = DomainKey {
@@ -277,23 +315,20 @@ mod tests {
 
     impl Rig {
         fn new() -> Self {
-            let counts = Arc::new(StoreCounts::default());
-            let (config, batch) = (config::Store::default(), config::Batch::default());
-            let (store, _) = Store::start(&config, None, Arc::clone(&counts), 1, &batch);
+            let stored = Stored::new(Null);
             let shared = Arc::new(Shared::default());
-            let rows = store.side_rows();
+            let rows = stored.store.side_rows();
             Self {
-                teller: Teller::new(Arc::clone(&shared), rows, UnixNanos(START)),
+                teller: Teller::new(Arc::clone(&shared), rows, at(0)),
                 shared,
-                counts,
                 held: Held::default(),
-                _store: store,
+                stored,
             }
         }
 
         /// A datagram of the exporter, so many seconds from the start.
         fn hear(&mut self, second: u64, sequence: u32) {
-            let received = UnixNanos(START + second * SECOND);
+            let received = at(second);
             let known = self.shared.register(KEY, received, 8).unwrap();
             let observation = Observation {
                 sequence,
@@ -320,13 +355,13 @@ mod tests {
         }
 
         fn look(&mut self, second: u64) {
-            self.teller.look(UnixNanos(START + second * SECOND));
+            self.teller.look(at(second));
         }
 
         /// Rows of `exporter_gaps` and of `exporters` so far.
         fn rows(&self) -> [u64; 2] {
-            let offered = |table| self.counts.side(table).read().rows_offered;
-            [SideTable::ExporterGaps, SideTable::Exporters].map(offered)
+            let tables = [SideTable::ExporterGaps, SideTable::Exporters];
+            tables.map(|table| self.stored.offered(table))
         }
     }
 
@@ -370,7 +405,7 @@ mod tests {
         rig.hear(1, 1);
         rig.look(10);
         assert_eq!(rig.rows(), [1, 1]);
-        let now = UnixNanos(START + 11 * SECOND);
+        let now = at(11);
         let known = rig.shared.register(KEY, now, 8).unwrap();
         for drops in [5, 7] {
             assert!(known.sequence.sampled(&AgentSample {
@@ -392,7 +427,7 @@ mod tests {
         let mut rig = Rig::new();
         rig.hear(1, 1);
         rig.hear(1, 4);
-        rig.teller.finish(UnixNanos(START + SECOND));
+        rig.teller.finish(at(1));
         assert_eq!(rig.rows(), [1, 1]);
         assert_eq!(rig.shared.sequence_totals().lost, [2, 0, 0]);
     }

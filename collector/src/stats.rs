@@ -8,21 +8,17 @@
 //! `delta` adds up: what finds no room while ClickHouse is away is told with a later row.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use serde::{Serialize, Serializer};
 use tokio::sync::oneshot;
-use tokio::time::MissedTickBehavior;
+use tracing::warn;
 
 use crate::http::{Family, Kind, Labels, State, Value};
+use crate::knowledge;
 use crate::store::occupancy::Asker;
 use crate::store::{SideRow, SideRows, SideTable};
 use crate::units::UnixNanos;
-
-/// How often the clock is looked at.
-pub const LOOK_EVERY: Duration = Duration::from_secs(1);
-const MINUTE_S: u32 = 60;
 
 /// A row of `collector_stats`.
 #[derive(Debug, Serialize)]
@@ -30,6 +26,7 @@ struct StatsRow<'a> {
     minute: u32,
     collector: &'a str,
     started: u32,
+    instance: u64,
     interval_s: u32,
     name: &'a str,
     kind: &'static str,
@@ -55,8 +52,7 @@ pub async fn tell(
     mut teller: Teller,
     mut stop: oneshot::Receiver<()>,
 ) -> Teller {
-    let mut every = tokio::time::interval(LOOK_EVERY);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut every = knowledge::looks();
     loop {
         tokio::select! {
             _ = every.tick() => {}
@@ -86,12 +82,14 @@ pub struct Teller {
     rows: SideRows,
     /// The name of this host.
     collector: String,
-    /// When the collector started, in seconds since the epoch.
-    started: u32,
-    /// When the clock was looked at last, in seconds since the epoch.
-    looked: u32,
-    /// When it told last, in seconds since the epoch.
-    told: u32,
+    /// When the collector started.
+    started: UnixNanos,
+    /// Tells this start from all others, also from those of the same host and second.
+    instance: u64,
+    /// When the clock was looked at last.
+    looked: UnixNanos,
+    /// When it told last.
+    told: UnixNanos,
     /// Counters as they were told.
     before: HashMap<(String, Labels), Value>,
 }
@@ -100,13 +98,11 @@ impl Teller {
     /// One for a collector that started at `started`, when all counters were zero.
     #[must_use]
     pub fn new(rows: SideRows, started: UnixNanos) -> Self {
-        // https://www.kernel.org/doc/html/v6.12/admin-guide/sysctl/kernel.html#hostname-domainname
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let started = started.seconds();
         Self {
             rows,
-            collector: host.trim().to_owned(),
+            collector: host_name(),
             started,
+            instance: rand::random(),
             looked: started,
             told: started,
             before: HashMap::new(),
@@ -116,21 +112,20 @@ impl Teller {
     /// The minute that is over since the last look, in seconds since the epoch; `None` while it
     /// lasts, or while there is no room for its rows.
     fn due(&mut self, now: UnixNanos) -> Option<u32> {
-        let before = std::mem::replace(&mut self.looked, now.seconds());
-        let is_over = before / MINUTE_S != self.looked / MINUTE_S;
+        let before = std::mem::replace(&mut self.looked, now).minute_s();
+        let is_over = before != now.minute_s();
         let has_room = || self.rows.has_room_in(SideTable::CollectorStats);
-        (is_over && has_room()).then(|| before / MINUTE_S * MINUTE_S)
+        (is_over && has_room()).then_some(before)
     }
 
     /// Tells what happened since it told last. Nothing moves any more.
     pub fn finish(mut self, now: UnixNanos, figures: Vec<Family>) {
-        let minute = self.looked / MINUTE_S * MINUTE_S;
-        self.tell(minute, now, figures);
+        self.tell(self.looked.minute_s(), now, figures);
     }
 
     fn tell(&mut self, minute: u32, now: UnixNanos, figures: Vec<Family>) {
-        let told = std::mem::replace(&mut self.told, now.seconds());
-        let interval_s = self.told.saturating_sub(told);
+        let told = std::mem::replace(&mut self.told, now);
+        let interval_s = now.seconds().saturating_sub(told.seconds());
         for family in figures {
             let Family { kind, series, .. } = &family;
             let name = match kind {
@@ -148,7 +143,8 @@ impl Teller {
                 self.rows.push(&StatsRow {
                     minute,
                     collector: &self.collector,
-                    started: self.started,
+                    started: self.started.seconds(),
+                    instance: self.instance,
                     interval_s,
                     name: &name,
                     kind: match kind {
@@ -171,46 +167,78 @@ impl Teller {
     }
 }
 
+/// The name of this host, '' where it cannot be read.
+fn host_name() -> String {
+    // https://www.kernel.org/doc/html/v6.12/admin-guide/sysctl/kernel.html#hostname-domainname
+    const FILE: &str = "/proc/sys/kernel/hostname";
+    match std::fs::read_to_string(FILE) {
+        Ok(name) => name.trim().to_owned(),
+        Err(error) => {
+            warn!("{FILE} cannot be read ({error}): collector_stats names no host");
+            String::new()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use serde_json::json;
+    use tokio::sync::watch;
+
     use super::*;
-    use crate::config;
-    use crate::ledger::StoreCounts;
-    use crate::store::Store;
+    use crate::knowledge::rig::{START_S, Stored, at};
+    use crate::store::{Attempt, Block, Insert, Null, SideBatch, Taken};
 
-    const SECOND: u64 = 1_000_000_000;
-    /// A whole minute.
-    const START: u64 = 1_800_000_000 * SECOND;
-
-    /// A teller over the null store, and what is counted.
+    /// A teller and its store.
     struct Rig {
         teller: Teller,
-        counts: Arc<StoreCounts>,
-        _store: Store,
+        stored: Stored,
     }
 
     impl Rig {
         fn new() -> Self {
-            let counts = Arc::new(StoreCounts::default());
-            let (config, batch) = (config::Store::default(), config::Batch::default());
-            let (store, _) = Store::start(&config, None, Arc::clone(&counts), 1, &batch);
+            Self::over(Null)
+        }
+
+        fn over(target: impl Insert + 'static) -> Self {
+            let stored = Stored::new(target);
             Self {
-                teller: Teller::new(store.side_rows(), at(10)),
-                counts,
-                _store: store,
+                teller: Teller::new(stored.store.side_rows(), at(10)),
+                stored,
             }
         }
 
         fn rows(&self) -> u64 {
-            self.counts
-                .side(SideTable::CollectorStats)
-                .read()
-                .rows_offered
+            self.stored.offered(SideTable::CollectorStats)
         }
     }
 
-    fn at(second: u64) -> UnixNanos {
-        UnixNanos(START + second * SECOND)
+    /// A store that is away until it `is_there`, and keeps what it is told.
+    struct Away {
+        is_there: watch::Receiver<bool>,
+        lines: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Insert for Away {
+        fn prepare(&self) -> Attempt<'_> {
+            let mut is_there = self.is_there.clone();
+            Box::pin(async move {
+                let _ = is_there.wait_for(|is_there| *is_there).await;
+                Ok(())
+            })
+        }
+
+        fn insert<'a>(&'a self, _: &'a Block) -> Attempt<'a, Taken> {
+            Box::pin(async { Ok(Taken::Stored) })
+        }
+
+        fn insert_side<'a>(&'a self, batch: &'a SideBatch) -> Attempt<'a, Taken> {
+            self.lines.lock().unwrap().extend_from_slice(&batch.lines);
+            Box::pin(async { Ok(Taken::Stored) })
+        }
     }
 
     fn family(kind: Kind, value: u64) -> Family {
@@ -229,9 +257,9 @@ mod tests {
     async fn a_minute_is_told_once_and_as_the_minute_that_is_over() {
         let mut rig = Rig::new();
         assert_eq!(rig.teller.due(at(59)), None);
-        assert_eq!(rig.teller.due(at(60)), Some(1_800_000_000));
+        assert_eq!(rig.teller.due(at(60)), Some(START_S));
         assert_eq!(rig.teller.due(at(61)), None);
-        assert_eq!(rig.teller.due(at(121)), Some(1_800_000_060));
+        assert_eq!(rig.teller.due(at(121)), Some(START_S + 60));
     }
 
     #[tokio::test]
@@ -245,14 +273,56 @@ mod tests {
         assert_eq!(rig.rows(), 3);
         rig.teller.tell(120, at(180), figures(5, 0));
         assert_eq!(rig.rows(), 4);
-        rig.teller.finish(at(190), figures(6, 0));
+        let Rig { teller, stored } = rig;
+        teller.finish(at(190), figures(6, 0));
+        assert_eq!(stored.offered(SideTable::CollectorStats), 6);
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_is_told_with_a_later_row() {
+        let (set_there, is_there) = watch::channel(false);
+        let lines = Arc::default();
+        let away = Away {
+            is_there,
+            lines: Arc::clone(&lines),
+        };
+        let mut rig = Rig::over(away);
+        rig.teller
+            .tell(START_S, at(60), vec![family(Kind::Counter, 5)]);
+        let told = rig.rows();
+        let has_room = |rig: &Rig| rig.teller.rows.has_room_in(SideTable::CollectorStats);
+        while has_room(&rig) {
+            rig.teller
+                .tell(START_S, at(60), vec![family(Kind::Gauge, 1)]);
+        }
+        assert!(rig.rows() > told);
+        rig.teller.looked = at(60);
+        assert_eq!(rig.teller.due(at(120)), None, "no room");
+        assert_eq!(rig.teller.due(at(180)), None, "no room");
+        set_there.send_replace(true);
+        while !has_room(&rig) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(rig.teller.due(at(239)), None, "the minute lasts");
+        let minute = rig.teller.due(at(240)).unwrap();
+        assert_eq!(minute, START_S + 180);
+        lines.lock().unwrap().clear();
+        rig.teller
+            .tell(minute, at(240), vec![family(Kind::Counter, 12)]);
+        rig.stored.store.stop().await;
+        let row: serde_json::Value = serde_json::from_slice(&lines.lock().unwrap()).unwrap();
+        let found = ["minute", "interval_s", "value", "delta"].map(|name| &row[name]);
         assert_eq!(
-            rig.counts
-                .side(SideTable::CollectorStats)
-                .read()
-                .rows_offered,
-            6
+            found,
+            [&json!(minute), &json!(180), &json!(12.0), &json!(7.0)]
         );
+    }
+
+    #[tokio::test]
+    async fn starts_in_the_same_second_are_told_apart() {
+        let (one, other) = (Rig::new().teller, Rig::new().teller);
+        assert_eq!(one.started, other.started);
+        assert_ne!(one.instance, other.instance);
     }
 
     #[tokio::test]
@@ -274,6 +344,7 @@ mod tests {
             minute: 60,
             collector: "host",
             started: 10,
+            instance: u64::MAX,
             interval_s: 50,
             name: "flowsluice_decode_datagrams_dropped_total",
             kind: "counter",

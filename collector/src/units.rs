@@ -22,6 +22,13 @@ impl UnixNanos {
         u32::try_from(self.0 / 1_000_000_000).unwrap_or(u32::MAX)
     }
 
+    /// The second at which its minute began.
+    #[must_use]
+    pub fn minute_s(self) -> u32 {
+        const MINUTE_S: u32 = 60;
+        self.seconds() / MINUTE_S * MINUTE_S
+    }
+
     /// Whole milliseconds since the epoch.
     #[must_use]
     pub fn millis(self) -> u64 {

@@ -1,7 +1,7 @@
 //! The command line: what it refuses, and how it says so.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::Result;
 use flowsluice_tests::place;
@@ -192,6 +192,25 @@ fn a_password_is_never_printed() -> Result<()> {
     let output = flowsluice(&["check", "--config", &file.display().to_string()])?;
     let said = [output.stdout, output.stderr].concat();
     assert!(!String::from_utf8(said)?.contains("open-sesame"));
+    Ok(())
+}
+
+#[test]
+fn what_check_says_may_be_read_in_part() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("flowsluice.toml");
+    std::fs::write(&file, "[store]\nkind = \"null\"\n")?;
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let mut command = Command::new(place::binary()?);
+    command
+        .arg("check")
+        .arg("--config")
+        .arg(&file)
+        .stdout(writer);
+    let output = command.stderr(Stdio::piped()).spawn()?.wait_with_output()?;
+    let said = String::from_utf8(output.stderr)?;
+    assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `flowsluice export` writes what ClickHouse has, or says why not and leaves nothing behind.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -74,7 +74,15 @@ impl Rig {
         let output = self.export(&file, arguments)?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{name}: {said}");
-        ensure!(said.is_empty(), "nobody looks at standard error: {said}");
+        // Nobody looks at standard error: nothing but the outcome.
+        let outcome = said.strip_prefix(&format!("{}: ", file.display()));
+        let outcome = outcome.with_context(|| format!("no outcome: {said}"))?;
+        let unit = match name.rsplit('.').next() {
+            Some("csv" | "json") => "rows\n",
+            _ => "bytes\n",
+        };
+        ensure!(outcome.ends_with(unit), "{said}");
+        ensure!(outcome.lines().count() == 1, "{said}");
         Ok(file)
     }
 
@@ -87,6 +95,45 @@ impl Rig {
         ensure!(!file.exists(), "{name} was left: {said}");
         ensure!(self.partials()?.is_empty(), "{:?}", self.partials()?);
         Ok(said)
+    }
+
+    /// Sends a signal to an export that has begun.
+    fn signal(&self, child: &Child, signal: Signal) -> Result<()> {
+        let start = Instant::now();
+        let under_way = "SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow%' \
+                         AND query NOT LIKE '%system.processes%'";
+        while self.writer.value::<u64>(under_way)? == 0 {
+            ensure!(
+                start.elapsed() < Duration::from_secs(20),
+                "it does not begin"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        ensure!(!self.partials()?.is_empty(), "it has begun a file");
+        let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process id is no zero")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// An export that such a signal ends leaves nothing and says so.
+    fn interrupted_by(&self, signal: Signal) -> Result<()> {
+        let file = self.collector.folder().join("slow.csv");
+        // Some seconds for all of them; also where whoever runs this ignores hangups.
+        let slow = self.command(&file, &["--where", "sleepEachRow(0.0029) = 0"]);
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP");
+        command.arg(slow.get_program()).args(slow.get_args());
+        let child = command.stderr(Stdio::piped()).spawn()?;
+        self.signal(&child, signal)?;
+        let output = child.wait_with_output()?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.code() == Some(1), "{signal:?}: {said}");
+        ensure!(
+            said.contains("slow.csv is not written: interrupted"),
+            "{signal:?}: {said}"
+        );
+        let partials = self.partials()?;
+        ensure!(partials.is_empty() && !file.exists(), "{partials:?}");
+        Ok(())
     }
 
     fn partials(&self) -> Result<Vec<PathBuf>> {
@@ -164,6 +211,15 @@ fn a_selection_is_what_was_asked_for() -> Result<()> {
     let after = rig.export(Path::new("-"), &rest)?;
     let after = String::from_utf8(after.stdout)?.lines().count() as u64;
     assert!(before > 0 && after > 0);
+    for (name, rows) in [("none.csv", 0), ("none.json", 0), ("some.csv", before)] {
+        let file = rig.collector.folder().join(name);
+        let span: &[&str] = match rows {
+            0 => &["--from", "-3h", "--to", "-2h"],
+            _ => &["--to", &middle],
+        };
+        let said = String::from_utf8(rig.export(&file, span)?.stderr)?;
+        assert_eq!(said, format!("{}: {rows} rows\n", file.display()));
+    }
     assert_eq!(before + after, 20_000);
     let file = rig.exported("two.csv", &["--columns", "dst_port,src_addr"])?;
     let csv = std::fs::read_to_string(file)?;
@@ -179,6 +235,57 @@ fn a_selection_is_what_was_asked_for() -> Result<()> {
         told >= exporters,
         "each state that was told: {told}, {exporters}"
     );
+    rig.collector.stop()?;
+    Ok(())
+}
+
+#[test]
+fn no_filter_leaves_the_span_of_time() -> Result<()> {
+    let Some(rig) = Rig::with_flows("1000")? else {
+        return Ok(());
+    };
+    // Before everything that is stored.
+    let exported = |filter: &str| {
+        let span = ["--from", "-3h", "--to", "-2h", "--format", "json"];
+        let arguments = [&span[..], &["--where", filter]].concat();
+        rig.export(Path::new("-"), &arguments)
+    };
+    for filter in [
+        "1) OR (1",
+        "1)) OR ((1",
+        "'a' = ')') OR ('a' = 'a'",
+        "1) -- (",
+        "1) OR (1 /* ) */",
+        "1 /* /* */ ( */ ) OR (1",
+        "1; SELECT 2",
+        "1 UNION ALL SELECT * FROM flows",
+        "1 FORMAT CSV",
+        "1 SETTINGS max_threads = 1",
+        "1 -- '\n) OR (1 -- '",
+        "1 // (\n) OR (1 // )",
+        "$a$)$a$ = '') OR ('' = $a$($a$",
+        "‘(’ = '') OR ('' = ‘)’",
+    ] {
+        let output = exported(filter)?;
+        let said = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(1), "{filter}: {said}");
+        assert!(output.stdout.is_empty(), "{filter}");
+        assert!(said.contains("--where: "), "{filter}: {said}");
+    }
+    for filter in [
+        "1 OR 1",
+        "'a' != ')'",
+        "/* ) */ 1",
+        "1 -- )",
+        "1 # ) OR (1",
+        "1 // ) OR (1",
+        "'it''s' = 'it\\'s' OR 0",
+    ] {
+        let output = exported(filter)?;
+        let said = String::from_utf8(output.stderr)?;
+        assert!(output.status.success(), "{filter}: {said}");
+        assert!(output.stdout.is_empty(), "{filter} exports what is later");
+    }
     rig.collector.stop()?;
     Ok(())
 }
@@ -216,12 +323,15 @@ fn what_goes_wrong_is_told_and_leaves_no_file() -> Result<()> {
     assert!(said.contains("--from: 'yesterday' is no time"), "{said}");
     let said = rig.refused("a.txt", &[])?;
     assert!(said.contains("--format parquet"), "{said}");
+    for filter in ["1) SETTINGS readonly = 0 --", "1)); DROP TABLE flows --"] {
+        let said = rig.refused("a.csv", &["--where", filter])?;
+        assert!(said.contains("brackets do not match"), "{filter}: {said}");
+    }
     // It can only read, whatever the filter says, although it asks as the writer.
     for filter in [
-        "1) SETTINGS readonly = 0 --",
         "1 IN (SELECT 1 FROM executable('id', 'TSV', 'a String'))",
         "1 IN (SELECT 1 FROM file('/etc/passwd', 'LineAsString'))",
-        "1)); DROP TABLE flows --",
+        "1; DROP TABLE flows",
     ] {
         let said = rig.refused("a.csv", &["--where", filter])?;
         assert!(said.contains("Code: "), "{filter}: {said}");
@@ -318,31 +428,20 @@ fn an_export_that_is_interrupted_leaves_nothing() -> Result<()> {
     let Some(rig) = Rig::with_flows("1000")? else {
         return Ok(());
     };
-    let file = rig.collector.folder().join("slow.csv");
-    // Some seconds for all of them.
-    let mut command = rig.command(&file, &["--where", "sleepEachRow(0.0029) = 0"]);
-    let child = command.stderr(Stdio::piped()).spawn()?;
-    let start = Instant::now();
-    let under_way = "SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow%' \
-                     AND query NOT LIKE '%system.processes%'";
-    while rig.writer.value::<u64>(under_way)? == 0 {
-        ensure!(
-            start.elapsed() < Duration::from_secs(20),
-            "it does not begin"
-        );
-        std::thread::sleep(Duration::from_millis(20));
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        rig.interrupted_by(signal)?;
     }
-    ensure!(!rig.partials()?.is_empty(), "it has begun a file");
-    let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process id is no zero")?;
-    kill_process(pid, Signal::TERM)?;
+    // Whoever begins it with nohup means it to outlast the terminal.
+    let file = rig.collector.folder().join("kept.csv");
+    let mut command = Command::new("nohup");
+    let slow = rig.command(&file, &["--where", "sleepEachRow(0.0029) = 0"]);
+    command.arg(slow.get_program()).args(slow.get_args());
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let child = command.stderr(Stdio::piped()).spawn()?;
+    rig.signal(&child, Signal::HUP)?;
     let output = child.wait_with_output()?;
     let said = String::from_utf8(output.stderr)?;
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("slow.csv is not written: interrupted"),
-        "{said}"
-    );
-    assert!(rig.partials()?.is_empty() && !file.exists());
+    assert!(output.status.success() && file.exists(), "{said}");
     rig.collector.stop()?;
     Ok(())
 }

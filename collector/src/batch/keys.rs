@@ -1,6 +1,7 @@
 //! The columns of a batch that enrichment reads: into [`Keys`], and the autonomous systems back.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use super::Buffer;
 use super::schema::{self, Part};
@@ -21,8 +22,11 @@ pub(super) struct KeyColumns {
     macs: [usize; 2],
 }
 
+/// The same for all batches.
+pub(super) static KEY_COLUMNS: LazyLock<KeyColumns> = LazyLock::new(KeyColumns::new);
+
 impl KeyColumns {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         let place = |part: Part, name: &str| {
             let mut columns = schema::stored_of(part);
             let place = columns.position(|column| column.name == name);
@@ -87,7 +91,13 @@ impl KeyColumns {
     pub(super) fn write(&self, columns: &mut [Buffer], rows: &Range<usize>, keys: &Keys) {
         for (column, systems) in self.systems.iter().zip(&keys.systems) {
             let bytes = columns[*column].values_mut(rows);
-            for (place, system) in bytes.as_chunks_mut().0.iter_mut().zip(systems) {
+            let (places, rest) = bytes.as_chunks_mut();
+            debug_assert_eq!(
+                (places.len(), rest.len()),
+                (rows.len(), 0),
+                "column {column}"
+            );
+            for (place, system) in places.iter_mut().zip(systems) {
                 *place = system.to_le_bytes();
             }
         }
@@ -100,7 +110,8 @@ fn read<T, const WIDTH: usize>(
     to: &mut [T],
     value: impl Fn([u8; WIDTH]) -> T,
 ) {
-    let (values, _) = column.values(rows).as_chunks();
+    let (values, rest) = column.values(rows).as_chunks();
+    debug_assert_eq!((values.len(), rest.len()), (rows.len(), 0));
     for (to, bytes) in to.iter_mut().zip(values) {
         *to = value(*bytes);
     }

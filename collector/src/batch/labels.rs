@@ -8,7 +8,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::keys::KeyColumns;
 use crate::enrich::{Keys, LANES, Label, Locality, Marks, Tables};
 use crate::flow::Flow;
 
@@ -111,7 +110,6 @@ impl<'a> Enriched<'a> {
 
 /// The numbers of one batch, and what they are found by that has no column.
 pub(super) struct LabelLanes {
-    pub(super) keys: KeyColumns,
     unseen: Unseen,
     /// Those that the rows are marked with; none before.
     tables: Option<Arc<Tables>>,
@@ -139,7 +137,6 @@ impl LabelLanes {
     /// For `rows_max` rows.
     pub(super) fn new(rows_max: usize) -> Self {
         Self {
-            keys: KeyColumns::new(),
             unseen: Unseen {
                 applications: vec![0; rows_max].into_boxed_slice(),
                 biflow_directions: vec![0; rows_max].into_boxed_slice(),

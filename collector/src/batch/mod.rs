@@ -22,6 +22,7 @@ use crate::decode::ExtraRows;
 use crate::enrich::{Enricher, KEYS};
 use crate::flow::Flow;
 use extra::ExtraColumn;
+use keys::KEY_COLUMNS;
 use labels::LabelLanes;
 use schema::{Part, Source};
 
@@ -212,10 +213,10 @@ impl Batch {
         for first in (0..self.rows).step_by(KEYS) {
             let rows = first..self.rows.min(first + KEYS);
             let keys = enricher.keys();
-            lanes.keys.read(&self.columns, detail, &rows, keys);
+            KEY_COLUMNS.read(&self.columns, detail, &rows, keys);
             lanes.read(&rows, keys);
             let (keys, marks) = enricher.mark();
-            lanes.keys.write(&mut self.columns, &rows, keys);
+            KEY_COLUMNS.write(&mut self.columns, &rows, keys);
             lanes.write(&rows, marks);
         }
     }

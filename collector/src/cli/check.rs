@@ -5,6 +5,7 @@ mod tables;
 
 use std::fmt::Write as _;
 use std::io;
+use std::iter::once;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -15,8 +16,10 @@ use flowsluice::enrich::parts::{Part, Parts};
 use flowsluice::host::Interface;
 use flowsluice::receive::xdp::{Step, XdpRefused};
 use flowsluice::receive::{self, affinity};
+use flowsluice::store::embedded;
 use flowsluice::store::spool::BLOCKS_MAX;
-use flowsluice::store::window::{BLOCKS_BETWEEN_MAX, WINDOW_PARTS_MIN};
+
+use super::print;
 
 /// Arguments of `flowsluice check`.
 #[derive(clap::Args)]
@@ -41,22 +44,32 @@ pub fn main(args: Args) -> anyhow::Result<()> {
             bail!("{file}: {}", counted(n, "error"));
         }
     };
-    let report = Report::of(&config, file.as_deref());
-    print!("{}", report.text);
-    for warning in &report.warnings {
-        println!("warning: {warning}");
-    }
-    for error in &report.errors {
+    let Report {
+        text,
+        warnings,
+        errors,
+    } = Report::of(&config, file.as_deref());
+    let lines = warnings
+        .iter()
+        .map(|warning| format!("warning: {warning}\n"));
+    print(once(text).chain(lines))?;
+    for error in &errors {
         eprintln!("error: {error}");
     }
     let name = file.map_or("built-in defaults".into(), |file| {
         file.display().to_string()
     });
-    match report.errors.len() {
-        0 => println!("{name}: ok, {}", counted(report.warnings.len(), "warning")),
-        n => bail!("{name}: {} on this host", counted(n, "error")),
+    if !errors.is_empty() {
+        bail!("{name}: {} on this host", counted(errors.len(), "error"));
     }
-    Ok(())
+    let asked = match config.store.target() {
+        StoreTarget::Null => "",
+        StoreTarget::Server(_) | StoreTarget::Embedded => "; ClickHouse was not asked",
+    };
+    print([format!(
+        "{name}: ok, {}{asked}\n",
+        counted(warnings.len(), "warning")
+    )])
 }
 
 /// What is printed of a configuration that is valid by itself.
@@ -89,7 +102,7 @@ impl Report {
         match config.store.target() {
             StoreTarget::Server(_) => report.server(config, file),
             StoreTarget::Embedded => report.embedded(config),
-            StoreTarget::Null => report.null(),
+            StoreTarget::Null => report.null(&config.store),
         }
         report.reach(config);
         report
@@ -247,39 +260,53 @@ impl Report {
         }
     }
 
-    fn null(&mut self) {
-        self.warnings.push(
-            "store.kind: null stores nothing, every flow is counted as store_null; remove the key \
-             to store"
-                .into(),
-        );
+    fn null(&mut self, store: &config::Store) {
+        let (unused, place) = match store.servers().next() {
+            Some(url) => (
+                format!(", and {} is not used", store.servers_key()),
+                format!(" at {url}"),
+            ),
+            None => Default::default(),
+        };
+        self.warnings.push(format!(
+            "store.kind: null stores nothing, every flow is counted as store_null{unused}; remove \
+             the key to store{place}"
+        ));
     }
 
     fn embedded(&mut self, config: &Config) {
         let embedded = &config.store.embedded;
-        if let Some(library) = &embedded.library {
-            if !library.is_file() {
-                self.errors.push(format!(
-                    "store.embedded.library: {} is no file; correct the path, or remove the key \
-                     to have the usual places searched",
-                    library.display()
-                ));
-            }
-        } else if !usual_libraries().iter().any(|path| path.is_file()) {
-            self.warnings.push(
-                "store.embedded.library: no libchdb.so beside the binary, in /usr/lib/flowsluice \
-                 or /usr/local/lib; 'cargo xtask demo' fetches it, FLOWSLUICE_LIBCHDB names it, or \
-                 set store.url to use a server"
-                    .into(),
-            );
+        if let Err(error) = embedded::library(embedded) {
+            let told = match embedded.library {
+                Some(_) => &mut self.errors,
+                // The service may have another environment.
+                None => &mut self.warnings,
+            };
+            told.push(format!("{error:#}"));
         }
-        if let Err(error) = writable(&embedded.data_dir) {
+        self.is_writable("store.embedded.data_dir", &embedded.data_dir, "");
+    }
+
+    /// Whether files can be made in a folder, or in the one that it would be made in; tells when
+    /// not, with what is `lost` then.
+    fn is_writable(&mut self, key: &str, folder: &Path, lost: &str) -> bool {
+        let shown = folder.display();
+        let existing = existing(folder);
+        if existing.exists() && !existing.is_dir() {
+            let file = existing.display();
+            self.errors.push(format!(
+                "{key}: {shown} cannot be a folder, as {file} is a file{lost}; choose another"
+            ));
+            return false;
+        }
+        let made = writable(existing);
+        if let Err(error) = &made {
             self.warnings.push(format!(
-                "store.embedded.data_dir: this user cannot write to {} ({error}); make it with \
-                 'install -d -o USER' for the user of the service, or choose another",
-                embedded.data_dir.display()
+                "{key}: this user cannot write to {shown} ({error}){lost}; make it with \
+                 'install -d -o USER' for the user of the service, or choose another"
             ));
         }
+        made.is_ok()
     }
 
     /// Whether what exporters tell can outlast a restart.
@@ -287,19 +314,17 @@ impl Report {
         if folder.as_os_str().is_empty() {
             return;
         }
-        match writable(folder) {
-            Ok(()) => self.line("state", &folder.display().to_string(), "of exporters"),
-            Err(error) => self.warnings.push(format!(
-                "decode.state_dir: this user cannot write to {} ({error}), so templates do not \
-                 outlast a restart; make it with 'install -d -o USER' for the user of the \
-                 service, or choose another",
-                folder.display()
-            )),
+        let lost = ", so templates do not outlast a restart";
+        if self.is_writable("decode.state_dir", folder, lost) {
+            self.line("state", &folder.display().to_string(), "of exporters");
         }
     }
 
     /// Whether blocks can outlast a stop and an outage, and how many.
     fn spool(&mut self, store: &config::Store) {
+        if store.target() == StoreTarget::Null {
+            return;
+        }
         let Some(folder) = store.spool_dir() else {
             return self.line("spool", "off", "what is in memory at the end is lost");
         };
@@ -315,19 +340,8 @@ impl Report {
             BLOCKS_MAX
         );
         self.line("spool", &folder.display().to_string(), &note);
-        let note = format!(
-            "parts that the tables must remember, whatever the spool holds; at most \
-             {BLOCKS_BETWEEN_MAX} blocks come between two tries of one"
-        );
-        self.line("window", &WINDOW_PARTS_MIN.to_string(), &note);
-        if let Err(error) = writable(&folder) {
-            self.warnings.push(format!(
-                "store.spool.dir: this user cannot write to {} ({error}), so blocks wait in memory \
-                 alone; make it with 'install -d -o USER' for the user of the service, or choose \
-                 another",
-                folder.display()
-            ));
-        }
+        let lost = ", so blocks wait in memory alone";
+        self.is_writable("store.spool.dir", &folder, lost);
     }
 
     /// Listeners without passwords, or with guessable ones, that others can reach.
@@ -360,36 +374,24 @@ fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{plural}")
 }
 
-/// Where the engine looks for its library without `store.embedded.library`.
-fn usual_libraries() -> Vec<PathBuf> {
-    const NAME: &str = "libchdb.so";
-    let named = std::env::var_os("FLOWSLUICE_LIBCHDB").map(PathBuf::from);
-    let binary = std::env::current_exe().ok();
-    let beside = binary.and_then(|path| Some(path.parent()?.join(NAME)));
-    let fixed = [
-        Path::new("/usr/lib/flowsluice").join(NAME),
-        Path::new("/usr/local/lib").join(NAME),
-        Path::new("target/engine").join(NAME),
-    ];
-    named.into_iter().chain(beside).chain(fixed).collect()
+/// What there is of a path.
+fn existing(path: &Path) -> &Path {
+    let mut ancestors = path.ancestors();
+    ancestors.find(|path| path.exists()).unwrap_or(path)
 }
 
-/// Whether files can be made in `folder`, or in the folder that it would be made in. Leaves nothing
-/// behind: a file without a name is gone when it is closed.
+/// Whether files can be made in a folder. Leaves nothing behind: a file without a name is gone when
+/// it is closed.
 fn writable(folder: &Path) -> io::Result<()> {
-    let existing = folder
-        .ancestors()
-        .find(|path| path.exists())
-        .unwrap_or(folder);
     let mut options = std::fs::OpenOptions::new();
     let nameless = options
         .write(true)
         .custom_flags(libc::O_TMPFILE)
-        .open(existing);
+        .open(folder);
     match nameless {
         // Some file systems have only files with names.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-            let name = existing.join(format!(".flowsluice-check-{}", std::process::id()));
+            let name = folder.join(format!(".flowsluice-check-{}", std::process::id()));
             std::fs::File::create_new(&name)?;
             std::fs::remove_file(&name)
         }
@@ -445,9 +447,48 @@ mod tests {
         let report = Report::of(&config, None);
         let line = "store       null                        nothing is stored";
         assert!(report.text.contains(line), "{}", report.text);
+        assert!(!report.text.contains("spool "), "{}", report.text);
         let said = [report.errors, report.warnings].concat().join("\n");
         assert!(said.contains("store.kind: null stores nothing"), "{said}");
         assert!(!said.contains("store.embedded"), "{said}");
+        let config = parse("[store]\nkind = \"null\"\nurl = \"http://db:8123\"\n");
+        let said = Report::of(&config, None).warnings.join("\n");
+        assert!(said.contains("and store.url is not used"), "{said}");
+        assert!(
+            said.contains("remove the key to store at http://db:8123"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_is_a_file_or_lies_in_one_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let [is, lies] = [file.clone(), file.join("spool")].map(|path| path.display().to_string());
+        let config = parse(&format!(
+            "[decode]\nstate_dir = {lies:?}\n[store.embedded]\ndata_dir = {lies:?}\n\
+             [store.spool]\ndir = {is:?}\n"
+        ));
+        let report = Report::of(&config, None);
+        let keys = [
+            "store.spool.dir",
+            "store.embedded.data_dir",
+            "decode.state_dir",
+        ];
+        for (key, path) in keys.into_iter().zip([&is, &lies, &lies]) {
+            let expected = format!("{key}: {path} cannot be a folder, as {is} is a file");
+            let is_told = report
+                .errors
+                .iter()
+                .any(|error| error.starts_with(&expected));
+            assert!(is_told, "{expected}: {:?}", report.errors);
+        }
+        let warned = report
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("cannot write"));
+        assert!(!warned, "{:?}", report.warnings);
     }
 
     #[test]
@@ -461,7 +502,7 @@ mod tests {
         let errors = report.errors.join("\n");
         assert!(errors.contains("4095"), "{errors}");
         assert!(
-            errors.contains("/nonexistent/libchdb.so is no file"),
+            errors.contains("store.embedded.library: /nonexistent/libchdb.so cannot be used"),
             "{errors}"
         );
         let warnings = report.warnings.join("\n");

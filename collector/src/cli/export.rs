@@ -3,13 +3,13 @@
 mod target;
 mod time;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use flowsluice::config;
-use flowsluice::store::export::{self, Format, Selection};
+use flowsluice::store::export::{self, Format, Rows, Selection};
 use flowsluice::units::UnixNanos;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -88,17 +88,22 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         filter,
         format,
     };
-    let mut target = Target::open(&output, force, format.is_text())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let interrupted = {
+        let _inside = runtime.enter();
+        interrupted()?
+    };
+    let mut target = Target::open(&output, force, format.is_text())?;
+    let mut rows = Rows::new(format);
     runtime.block_on(async {
         let mut progress = Progress::new();
         let exported = export::export(&endpoint, &selection, |bytes| {
+            rows.push(bytes);
             progress.add(bytes.len());
             target.write(bytes)
         });
-        let interrupted = interrupted()?;
         let outcome = tokio::select! {
             outcome = exported => outcome,
             () = interrupted => Err(anyhow::anyhow!("interrupted")),
@@ -106,23 +111,52 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         progress.end();
         outcome.map_err(|error| target.undone(error, progress.bytes))
     })?;
-    target.keep()
+    if let Some(path) = target.keep()? {
+        let outcome = match rows.rows() {
+            Some(1) => "1 row".to_owned(),
+            Some(rows) => format!("{rows} rows"),
+            None => format!("{} bytes", rows.bytes()),
+        };
+        // The file is there, whether or not somebody still listens.
+        let _ = writeln!(std::io::stderr(), "{}: {outcome}", path.display());
+    }
+    Ok(())
 }
 
 fn format_of(output: &Path) -> Option<Format> {
     Format::of_extension(output.extension()?.to_str()?)
 }
 
-/// Waits for a signal that ends the export. Without it a file that is not whole would stay.
+/// Waits for a signal that ends the export. Without it a file that is not whole would stay. A
+/// hangup that whoever started it ignores, as nohup(1) does, stays ignored.
 fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut hangup = match is_hangup_ignored() {
+        true => None,
+        false => Some(signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?),
+    };
     Ok(async move {
+        let hangup = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hangup => {}
         }
     })
+}
+
+/// proc_pid_status(5): bit 0 of the mask is signal 1, SIGHUP.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// A line on standard error while somebody looks at it.

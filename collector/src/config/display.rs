@@ -22,14 +22,18 @@ pub(super) fn serialize_bytes<S: Serializer>(
     serializer.serialize_str(&bytes(*size))
 }
 
-/// A size exactly, in the largest binary unit that divides it.
+/// A size exactly, in the largest unit that divides it, be it binary or decimal: 4TB stays that.
 #[must_use]
 pub fn bytes(size: ByteSize) -> String {
-    const UNITS: [(u64, &str); 4] = [
+    const UNITS: [(u64, &str); 8] = [
         (1 << 40, "TiB"),
+        (1_000_000_000_000, "TB"),
         (1 << 30, "GiB"),
+        (1_000_000_000, "GB"),
         (1 << 20, "MiB"),
+        (1_000_000, "MB"),
         (1 << 10, "KiB"),
+        (1_000, "kB"),
     ];
     let bytes = size.as_u64();
     UNITS

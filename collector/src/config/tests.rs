@@ -72,6 +72,16 @@ fn what_check_prints_is_read_back_to_the_same_values() {
 }
 
 #[test]
+fn a_size_is_printed_in_the_unit_that_it_was_given_in() {
+    for text in [
+        "4TB", "4TiB", "500GB", "1536GiB", "64MB", "64MiB", "1kB", "1000KiB", "999B",
+    ] {
+        let size: ByteSize = text.parse().unwrap();
+        assert_eq!(display::bytes(size), text);
+    }
+}
+
+#[test]
 fn a_password_is_never_printed() {
     let config = parse(
         "f.toml",

@@ -13,9 +13,13 @@ use serde::Deserialize;
 use super::{Endpoint, InsertError, clickhouse as server, embedded, query, schema};
 use crate::config::{self, StoreTarget};
 
+mod filter;
+mod rows;
 mod tail;
 
 use tail::Tail;
+
+pub use rows::Rows;
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -215,10 +219,10 @@ impl Source<'_> {
             true => "*".to_owned(),
             false => format!("* REPLACE ({})", texts.join(", ")),
         };
-        // On a line of its own, so that a comment at the end of the filter ends with it.
-        let filter = filter
-            .as_ref()
-            .map_or_else(String::new, |filter| format!(" AND (\n{filter}\n)"));
+        let filter = match filter {
+            Some(filter) => format!(" AND {}", filter::in_brackets(filter)?),
+            None => String::new(),
+        };
         Ok(format!(
             "SELECT {star} FROM (SELECT {names} FROM {table} \
              WHERE {time} >= toDateTime({from_s}) AND {time} < toDateTime({to_s}){filter})",
@@ -259,7 +263,8 @@ impl Source<'_> {
         let Some(filter) = &self.selection.filter else {
             return Ok(());
         };
-        let sql = format!("SELECT 1 FROM {} WHERE 0 AND (\n{filter}\n)", self.table());
+        let filter = filter::in_brackets(filter)?;
+        let sql = format!("SELECT 1 FROM {} WHERE 0 AND {filter}", self.table());
         let checked = ask(&self.client, self.endpoint, &sql, "TSV").await;
         checked.map_err(|error| error.context("--where"))?;
         Ok(())

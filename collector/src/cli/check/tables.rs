@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use flowsluice::config::{Config, Group, Partition, Profile, StoreTarget, display};
+use bytesize::ByteSize;
+use flowsluice::config::{self, Config, Group, Partition, Profile, StoreTarget, display};
+use flowsluice::store::window::WINDOW_PARTS_MIN;
 
 use super::Report;
 
@@ -26,19 +28,15 @@ impl Report {
             };
             self.line("retention", group.name(), &note);
         }
-        let max = store.budget.max_bytes;
-        let max = max.map_or("no limit".into(), |bytes| {
-            format!("{} at most", display::bytes(bytes))
-        });
-        let free = store.free_min_bytes();
-        let note = match free {
-            0 => "no free space is kept".into(),
-            _ => format!("and {} free", display::bytes(bytesize::ByteSize::b(free))),
-        };
-        let every = display::duration(store.budget.every);
-        match (store.budget.max_bytes, free) {
-            (None, 0) => self.line("budget", "no limit", "of the disk"),
-            _ => self.line("budget", &max, &format!("{note}, looked at every {every}")),
+        self.budget(store);
+        // Replicated tables have settings of their own.
+        if store.cluster.is_none() {
+            self.line(
+                "window",
+                &WINDOW_PARTS_MIN.to_string(),
+                "non_replicated_deduplication_window of the tables at least, for each collector: \
+                 so a block that is sent again is stored once",
+            );
         }
         if store.profile == Profile::Hdd && config.batch.age_max < HDD_AGE_MIN {
             self.warnings.push(format!(
@@ -48,13 +46,40 @@ impl Report {
                 display::duration(HDD_AGE_MIN)
             ));
         }
-        if let (StoreTarget::Embedded, None, 0) = (store.target(), store.budget.max_bytes, free) {
+        let limits = (store.budget.max_bytes, store.free_min_bytes());
+        if let (StoreTarget::Embedded, (None, 0)) = (store.target(), limits) {
             self.warnings.push(
                 "store.budget: neither max_bytes nor free_min is set: when the disk is full, \
                  ClickHouse takes no more flows"
                     .into(),
             );
         }
+    }
+
+    fn budget(&mut self, store: &config::Store) {
+        let every = display::duration(store.budget.every);
+        let free = match store.free_min_bytes() {
+            0 => None,
+            bytes => Some(display::bytes(ByteSize::b(bytes))),
+        };
+        let (limit, note) = match (store.budget.max_bytes, free) {
+            (None, None) => ("none".into(), "rows go by their retention alone".into()),
+            (None, Some(free)) => (
+                format!("{free} left free"),
+                format!("on ClickHouse's disks, looked at every {every}"),
+            ),
+            (Some(max), free) => {
+                let free = free.map_or("no free space is kept".into(), |free| {
+                    format!("and {free} free")
+                });
+                let max = display::bytes(max);
+                (
+                    format!("{max} at most"),
+                    format!("{free}, looked at every {every}"),
+                )
+            }
+        };
+        self.line("budget", &limit, &note);
     }
 }
 
@@ -71,7 +96,6 @@ fn length(partition: Partition) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flowsluice::config;
 
     fn report(text: &str) -> Report {
         let config = config::parse("f.toml", text).unwrap();
@@ -99,9 +123,18 @@ mod tests {
         assert!(found.warnings.is_empty(), "{:?}", found.warnings);
         let server = report("[store]\nurl = \"http://db:8123\"\n").text;
         assert!(
-            server.contains("budget      no limit                    of the disk\n"),
+            server.contains("budget      none                        rows go by their retention"),
             "{server}"
         );
+        let embedded = report("").text;
+        for line in [
+            "budget      2GiB left free              on ClickHouse's disks, looked at every 30s\n",
+            "window      928                         non_replicated_deduplication_window of the",
+        ] {
+            assert!(embedded.contains(line), "{line}{embedded}");
+        }
+        let cluster = "[store]\nurl = \"http://db:8123\"\ncluster = \"main\"\n";
+        assert!(!report(cluster).text.contains("window "));
         assert_eq!(report("[store]\nkind = \"null\"\n").text, "");
     }
 

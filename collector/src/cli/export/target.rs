@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
+use rustix::io::Errno;
 
 /// Where bytes are written.
 pub enum Target {
@@ -57,11 +59,14 @@ impl Target {
         }
     }
 
-    /// Everything was written.
-    pub fn keep(self) -> anyhow::Result<()> {
+    /// Everything was written. Yields the file, if it is one.
+    pub fn keep(self) -> anyhow::Result<Option<PathBuf>> {
         match self {
-            Self::Stdout(mut out) => out.flush().context("export: standard output"),
-            Self::File(partial) => partial.keep(),
+            Self::Stdout(mut out) => {
+                out.flush().context("export: standard output")?;
+                Ok(None)
+            }
+            Self::File(partial) => partial.keep().map(Some),
         }
     }
 }
@@ -85,9 +90,8 @@ impl Partial {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true);
         let file = file.open(&partial).with_context(|| {
-            let folder = path.parent().filter(|folder| *folder != Path::new(""));
-            let folder = folder.unwrap_or(Path::new("."));
-            format!("--output: cannot write in the folder {}", folder.display())
+            let folder = folder(path).display();
+            format!("--output: cannot write in the folder {folder}")
         })?;
         Ok(Self {
             path: path.to_owned(),
@@ -97,28 +101,59 @@ impl Partial {
         })
     }
 
-    fn keep(mut self) -> anyhow::Result<()> {
-        let Self {
-            path,
-            partial,
-            file,
-            may_replace,
-        } = &mut self;
-        let written = file.flush().and_then(|()| file.get_ref().sync_all());
+    fn keep(mut self) -> anyhow::Result<PathBuf> {
+        let written = self.file.flush();
+        let written = written.and_then(|()| self.file.get_ref().sync_all());
+        let path = self.path.clone();
         written.with_context(|| format!("export: {} cannot be written", path.display()))?;
-        if *may_replace {
-            let renamed = std::fs::rename(partial, &path);
-            return renamed.with_context(|| format!("export: {}", path.display()));
-        }
-        // Unlike rename(2), link(2) replaces nothing that came in between.
-        match std::fs::hard_link(&*partial, &path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!("{}", exists(path)),
-            // A file system without links.
-            Err(_) => std::fs::rename(partial, &path)
-                .with_context(|| format!("export: {}", path.display())),
+        let placed = match self.may_replace {
+            true => std::fs::rename(&self.partial, &path),
+            false => self.place(),
+        };
+        match placed {
+            Ok(()) => {
+                let synced = sync_folder(&path);
+                let shown = path.display();
+                synced
+                    .with_context(|| format!("export: {shown} is whole, its folder not synced"))?;
+                Ok(path)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                bail!("{}", exists(&path))
+            }
+            Err(error) => Err(error).with_context(|| format!("export: {}", path.display())),
         }
     }
+
+    /// Gives it its name, and replaces nothing that came in between.
+    fn place(&self) -> io::Result<()> {
+        let Self { path, partial, .. } = self;
+        match renameat_with(CWD, partial, CWD, path, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            outcome => return Ok(outcome?),
+        }
+        // This file system renames only so that it replaces.
+        match linkat(CWD, partial, CWD, path, AtFlags::empty()) {
+            // Nor has it links.
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => std::fs::rename(partial, path),
+            outcome => Ok(outcome?),
+        }
+    }
+}
+
+/// Sees to it that the name outlasts a loss of power, where the folder may be opened and synced.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied};
+    match File::open(folder(path)).and_then(|folder| folder.sync_all()) {
+        Err(error) if matches!(error.kind(), InvalidInput | PermissionDenied) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// The folder of a file.
+fn folder(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    folder.unwrap_or(Path::new("."))
 }
 
 impl Drop for Partial {
@@ -151,7 +186,7 @@ mod tests {
         let mut target = Target::open(&path, false, true).unwrap();
         target.write(b"1,2\n").unwrap();
         assert!(!path.exists());
-        target.keep().unwrap();
+        assert_eq!(target.keep().unwrap().as_ref(), Some(&path));
         assert_eq!(std::fs::read(&path).unwrap(), b"1,2\n");
         assert_eq!(names(folder.path()), ["flows.csv"]);
     }
@@ -192,6 +227,21 @@ mod tests {
         let error = target.keep().unwrap_err();
         assert!(error.to_string().contains("exists"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"another's");
+    }
+
+    #[test]
+    fn a_fault_of_the_folder_is_told_and_not_worked_around() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flows.csv");
+        let mut target = Target::open(&path, false, true).unwrap();
+        target.write(b"new").unwrap();
+        let [name] = &names(folder.path())[..] else {
+            panic!("one file");
+        };
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+        let error = format!("{:#}", target.keep().unwrap_err());
+        assert!(error.contains("No such file"), "{error}");
+        assert!(names(folder.path()).is_empty());
     }
 
     #[test]

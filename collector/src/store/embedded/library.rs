@@ -1,5 +1,6 @@
 //! Finds `libchdb.so`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -27,12 +28,21 @@ pub(super) fn find(configured: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 fn named(from: &str, path: &Path) -> anyhow::Result<PathBuf> {
-    std::fs::canonicalize(path).with_context(|| {
+    file(path).with_context(|| {
         format!(
-            "{from}: {} cannot be used; put libchdb.so there, or leave {from} out",
+            "{from}: {} cannot be used; put {NAME} there, or leave {from} out",
             path.display()
         )
     })
+}
+
+/// The absolute path of a file; a folder is none.
+fn file(path: &Path) -> io::Result<PathBuf> {
+    let path = std::fs::canonicalize(path)?;
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(io::Error::other("it is no file")),
+    }
 }
 
 /// Where the library may lie, the likeliest first.
@@ -54,9 +64,7 @@ fn places(program: Option<&Path>) -> Vec<PathBuf> {
 }
 
 fn first(places: &[PathBuf]) -> Option<PathBuf> {
-    places
-        .iter()
-        .find_map(|place| std::fs::canonicalize(place).ok())
+    places.iter().find_map(|place| file(place).ok())
 }
 
 fn not_found(places: &[PathBuf]) -> String {
@@ -98,6 +106,18 @@ mod tests {
         let error = find(Some(Path::new("/nowhere/libchdb.so"))).unwrap_err();
         let message = error.to_string();
         assert!(message.starts_with("store.embedded.library: /nowhere/libchdb.so"));
+    }
+
+    #[test]
+    fn a_folder_is_no_library() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let error = format!("{:#}", find(Some(&path)).unwrap_err());
+        assert!(
+            error.ends_with("leave store.embedded.library out: it is no file"),
+            "{error}"
+        );
+        assert_eq!(first(&[path]), None);
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod settings;
 mod supervisor;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ impl Engine {
     /// As [`Self::start`].
     pub fn start_with(config: &config::Store, binary: &Path) -> anyhow::Result<Self> {
         let embedded = &config.embedded;
-        let library = library::find(embedded.library.as_deref())?;
+        let library = library(embedded)?;
         let patience = Instant::now() + PREDECESSOR_GRACE;
         let data_dir = DataDir::open(&embedded.data_dir, patience)?;
         let http = free_address("http", embedded.http, patience)?;
@@ -198,6 +198,14 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The engine's library, as a start on this host finds it.
+///
+/// # Errors
+/// It finds none.
+pub fn library(config: &config::Embedded) -> anyhow::Result<PathBuf> {
+    library::find(config.library.as_deref())
 }
 
 /// The engine that another process of this host runs, as its read-only user.

@@ -82,6 +82,19 @@ fn a_filter_is_closed_in_whatever_it_ends_with() {
 }
 
 #[test]
+fn a_filter_that_leaves_the_span_of_time_is_refused() {
+    let selection = Selection {
+        filter: Some("1) OR (1".into()),
+        ..selection(Format::Csv)
+    };
+    let error = sql(&selection).unwrap_err().to_string();
+    assert!(
+        error.starts_with("--where: brackets do not match"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_column_that_is_not_there_is_told_with_those_that_are() {
     let selection = Selection {
         columns: vec!["src_adr".into()],

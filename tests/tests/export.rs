@@ -97,19 +97,28 @@ impl Rig {
         Ok(said)
     }
 
-    /// Sends a signal to an export that has begun.
-    fn signal(&self, child: &Child, signal: Signal) -> Result<()> {
+    /// Waits until an export of slow rows is under way and has a file, or until there is none.
+    fn await_slow(&self, is_under_way: bool) -> Result<()> {
         let start = Instant::now();
-        let under_way = "SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow%' \
-                         AND query NOT LIKE '%system.processes%'";
-        while self.writer.value::<u64>(under_way)? == 0 {
+        let sql = "SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow%' \
+                   AND query NOT LIKE '%system.processes%'";
+        loop {
+            let has_begun = self.writer.value::<u64>(sql)? > 0;
+            if has_begun == is_under_way && self.partials()?.is_empty() != is_under_way {
+                return Ok(());
+            }
+            let what = if is_under_way { "begin" } else { "end" };
             ensure!(
                 start.elapsed() < Duration::from_secs(20),
-                "it does not begin"
+                "it does not {what}"
             );
             std::thread::sleep(Duration::from_millis(20));
         }
-        ensure!(!self.partials()?.is_empty(), "it has begun a file");
+    }
+
+    /// Sends a signal to an export that has begun.
+    fn signal(&self, child: &Child, signal: Signal) -> Result<()> {
+        self.await_slow(true)?;
         let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process id is no zero")?;
         Ok(kill_process(pid, signal)?)
     }
@@ -133,7 +142,8 @@ impl Rig {
         );
         let partials = self.partials()?;
         ensure!(partials.is_empty() && !file.exists(), "{partials:?}");
-        Ok(())
+        // ClickHouse may notice later than whoever reads the next rows.
+        self.await_slow(false)
     }
 
     fn partials(&self) -> Result<Vec<PathBuf>> {

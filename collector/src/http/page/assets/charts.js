@@ -14,16 +14,19 @@ function draw(id, option) {
   let known = charts.get(id);
   if (!known) {
     const chart = globalThis.echarts.init(place, null, { renderer: "canvas" });
-    new ResizeObserver(() => chart.resize()).observe(place);
-    known = { chart };
+    known = { chart, show: () => chart.setOption(known.option(colours(), chart.getWidth()), { notMerge: true }) };
     charts.set(id, known);
+    new ResizeObserver(() => {
+      chart.resize();
+      known.show();
+    }).observe(place);
   }
   known.option = option;
-  known.chart.setOption(option(colours()), { notMerge: true });
+  known.show();
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const { chart, option } of charts.values()) chart.setOption(option(colours()), { notMerge: true });
+  for (const { show } of charts.values()) show();
 });
 
 function colours() {
@@ -135,8 +138,9 @@ export function sankey(id, links) {
     edge(middle, node(">", server, 2), rate);
   }
   const text = (key) => nodes.get(key).text;
-  draw(id, (theme) => {
+  draw(id, (theme, width) => {
     const shared = common(theme);
+    const right = Math.min(250, Math.round(width * 0.33));
     return {
       ...shared,
       tooltip: {
@@ -150,17 +154,18 @@ export function sankey(id, links) {
       series: [{
         type: "sankey",
         left: 8,
-        right: 200,
+        right,
         top: 8,
         bottom: 8,
-        nodeGap: 7,
+        nodeGap: 10,
         nodeWidth: 14,
         draggable: false,
         layoutIterations: 48,
         emphasis: { focus: "adjacency" },
         color: COLOURS,
         lineStyle: { color: "source", opacity: 0.32 },
-        label: { color: theme.text, fontSize: 12, formatter: ({ name }) => text(name) },
+        label: { color: theme.text, fontSize: 12, width: right - 14, overflow: "truncate", formatter: ({ name }) => text(name) },
+        labelLayout: { hideOverlap: true },
         data: [...nodes.values()].map((one, index) => ({
           name: one.name,
           depth: one.depth,

@@ -134,6 +134,7 @@ function showTiles({ rates, ledger, exporters }) {
     ["tile.datagrams", scaled(latest(rates.datagrams_per_s), "/s")],
     ["tile.received", scaled(latest(rates.bytes_per_s) * 8, "bit/s")],
     ["tile.stored", scaled(latest(rates.stored_per_s), "/s")],
+    ["tile.waiting", whole(ledger.store.flows_in_flight + ledger.store.flows_spooled, language)],
     ["tile.drops", scaled(latest(rates.drops_per_s), "/s"), latest(rates.drops_per_s) > 0],
     ["tile.lost", whole(lost, language), lost > 0],
     ["tile.exporters", whole(exporters.known, language)],

@@ -85,22 +85,22 @@ impl Browser {
             events: Vec::new(),
             session: None,
             last_id: 0,
-            folder: folder,
+            folder,
         };
         browser.attach().with_context(|| browser.log())?;
         Ok(Some(browser))
     }
 
     fn attach(&mut self) -> Result<()> {
-        let targets = self.call("Target.getTargets", json!({}))?;
+        let targets = self.call("Target.getTargets", &json!({}))?;
         let targets = targets["targetInfos"].as_array().context("targets")?;
         let page = targets.iter().find(|target| target["type"] == "page");
         let id = page.context("no page")?["targetId"].clone();
         let attached = json!({"targetId": id, "flatten": true});
-        let attached = self.call("Target.attachToTarget", attached)?;
+        let attached = self.call("Target.attachToTarget", &attached)?;
         self.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Log", "Network"] {
-            self.call(&format!("{domain}.enable"), json!({}))?;
+            self.call(&format!("{domain}.enable"), &json!({}))?;
         }
         self.resize(1400, 1000)
     }
@@ -115,7 +115,7 @@ impl Browser {
     ///
     /// # Errors
     /// When the browser does not answer, or with an error.
-    pub fn call(&mut self, method: &str, parameters: Value) -> Result<Value> {
+    pub fn call(&mut self, method: &str, parameters: &Value) -> Result<Value> {
         self.last_id += 1;
         let id = self.last_id;
         let mut message = json!({"id": id, "method": method, "params": parameters});
@@ -155,7 +155,7 @@ impl Browser {
     pub fn open(&mut self, url: &str) -> Result<()> {
         self.events
             .retain(|event| event["method"] != "Page.loadEventFired");
-        let opened = self.call("Page.navigate", json!({"url": url}))?;
+        let opened = self.call("Page.navigate", &json!({"url": url}))?;
         ensure!(opened.get("errorText").is_none(), "{url}: {opened}");
         let deadline = Instant::now() + ANSWER_MAX;
         let is_loaded = |event: &Value| event["method"] == "Page.loadEventFired";
@@ -174,7 +174,7 @@ impl Browser {
         let parameters = json!({
             "expression": expression, "returnByValue": true, "awaitPromise": true,
         });
-        let answer = self.call("Runtime.evaluate", parameters)?;
+        let answer = self.call("Runtime.evaluate", &parameters)?;
         if let Some(thrown) = answer.get("exceptionDetails") {
             bail!("{expression}: {thrown}");
         }
@@ -229,7 +229,7 @@ impl Browser {
                 if kind == "keyDown" && key != "Tab" {
                     event["text"] = letter.as_str().into();
                 }
-                self.call("Input.dispatchKeyEvent", event)?;
+                self.call("Input.dispatchKeyEvent", &event)?;
             }
         }
         Ok(())
@@ -243,7 +243,7 @@ impl Browser {
         let size = json!({
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false,
         });
-        self.call("Emulation.setDeviceMetricsOverride", size)
+        self.call("Emulation.setDeviceMetricsOverride", &size)
             .map(drop)
     }
 
@@ -254,7 +254,7 @@ impl Browser {
     pub fn dark(&mut self, is_dark: bool) -> Result<()> {
         let value = if is_dark { "dark" } else { "light" };
         let features = json!([{"name": "prefers-color-scheme", "value": value}]);
-        self.call("Emulation.setEmulatedMedia", json!({"features": features}))
+        self.call("Emulation.setEmulatedMedia", &json!({"features": features}))
             .map(drop)
     }
 
@@ -272,7 +272,7 @@ impl Browser {
         self.value(&format!(
             "{frame}.then(() => {frame}).then(() => {frame}).then(() => 1)"
         ))?;
-        let image = self.call("Page.captureScreenshot", json!({"format": "png"}))?;
+        let image = self.call("Page.captureScreenshot", &json!({"format": "png"}))?;
         let image = image["data"].as_str().context("the image")?;
         let image = STANDARD.decode(image)?;
         std::fs::write(file, &image)?;
@@ -304,7 +304,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         self.session = None;
-        let _ = self.call("Browser.close", json!({}));
+        let _ = self.call("Browser.close", &json!({}));
         // Without its pipe it ends in any case.
         self.input = None;
         let deadline = Instant::now() + END_MAX;

@@ -61,3 +61,48 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flowsluice::config::parse;
+
+    use super::*;
+
+    fn reached(text: &str) -> Report {
+        let mut report = Report::default();
+        let config = parse("f.toml", text).unwrap();
+        report.http(&config.http);
+        report.reach(&config);
+        report
+    }
+
+    #[test]
+    fn a_page_that_others_could_see_is_off_and_the_operator_is_told_what_to_do() {
+        let report = reached("[http]\nlisten = \"0.0.0.0:9190\"\n");
+        assert!(report.text.contains("no page"), "{}", report.text);
+        let told = &report.warnings[0];
+        assert!(told.starts_with("http.listen: the page is off"), "{told}");
+        assert!(told.contains("set http.password_file"), "{told}");
+        assert_eq!(report.errors, [""; 0]);
+        let report = reached("");
+        assert!(
+            report.text.contains("the page, for this host"),
+            "{}",
+            report.text
+        );
+        assert_eq!(report.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn a_password_that_cannot_be_read_keeps_the_collector_from_starting() {
+        let file = "password_file = \"/nowhere/page.password\"\n";
+        let report = reached(&format!("[http]\nlisten = \"0.0.0.0:9190\"\n{file}"));
+        let told = &report.errors[0];
+        assert!(
+            told.starts_with("http.password_file: /nowhere/page.password"),
+            "{told}"
+        );
+        let clear = report.warnings.iter().any(|told| told.contains("in clear"));
+        assert!(clear, "{:?}", report.warnings);
+    }
+}

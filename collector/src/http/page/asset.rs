@@ -18,66 +18,39 @@ struct Asset {
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; charset=utf-8";
 
 const ASSETS: [Asset; 10] = [
-    Asset {
-        name: "page.css",
-        kind: "text/css; charset=utf-8",
-        text: include_str!("assets/page.css"),
-    },
-    Asset {
-        name: "page.js",
-        kind: SCRIPT,
-        text: include_str!("assets/page.js"),
-    },
-    Asset {
-        name: "ask.js",
-        kind: SCRIPT,
-        text: include_str!("assets/ask.js"),
-    },
-    Asset {
-        name: "charts.js",
-        kind: SCRIPT,
-        text: include_str!("assets/charts.js"),
-    },
-    Asset {
-        name: "shown.js",
-        kind: SCRIPT,
-        text: include_str!("assets/shown.js"),
-    },
-    Asset {
-        name: "echarts-6.1.0.min.js",
-        kind: SCRIPT,
-        text: include_str!("assets/echarts-6.1.0.min.js"),
-    },
-    Asset {
-        name: "en.json",
-        kind: JSON,
-        text: include_str!("assets/en.json"),
-    },
-    Asset {
-        name: "ja.json",
-        kind: JSON,
-        text: include_str!("assets/ja.json"),
-    },
-    Asset {
-        name: "icon.svg",
-        kind: "image/svg+xml",
-        text: include_str!("assets/icon.svg"),
-    },
-    Asset {
-        name: "licences.txt",
-        kind: TEXT,
-        text: concat!(
-            include_str!("assets/echarts-NOTICE"),
-            "\n\n",
-            include_str!("assets/echarts-LICENSE"),
-            "\n\n",
-            include_str!("assets/echarts-LICENSE-d3"),
-        ),
-    },
+    asset(
+        "page.css",
+        "text/css; charset=utf-8",
+        include_str!("assets/page.css"),
+    ),
+    asset("page.js", SCRIPT, include_str!("assets/page.js")),
+    asset("ask.js", SCRIPT, include_str!("assets/ask.js")),
+    asset("charts.js", SCRIPT, include_str!("assets/charts.js")),
+    asset("shown.js", SCRIPT, include_str!("assets/shown.js")),
+    asset(
+        "echarts-6.1.0.min.js",
+        SCRIPT,
+        include_str!("assets/echarts-6.1.0.min.js"),
+    ),
+    asset("en.json", JSON, include_str!("assets/en.json")),
+    asset("ja.json", JSON, include_str!("assets/ja.json")),
+    asset("icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
+    asset("licences.txt", "text/plain; charset=utf-8", LICENCES),
 ];
+
+const LICENCES: &str = concat!(
+    include_str!("assets/echarts-NOTICE"),
+    "\n\n",
+    include_str!("assets/echarts-LICENSE"),
+    "\n\n",
+    include_str!("assets/echarts-LICENSE-d3"),
+);
+
+const fn asset(name: &'static str, kind: &'static str, text: &'static str) -> Asset {
+    Asset { name, kind, text }
+}
 
 const PAGE: &str = include_str!("assets/page.html");
 

@@ -64,9 +64,9 @@ export function element(name, options = {}, ...children) {
   return made;
 }
 
-/** A name from the network on its own: its direction does not touch what stands beside it. */
+/** A name from the network on its own: its direction touches neither what stands beside it nor its own labels. */
 export function name(text, most = 120) {
-  const shown = element("bdi", { title: plain(text) });
+  const shown = element("bdi", { title: plain(text), dir: "ltr" });
   shown.textContent = short(text, most);
   return shown;
 }

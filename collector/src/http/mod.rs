@@ -1,8 +1,8 @@
 //! Metrics, health, status and the page over HTTP.
 //!
 //! In: the ledger, the exporters' status, what the store says of itself. Out: `/metrics`
-//! (OpenMetrics), `/healthz`, `/readyz`, `/status` (JSON), and what `page` has. Owner: the runtime beside the workers;
-//! nothing here makes a worker wait. A reading is taken when somebody asks.
+//! (OpenMetrics), `/healthz`, `/readyz`, `/status` (JSON), and what `page` has. Owner: the runtime
+//! beside the workers; nothing here makes a worker wait. A reading is taken when somebody asks.
 
 mod connections;
 mod health;

@@ -15,9 +15,9 @@
 //! All but `now` take a time, `last=SECONDS` (60 to 2678400; 900) or `from=` and `to=` in seconds
 //! since 1970, a filter of the fields `exporter`, `address` (or a prefix; either end), `port` (the
 //! server's), `protocol` (number or name), `as` (either end) and `interface` (in or out), which
-//! must all fit, and `limit` (rows, 1 to 100; 10). They answer with the time in whole steps (`from`,
-//! `to`, `step_s`), the seconds of it that have passed, and what rows were read (`rows_of`: `flows`,
-//! `minute`, `hour`). A refusal is `{"error": {"code", "text"}}`.
+//! must all fit, and `limit` (rows, 1 to 100; 10). They answer with the time in whole steps
+//! (`from`, `to`, `step_s`), the seconds of it that have passed, and what rows were read
+//! (`rows_of`: `flows`, `minute`, `hour`). A refusal is `{"error": {"code", "text"}}`.
 //!
 //! Owner: the runtime beside the workers. Whom the page is for: `access.rs`. What a question may
 //! cost: `ask.rs`.

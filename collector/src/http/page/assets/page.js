@@ -394,11 +394,14 @@ async function askNow() {
   }
 }
 
-/** Does `work` again and again, while somebody looks. */
+/** Does `work` again and again, while somebody looks; a tenth of the time at most, so that a store that is slow gets rest. */
 async function repeat(work, everyMs, isDue = () => true) {
+  let waitMs = everyMs;
   for (;;) {
-    await new Promise((done) => setTimeout(done, everyMs));
+    await new Promise((done) => setTimeout(done, waitMs));
+    const began = performance.now();
     if (!document.hidden && isDue()) await work();
+    waitMs = Math.max(everyMs, 9 * (performance.now() - began));
   }
 }
 

@@ -81,6 +81,12 @@ impl Collector {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    /// Where its page and status are: `http://ADDRESS:PORT`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
     /// The port that it listens on.
     #[must_use]
     pub fn port(&self) -> u16 {

@@ -5,6 +5,7 @@
 //! The demo and the load task of `cargo xtask` stand on the same kit.
 
 pub mod agent;
+pub mod browser;
 pub mod clickhouse;
 pub mod collector;
 pub mod duplicator;
@@ -29,6 +30,7 @@ pub mod status;
 pub mod tls;
 pub mod wire;
 
+pub use browser::Browser;
 pub use clickhouse::ClickHouse;
 pub use collector::Collector;
 pub use duplicator::Duplicator;

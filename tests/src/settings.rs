@@ -56,6 +56,8 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
     /// Further lines of the section `decode`.
     pub decode: String,
+    /// Further lines of the section `http`.
+    pub http: String,
     /// Further lines of TOML.
     pub more: String,
 }
@@ -101,6 +103,7 @@ impl Settings {
             receive: String::new(),
             state_dir: None,
             decode: String::new(),
+            http: String::new(),
             more: String::new(),
         }
     }
@@ -121,7 +124,7 @@ impl Settings {
             "[receive]\nmode = \"{}\"\nworkers = {}\npin = {}\nshare = {}\n{gro}{buffer}{}\n\
              [[receive.listeners]]\nport = {port}\n\n\
              [decode]\nstate_dir = \"{}\"\n{}\n\
-             [http]\nlisten = \"{http}\"\n\n\
+             [http]\nlisten = \"{http}\"\n{}\n\
              [batch]\nage_max = \"{}\"\n",
             self.receive_mode,
             self.workers,
@@ -130,6 +133,7 @@ impl Settings {
             self.receive,
             state.display(),
             self.decode,
+            self.http,
             self.batch_age,
         );
         if let Some(rows) = self.batch_rows {

@@ -367,6 +367,7 @@ impl Demo {
         println!("Where to connect\n");
         println!("  exporters   UDP {} on every address", ports.join(", "));
         println!("  ClickHouse  {url}  database {database}  user {user}  password in {password}");
+        println!("  page        http://{http}/  (in a browser on this host)");
         println!("  metrics     http://{http}/metrics  (also /status, /healthz, /readyz)");
         println!(
             "  ask         {} query --config {config} \\",

@@ -14,8 +14,8 @@ use crate::{build_ebpf, cluster_sql, elements, engine, geo, instructions, servic
 
 /// Real exporters, an SNMP agent and a name server, other collectors and decoders to compare with,
 /// what makes namespaces, what stands before ClickHouse with TLS and makes certificates, what
-/// counts instructions, and what reads the units in deploy/.
-const PROGRAMS: [Program; 12] = [
+/// counts instructions, what reads the units in deploy/, and a browser.
+const PROGRAMS: [Program; 13] = [
     Program {
         name: "softflowd",
         package: "softflowd",
@@ -61,6 +61,10 @@ const PROGRAMS: [Program; 12] = [
     Program {
         name: "systemd-analyze",
         package: "systemd",
+    },
+    Program {
+        name: "chromium",
+        package: "chromium",
     },
 ];
 

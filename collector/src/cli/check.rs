@@ -1,5 +1,6 @@
 //! `flowsluice check`.
 
+mod reach;
 mod servers;
 mod tables;
 
@@ -196,8 +197,7 @@ impl Report {
             }
         }
         self.connections(&config.receive.tcp);
-        let http = config.http.listen.to_string();
-        self.line("tcp", &http, "/metrics /healthz /readyz /status");
+        self.http(&config.http);
         match config.store.target() {
             StoreTarget::Null => self.line("store", "null", "nothing is stored"),
             StoreTarget::Server(_) => self.servers(&config.store),
@@ -342,30 +342,6 @@ impl Report {
         self.line("spool", &folder.display().to_string(), &note);
         let lost = ", so blocks wait in memory alone";
         self.is_writable("store.spool.dir", &folder, lost);
-    }
-
-    /// Listeners without passwords, or with guessable ones, that others can reach.
-    fn reach(&mut self, config: &Config) {
-        if !config.http.listen.ip().is_loopback() {
-            self.warnings.push(format!(
-                "http.listen: everybody who can connect to {} sees the exporters' addresses; it \
-                 has no password",
-                config.http.listen
-            ));
-        }
-        let embedded = &config.store.embedded;
-        for (key, address) in [
-            ("store.embedded.http", Some(embedded.http)),
-            ("store.embedded.tcp", embedded.tcp),
-        ] {
-            let open = address.filter(|address| !address.ip().is_loopback());
-            if let (Some(address), StoreTarget::Embedded) = (open, config.store.target()) {
-                self.warnings.push(format!(
-                    "{key}: everybody who can connect to {address} may try passwords, and those \
-                     go in clear"
-                ));
-            }
-        }
     }
 }
 

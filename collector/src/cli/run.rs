@@ -64,7 +64,8 @@ pub fn main(Args { config }: Args) -> anyhow::Result<()> {
     let runtime = housekeeping_runtime(&cpus)?;
     // From here on a signal means an orderly stop, also while the rest is still starting.
     let signals = Signals::catch(&runtime)?;
-    let http = runtime.block_on(http::bind(config.http.listen))?;
+    let access = http::Access::of(&config.http)?;
+    let http = (runtime.block_on(http::bind(config.http.listen))?, access);
     Running::start(&config, file, &cpus, http, &runtime)?.until(signals, &runtime)
 }
 
@@ -117,7 +118,7 @@ impl Running {
         config: &Config,
         file: Option<PathBuf>,
         cpus: &[Option<usize>],
-        http: TcpListener,
+        (http, access): (TcpListener, http::Access),
         runtime: &Runtime,
     ) -> anyhow::Result<Self> {
         let started = (Instant::now(), UnixNanos::now());
@@ -148,6 +149,7 @@ impl Running {
         let (counted, learned) = (Arc::clone(&ledger), Arc::clone(&shared));
         let state = http::State::new(counted, learned, facts, storage.facts());
         let state = Arc::new(state);
+        state.show(http::Page::new(access, storage.reader()));
         let names = Names {
             shared: &shared,
             state_dir: keeper.as_ref().map(Keeper::folder),

@@ -127,17 +127,21 @@ impl Storage {
         self.store.side_rows()
     }
 
+    /// Whom the page asks, as a user who may only read where there is one.
+    pub fn reader(&self) -> Option<Endpoint> {
+        match &self.engine {
+            Some(engine) => Some(engine.reader()),
+            None => self.endpoint.clone(),
+        }
+    }
+
     /// What the status page asks for: where rows can be asked for, and how the store does.
     pub fn facts(&self) -> http::AskStore {
         let ready = self.store.ready();
         let endpoints = self.store.endpoints();
         // The status page must not keep the engine from ending.
         let engine = self.engine.as_ref().map(Arc::downgrade);
-        let asked = match &self.engine {
-            Some(engine) => Some(engine.reader()),
-            None => self.endpoint.clone(),
-        };
-        let asked_at = asked.map(|asked| AskedAt {
+        let asked_at = self.reader().map(|asked| AskedAt {
             url: asked.url,
             database: asked.database,
             user: asked.user,

@@ -226,6 +226,8 @@ const KEYS: &[Key] = &[
 const LAST: &[Key] = &[
     key("http", Kind::Table),
     key("http.listen", Kind::Socket),
+    key("http.user", Kind::Text),
+    key("http.password_file", Kind::Path),
     key("log", Kind::Table),
     key("log.level", Kind::Text),
     key("log.format", Kind::Word(FORMATS)),
@@ -377,6 +379,7 @@ mod tests {
         };
         config.store.password = Some(Secret::new("x"));
         config.store.password_file = Some("/x".into());
+        config.http.password_file = Some("/x".into());
         config.store.embedded.library = Some("/x".into());
         config.store.embedded.tcp = Some(SocketAddr::from(([127, 0, 0, 1], 9000)));
         config

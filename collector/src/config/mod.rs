@@ -8,6 +8,7 @@ mod decode;
 pub mod display;
 mod enrich;
 mod error;
+mod http;
 mod keys;
 mod load;
 pub mod memory;
@@ -18,7 +19,7 @@ mod tables;
 mod tcp;
 mod validate;
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -31,6 +32,7 @@ pub use enrich::{
     InterfaceRule, Snmp, SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion, ThreatList,
 };
 pub use error::{ConfigError, Problem};
+pub use http::{Http, PAGE_PASSWORD_MIN};
 pub use load::{DEFAULT_PATH, load, load_or_default, parse};
 pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
@@ -55,7 +57,7 @@ pub struct Config {
     pub batch: Batch,
     /// Where rows go.
     pub store: Store,
-    /// Metrics, health and status.
+    /// Metrics, health, status and the page.
     pub http: Http,
     /// What the collector says of itself.
     pub log: Log,
@@ -263,22 +265,6 @@ impl Default for Batch {
             rows_max: 262_144,
             age_max: Duration::from_secs(1),
             per_worker: 24,
-        }
-    }
-}
-
-/// `[http]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Http {
-    /// Where /metrics, /healthz, /readyz and /status answer.
-    pub listen: SocketAddr,
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 9190)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where the password of a ClickHouse server comes from.
+//! Where passwords come from.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,20 +12,35 @@ pub const PASSWORD_VARIABLE: &str = "FLOWSLUICE_STORE_PASSWORD";
 /// Why there is no password although one is configured.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The file of `store.password_file` cannot be read.
-    #[error("store.password_file: {path} cannot be read ({source})", path = path.display())]
+    /// The file cannot be read.
+    #[error("{key}: {path} cannot be read ({source})", path = path.display())]
     Unreadable {
+        /// The key that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
     /// Its first line is empty.
-    #[error("store.password_file: the first line of {path} is empty; the password belongs there",
+    #[error("{key}: the first line of {path} is empty; the password belongs there",
         path = path.display())]
     Empty {
+        /// The key that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
+    },
+    /// Its first line is too short for what it guards.
+    #[error("{key}: the first line of {path} is soon guessed; write at least {least} bytes, for \
+        example what 'openssl rand -base64 24' prints", path = path.display())]
+    Short {
+        /// The key that names it.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it needs.
+        least: usize,
     },
 }
 
@@ -109,17 +124,26 @@ impl Store {
         if self.password.is_some() {
             return Ok(self.password.clone());
         }
-        let Some(path) = self.password_file.clone() else {
+        let Some(path) = &self.password_file else {
             return Ok(None);
         };
-        match first_line_text(&path, PASSWORD_MAX) {
-            Ok(line) => Ok(Some(Secret::new(line))),
-            Err(FirstLineError::Length(0)) => Err(SecretError::Empty { path }),
-            Err(error) => {
-                let source = error.into();
-                Err(SecretError::Unreadable { path, source })
-            }
-        }
+        secret_of("store.password_file", path).map(Some)
+    }
+}
+
+/// The first line of the file that `key` names.
+pub(super) fn secret_of(key: &'static str, path: &Path) -> Result<Secret, SecretError> {
+    match first_line_text(path, PASSWORD_MAX) {
+        Ok(line) => Ok(Secret::new(line)),
+        Err(FirstLineError::Length(0)) => Err(SecretError::Empty {
+            key,
+            path: path.into(),
+        }),
+        Err(error) => Err(SecretError::Unreadable {
+            key,
+            path: path.into(),
+            source: error.into(),
+        }),
     }
 }
 

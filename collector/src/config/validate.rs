@@ -378,6 +378,15 @@ impl Problems {
     }
 
     fn http(&mut self, config: &Config) {
+        let http = &config.http;
+        // RFC 7617 section 2: a user-id holds no colon.
+        if http.user.is_empty() || http.user.contains(|c: char| c.is_control() || c == ':') {
+            let text = format!("found {:?}; allowed: a name without a colon", http.user);
+            self.add("http.user", text);
+        }
+        if let Some(path) = &http.password_file {
+            self.absolute("http.password_file", path);
+        }
         if config.store.target() != StoreTarget::Embedded {
             return;
         }

@@ -1,12 +1,13 @@
-//! Metrics, health and status over HTTP.
+//! Metrics, health, status and the page over HTTP.
 //!
 //! In: the ledger, the exporters' status, what the store says of itself. Out: `/metrics`
-//! (OpenMetrics), `/healthz`, `/readyz`, `/status` (JSON). Owner: the runtime beside the workers;
-//! nothing here makes a worker wait. A reading is taken when somebody asks.
+//! (OpenMetrics), `/healthz`, `/readyz`, `/status` (JSON), and what `page` has. Owner: the runtime
+//! beside the workers; nothing here makes a worker wait. A reading is taken when somebody asks.
 
 mod connections;
 mod health;
 mod metrics;
+mod page;
 mod process;
 mod status;
 
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::State as Extract;
 use axum::http::{StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -35,6 +37,8 @@ use crate::units::UnixNanos;
 use connections::{Bounded, Limits};
 use health::Readings;
 pub use metrics::{Family, Kind, Labels, Value};
+pub use page::{Access, Page};
+use page::{Live, Peer};
 
 /// What does not change while the collector runs.
 #[derive(Clone, Debug)]
@@ -130,8 +134,11 @@ pub struct State {
     store: AskStore,
     /// Not set where nothing is known beside flows.
     enrich: OnceLock<AskEnrich>,
+    /// Not set where there is no page.
+    page: OnceLock<Page>,
     phase: AtomicU8,
     readings: Mutex<Readings>,
+    live: Mutex<Live>,
     occupancy: Mutex<Occupancy>,
 }
 
@@ -151,8 +158,10 @@ impl State {
             facts,
             store,
             enrich: OnceLock::new(),
+            page: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             readings: Mutex::new(readings),
+            live: Mutex::default(),
             occupancy: Mutex::default(),
         }
     }
@@ -160,6 +169,11 @@ impl State {
     /// Says whom to ask what is known beside flows; once.
     pub fn enriched_by(&self, ask: AskEnrich) {
         let _ = self.enrich.set(ask);
+    }
+
+    /// Gives the collector its page; once.
+    pub fn show(&self, page: Page) {
+        let _ = self.page.set(page);
     }
 
     /// What is known beside flows.
@@ -224,11 +238,14 @@ impl State {
         self.unhealthy()
     }
 
-    /// Notes what rates and health are told from. [`serve`] does it every [`READING_EVERY`].
+    /// Notes what rates and health are told from. [`serve`] does it every [`READING_EVERY`]. May
+    /// pause for 20 ms, as [`Ledger::snapshot`] does.
     pub fn read(&self, now: Instant) {
         let turns = self.ledger.turns();
         let exporters = self.shared.exporters();
         self.readings().take(now, &turns, &exporters);
+        let ledger = self.ledger.snapshot();
+        self.live().take(now, UnixNanos::now(), &ledger);
     }
 
     /// Takes what the tables take of ClickHouse's disks, to be shown until it is known anew.
@@ -246,6 +263,10 @@ impl State {
     #[must_use]
     pub fn figures(&self) -> Vec<Family> {
         metrics::of_collector(self)
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whatever panicked while it held them: readings are replaced whole.
@@ -314,11 +335,14 @@ async fn serve_bounded(
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;
-            reader.read(Instant::now());
+            let reader = Arc::clone(&reader);
+            // One that panicked is missing; the next one is taken.
+            let _ = tokio::task::spawn_blocking(move || reader.read(Instant::now())).await;
         }
     };
     let listener = Bounded::new(listener, limits);
-    let serve = axum::serve(listener, router(state)).with_graceful_shutdown(stop);
+    let router = router(state).into_make_service_with_connect_info::<Peer>();
+    let serve = axum::serve(listener, router).with_graceful_shutdown(stop);
     tokio::select! {
         outcome = serve => outcome,
         () = read => Ok(()),
@@ -327,17 +351,20 @@ async fn serve_bounded(
 
 fn router(state: Arc<State>) -> Router {
     Router::new()
-        .route("/", get(|| async { INDEX }))
+        .merge(page::routes(&state))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
+        .layer(map_response(page::strict))
         .with_state(state)
 }
 
 const INDEX: &str = "\
 Flowsluice
+/         the page, in a browser
+/api/v1/  what the page shows, JSON
 /metrics  counters and gauges, OpenMetrics
 /healthz  200 while the workers turn
 /readyz   200 while flows go from the sockets to the store

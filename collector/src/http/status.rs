@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::State;
+use super::health::Readings;
 use crate::config::Group;
 use crate::decode::ExporterStatus;
 use crate::decode::sequence::SequenceStatus;
@@ -72,6 +73,45 @@ pub(super) fn json(state: &State) -> Value {
     })
 }
 
+/// Exporters that the page lists, the busiest first.
+const EXPORTERS_SHOWN_MAX: usize = 100;
+
+/// What the page shows of this moment. May pause as [`json`] does.
+pub(super) fn now_json(state: &State) -> Value {
+    let now = Instant::now();
+    let uptime = now.saturating_duration_since(state.facts.started.0);
+    let ledger = state.ledger.snapshot();
+    let store = (state.store)();
+    let unready = state.unready();
+    let mut known = state.shared.exporters();
+    let readings = state.readings();
+    let rate = |status: &ExporterStatus| readings.flows_per_s(now, status);
+    known.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
+    let shown = known.iter().take(EXPORTERS_SHOWN_MAX);
+    let shown: Vec<Value> = shown.map(|one| exporter(&readings, now, one)).collect();
+    drop(readings);
+    json!({
+        "version": state.facts.version,
+        "now_ms": UnixNanos::now().millis(),
+        "uptime_s": rounded(uptime.as_secs_f64()),
+        "unready": unready,
+        "rates": state.live().json(),
+        "store": {
+            "kind": store.kind.name(),
+            "ready": store.ready,
+            "servers": servers(&store.endpoints),
+        },
+        "exporters": {"known": known.len(), "shown": shown},
+        "ledger": {
+            "dropped": dropped(&ledger),
+            "dropped_by_kernel": ledger.total.datagrams_dropped_by_kernel,
+            "store": stored(&ledger.store),
+            "equations": equations(&ledger),
+            "unaccounted": ledger.unaccounted(),
+        },
+    })
+}
+
 /// Each of several servers; empty where there is only one.
 fn servers(endpoints: &EndpointsStatus) -> Vec<Value> {
     let server = |server: &ServerStatus| {
@@ -117,23 +157,27 @@ fn workers(state: &State, ledger: &LedgerSnapshot) -> Vec<Value> {
 fn exporters(state: &State, now: Instant) -> Vec<Value> {
     let exporters = state.shared.exporters();
     let readings = state.readings();
-    let exporter = |status: &ExporterStatus| {
-        json!({
-            "source": status.source.to_string(),
-            "exporter_addr": status.exporter_addr.to_string(),
-            "flow_type": status.flow_type.name(),
-            "observation_domain": status.observation_domain,
-            "last_seen": rfc3339(status.last_seen),
-            "datagrams": status.datagrams,
-            "flows": status.flows,
-            "flows_per_s": rounded(readings.flows_per_s(now, status)),
-            "templates": status.templates,
-            "sampling_rate": status.sampling_rate,
-            "sampling_source": status.sampling_source.name(),
-            "sequence": sequence(status),
-        })
-    };
-    exporters.iter().map(exporter).collect()
+    let exporters = exporters.iter();
+    exporters
+        .map(|status| exporter(&readings, now, status))
+        .collect()
+}
+
+fn exporter(readings: &Readings, now: Instant, status: &ExporterStatus) -> Value {
+    json!({
+        "source": status.source.to_string(),
+        "exporter_addr": status.exporter_addr.to_string(),
+        "flow_type": status.flow_type.name(),
+        "observation_domain": status.observation_domain,
+        "last_seen": rfc3339(status.last_seen),
+        "datagrams": status.datagrams,
+        "flows": status.flows,
+        "flows_per_s": rounded(readings.flows_per_s(now, status)),
+        "templates": status.templates,
+        "sampling_rate": status.sampling_rate,
+        "sampling_source": status.sampling_source.name(),
+        "sequence": sequence(status),
+    })
 }
 
 /// What is known beside flows; null where nothing is.

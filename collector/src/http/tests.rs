@@ -38,6 +38,13 @@ pub(super) struct Collector {
     store_is_ready: Arc<AtomicBool>,
 }
 
+impl Collector {
+    /// Lets its ClickHouse be ready.
+    pub(super) fn make_ready(&self) {
+        self.store_is_ready.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One worker, the embedded ClickHouse, and the exporters given.
 pub(super) fn collector(exporters: &[ExporterStatus]) -> Collector {
     let shared = Arc::new(decode::Shared::default());
@@ -80,23 +87,29 @@ pub(super) fn collector(exporters: &[ExporterStatus]) -> Collector {
     }
 }
 
-/// Status code, content type and body of `GET path`.
-async fn ask(state: &Arc<State>, path: &str) -> (u16, String, String) {
+/// What is answered to `GET path` with these headers, each with its line's end: head and body.
+pub(super) async fn exchange(state: &Arc<State>, path: &str, headers: &str) -> (String, String) {
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(serve(listener, Arc::clone(state)));
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     server.abort();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+/// Status code, content type and body of `GET path`.
+async fn ask(state: &Arc<State>, path: &str) -> (u16, String, String) {
+    let (head, body) = exchange(state, path, "Host: x\r\n").await;
     let code = head.split_whitespace().nth(1).unwrap().parse().unwrap();
     let kind = head
         .lines()
         .find_map(|line| line.strip_prefix("content-type: "));
-    (code, kind.unwrap_or_default().to_owned(), body.to_owned())
+    (code, kind.unwrap_or_default().to_owned(), body)
 }
 
 fn some_counts() -> WorkerCounts {

@@ -101,12 +101,17 @@ impl Report {
             ("store.tls.key", store.tls.key.as_deref()),
         ];
         for (key, path) in secrets {
-            if let Some(path) = path.filter(|path| is_readable_by_all(path)) {
-                let path = path.display();
-                self.warnings.push(format!(
-                    "{key}: {path} may be read by everybody on this host; run 'chmod o= {path}'"
-                ));
-            }
+            self.secret(key, path);
+        }
+    }
+
+    /// Warns of a secret that is none on this host.
+    pub(super) fn secret(&mut self, key: &str, path: Option<&Path>) {
+        if let Some(path) = path.filter(|path| is_readable_by_all(path)) {
+            let path = path.display();
+            self.warnings.push(format!(
+                "{key}: {path} may be read by everybody on this host; run 'chmod o= {path}'"
+            ));
         }
     }
 }

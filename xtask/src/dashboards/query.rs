@@ -1,0 +1,162 @@
+//! Queries with their placeholders filled in. What these are: `grafana/source/README.md`.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::filters;
+use super::source::Variable;
+use super::traffic::{self, Shape};
+
+/// `sql` as Grafana gets it, on a dashboard that has these variables.
+pub fn expand(sql: &str, variables: &[&Variable]) -> Result<String> {
+    ensure!(
+        !sql.contains(';') && !sql.contains("--") && !sql.contains("/*"),
+        "a query has no ';' and no comment"
+    );
+    let mut out = String::new();
+    let mut rest = sql.trim();
+    while let Some((before, behind)) = rest.split_once("{{") {
+        let (placeholder, behind) = behind.split_once("}}").context("'{{' without '}}'")?;
+        out.push_str(before);
+        let mut words = placeholder.split_whitespace();
+        let name = words.next().context("an empty placeholder")?;
+        let arguments: Vec<&str> = words.collect();
+        let made = one(name, &arguments, variables);
+        out.push_str(&made.with_context(|| format!("{{{{{placeholder}}}}}"))?);
+        rest = behind;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn one(name: &str, arguments: &[&str], variables: &[&Variable]) -> Result<String> {
+    Ok(match (name, arguments) {
+        ("series", needs) => traffic::table(Shape::Series, needs, variables)?,
+        ("total", needs) => traffic::table(Shape::Total, needs, variables)?,
+        ("bits", []) => rate("bytes", 8),
+        ("packets", []) => rate("packets", 1),
+        ("flows", []) => rate("flows", 1),
+        ("filter", []) => format!(
+            "time_received >= $__fromTime AND time_received <= $__toTime{}",
+            filters::all_of(variables.iter().copied())
+        ),
+        ("counted", []) => COUNTED.into(),
+        ("exporter_filter", []) => {
+            let exporter = variables.iter().find(|variable| variable.name == "exporter");
+            exporter.map_or("1".into(), |exporter| filters::condition(exporter))
+        }
+        ("from", []) => "$__fromTime".into(),
+        ("to", []) => "$__toTime".into(),
+        ("bucket", [column]) => {
+            format!("toStartOfInterval({column}, toIntervalSecond({BUCKET_SECONDS}))")
+        }
+        ("bucket_seconds", []) => BUCKET_SECONDS.into(),
+        ("addr", [column]) => address(column),
+        ("protocol_name", [column]) => {
+            let (numbers, names): (Vec<_>, Vec<_>) = PROTOCOLS.into_iter().unzip();
+            format!("transform({column}, {numbers:?}, {}, toString({column}))", quoted(&names))
+        }
+        ("exporter_name", [column]) => named(
+            "SELECT toString(exporter_addr) AS key, argMax(name, last_seen) AS named \
+             FROM exporter_names GROUP BY key",
+            &format!("toString({column})"),
+            &address(column),
+        ),
+        ("interface_name", [exporter, index]) => named(
+            "SELECT concat(toString(exporter_addr), '|', toString(if_index)) AS key, \
+             concat(argMax(name, (name != '', source, last_seen)), \
+             if(max(description) = '', '', concat(' (', argMax(description, (description != '', \
+             source, last_seen)), ')'))) AS named FROM interfaces GROUP BY key",
+            &format!("concat(toString({exporter}), '|', toString({index}))"),
+            &format!("toString({index})"),
+        ),
+        ("host_name", [column]) => {
+            format!("dictGetOrDefault('host_names', 'name', tuple({column}), '')")
+        }
+        ("as_name", [column]) => {
+            let number = format!("concat('AS', toString({column}))");
+            named(&as_names(), &format!("toString({column})"), &number)
+        }
+        _ => bail!("nobody defines this placeholder, or it has other arguments"),
+    })
+}
+
+fn rate(column: &str, times: u32) -> String {
+    let sum = match times {
+        1 => format!("sum({column})"),
+        _ => format!("sum({column}) * {times}"),
+    };
+    format!("({sum} / greatest(any(seconds), 1))")
+}
+
+fn address(column: &str) -> String {
+    format!("replaceOne(toString({column}), '::ffff:', '')")
+}
+
+/// What a query of pairs (key, named) calls `key`, else `otherwise`.
+fn named(pairs: &str, key: &str, otherwise: &str) -> String {
+    let map = format!(
+        "(SELECT CAST((groupArray(key), groupArray(named)), 'Map(String, String)') FROM ({pairs}))"
+    );
+    format!("if({map}[{key}] = '', {otherwise}, {map}[{key}])")
+}
+
+/// Names of autonomous systems, which flows alone have: of the newest in the range.
+fn as_names() -> String {
+    format!(
+        "SELECT key, concat('AS', key, ' ', any(name)) AS named FROM (SELECT toString(number) AS \
+         key, toString(label) AS name FROM (SELECT src_as, dst_as, src_as_name, dst_as_name FROM \
+         flows WHERE time_received >= greatest($__fromTime, $__toTime - {NAMES_SECONDS}) AND \
+         time_received <= $__toTime LIMIT {NAMES_ROWS_MAX}) ARRAY JOIN [src_as, dst_as] AS \
+         number, [src_as_name, dst_as_name] AS label WHERE label != '') GROUP BY key"
+    )
+}
+
+fn quoted(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    format!("[{}]", names.join(", "))
+}
+
+/// The same as in sql/012_dashboards.sql.
+const COUNTED: &str =
+    "(direction != 'egress' OR exporter_addr NOT IN (SELECT exporter_addr FROM ingress_only))";
+/// Tables beside the flows have a row a minute.
+const BUCKET_SECONDS: &str = "(intDiv(greatest($__interval_s, 60) + 59, 60) * 60)";
+/// How far back names of autonomous systems are looked for, and in how many rows.
+const NAMES_SECONDS: u32 = 1800;
+const NAMES_ROWS_MAX: u32 = 1_000_000;
+/// Those that people know by name. https://www.iana.org/assignments/protocol-numbers
+const PROTOCOLS: [(u8, &str); 16] = [
+    (1, "ICMP"),
+    (2, "IGMP"),
+    (4, "IPv4"),
+    (6, "TCP"),
+    (17, "UDP"),
+    (41, "IPv6"),
+    (46, "RSVP"),
+    (47, "GRE"),
+    (50, "ESP"),
+    (51, "AH"),
+    (58, "IPv6-ICMP"),
+    (88, "EIGRP"),
+    (89, "OSPF"),
+    (103, "PIM"),
+    (112, "VRRP"),
+    (132, "SCTP"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_filled_in_and_unknown_ones_refused() {
+        let filled = expand("SELECT {{addr a}} WHERE {{counted}}", &[]).unwrap();
+        assert_eq!(
+            filled,
+            format!("SELECT replaceOne(toString(a), '::ffff:', '') WHERE {COUNTED}")
+        );
+        for wrong in ["{{nothing}}", "{{addr}}", "{{series color}}", "{{from", "SELECT 1;"] {
+            assert!(expand(wrong, &[]).is_err(), "{wrong}");
+        }
+    }
+}

@@ -181,7 +181,7 @@ fn filter(variable: &Variable, all: &[&Variable], language: Language) -> Result<
         made["current"] = json!({ "text": "", "value": "" });
         return Ok(made);
     };
-    let sql = query::expand(sql, all).with_context(|| format!("shared.toml: variable {name}"))?;
+    let sql = query::expand(sql, all, language).with_context(|| format!("shared.toml: variable {name}"))?;
     made["type"] = json!("query");
     made["datasource"] = json!({ "type": PLUGIN, "uid": "${datasource}" });
     made["query"] = json!(sql);

@@ -65,7 +65,7 @@ fn rule(rule: &Rule) -> Result<Value> {
                     "queryType": "table",
                     "format": 1,
                     "pluginVersion": PLUGIN_VERSION,
-                    "rawSql": query::expand(sql, &[])?,
+                    "rawSql": query::expand(sql, &[], english)?,
                 },
             },
             {

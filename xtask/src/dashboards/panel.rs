@@ -94,7 +94,7 @@ impl Maker<'_> {
             return Ok(made);
         }
         let written = panel.sql.as_ref().context("'sql' is missing")?;
-        let sql = query::expand(written, &self.variables)?;
+        let sql = query::expand(written, &self.variables, self.language)?;
         let columns = self.columns(panel, written);
         if kind == Kind::Geomap {
             let layer = layer(written, &columns);

@@ -3,11 +3,11 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::filters;
-use super::source::Variable;
+use super::source::{Language, Variable};
 use super::traffic::{self, Shape};
 
-/// `sql` as Grafana gets it, on a dashboard that has these variables.
-pub fn expand(sql: &str, variables: &[&Variable]) -> Result<String> {
+/// `sql` as Grafana gets it in this language, on a dashboard that has these variables.
+pub fn expand(sql: &str, variables: &[&Variable], language: Language) -> Result<String> {
     ensure!(
         !sql.contains(';') && !sql.contains("--") && !sql.contains("/*"),
         "a query has no ';' and no comment"
@@ -17,10 +17,10 @@ pub fn expand(sql: &str, variables: &[&Variable]) -> Result<String> {
     while let Some((before, behind)) = rest.split_once("{{") {
         let (placeholder, behind) = behind.split_once("}}").context("'{{' without '}}'")?;
         out.push_str(before);
-        let mut words = placeholder.split_whitespace();
-        let name = words.next().context("an empty placeholder")?;
-        let arguments: Vec<&str> = words.collect();
-        let made = one(name, &arguments, variables);
+        let made = match placeholder.strip_prefix("text ") {
+            Some(text) => literal(text, language),
+            None => one(placeholder, variables),
+        };
         out.push_str(&made.with_context(|| format!("{{{{{placeholder}}}}}"))?);
         rest = behind;
     }
@@ -28,8 +28,24 @@ pub fn expand(sql: &str, variables: &[&Variable]) -> Result<String> {
     Ok(out)
 }
 
-fn one(name: &str, arguments: &[&str], variables: &[&Variable]) -> Result<String> {
-    Ok(match (name, arguments) {
+/// `english | japanese` as a string of SQL.
+fn literal(text: &str, language: Language) -> Result<String> {
+    let (english, japanese) = text.split_once('|').context("no '|' between two languages")?;
+    let text = match language {
+        Language::English => english.trim(),
+        Language::Japanese => japanese.trim(),
+    };
+    ensure!(
+        !text.is_empty() && !text.contains(['\'', '\\']),
+        "no text, or one with a quote or backslash"
+    );
+    Ok(format!("'{text}'"))
+}
+
+fn one(placeholder: &str, variables: &[&Variable]) -> Result<String> {
+    let words: Vec<&str> = placeholder.split_whitespace().collect();
+    let (name, arguments) = words.split_first().context("an empty placeholder")?;
+    Ok(match (*name, arguments) {
         ("series", needs) => traffic::table(Shape::Series, needs, variables)?,
         ("total", needs) => traffic::table(Shape::Total, needs, variables)?,
         ("bits", []) => rate("bytes", 8),
@@ -55,6 +71,12 @@ fn one(name: &str, arguments: &[&str], variables: &[&Variable]) -> Result<String
             let (numbers, names): (Vec<_>, Vec<_>) = PROTOCOLS.into_iter().unzip();
             format!("transform({column}, {numbers:?}, {}, toString({column}))", quoted(&names))
         }
+        ("tcp_flags", [column]) => format!(
+            "arrayStringConcat(arrayFilter((name, bit) -> bitTest({column}, bit), {}, range({})), \
+             ' ')",
+            quoted(&TCP_FLAGS),
+            TCP_FLAGS.len()
+        ),
         ("exporter_name", [column]) => named(
             "SELECT toString(exporter_addr) AS key, argMax(name, last_seen) AS named \
              FROM exporter_names GROUP BY key",
@@ -144,19 +166,26 @@ const PROTOCOLS: [(u8, &str); 16] = [
     (132, "SCTP"),
 ];
 
+/// From the lowest bit. RFC 9293, section 3.1; the ninth was NS (RFC 3540).
+const TCP_FLAGS: [&str; 9] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "NS"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn placeholders_are_filled_in_and_unknown_ones_refused() {
-        let filled = expand("SELECT {{addr a}} WHERE {{counted}}", &[]).unwrap();
-        assert_eq!(
-            filled,
-            format!("SELECT replaceOne(toString(a), '::ffff:', '') WHERE {COUNTED}")
-        );
-        for wrong in ["{{nothing}}", "{{addr}}", "{{series color}}", "{{from", "SELECT 1;"] {
-            assert!(expand(wrong, &[]).is_err(), "{wrong}");
+        let sql = "SELECT {{addr a}}, {{text none | なし}} WHERE {{counted}}";
+        let filled = |language| expand(sql, &[], language).unwrap();
+        for (language, none) in Language::ALL.into_iter().zip(["none", "なし"]) {
+            assert_eq!(
+                filled(language),
+                format!("SELECT replaceOne(toString(a), '::ffff:', ''), '{none}' WHERE {COUNTED}")
+            );
+        }
+        for wrong in ["{{nothing}}", "{{text one}}", "{{addr}}", "{{series color}}", "{{from", "SELECT 1;"] {
+            let filled = expand(wrong, &[], Language::English);
+            assert!(filled.is_err(), "{wrong}");
         }
     }
 }

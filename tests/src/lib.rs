@@ -9,6 +9,7 @@ pub mod clickhouse;
 pub mod collector;
 pub mod duplicator;
 pub mod generator;
+pub mod grafana;
 pub mod kernel;
 pub mod load;
 pub mod mmdb;

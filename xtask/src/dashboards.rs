@@ -35,7 +35,10 @@ pub fn main(args: &Args) -> Result<()> {
         return check();
     }
     let made = made()?;
-    for file in committed()?.into_keys().filter(|file| !made.contains_key(file)) {
+    for file in committed()?
+        .into_keys()
+        .filter(|file| !made.contains_key(file))
+    {
         fs::remove_file(folder().join(&file)).with_context(|| format!("remove {file}"))?;
         eprintln!("xtask: removed grafana/{file}");
     }
@@ -96,7 +99,10 @@ fn made() -> Result<BTreeMap<String, String>> {
     let source = Source::read()?;
     for (name, column) in &source.shared.column {
         let is_named = column.title.is_some() && column.name.is_empty();
-        ensure!(is_named, "shared.toml: column.{name} needs a title and nothing called name");
+        ensure!(
+            is_named,
+            "shared.toml: column.{name} needs a title and nothing called name"
+        );
     }
     let mut files = BTreeMap::new();
     for language in Language::ALL {
@@ -181,7 +187,8 @@ fn filter(variable: &Variable, all: &[&Variable], language: Language) -> Result<
         made["current"] = json!({ "text": "", "value": "" });
         return Ok(made);
     };
-    let sql = query::expand(sql, all, language).with_context(|| format!("shared.toml: variable {name}"))?;
+    let sql = query::expand(sql, all, language)
+        .with_context(|| format!("shared.toml: variable {name}"))?;
     made["type"] = json!("query");
     made["datasource"] = json!({ "type": PLUGIN, "uid": "${datasource}" });
     made["query"] = json!(sql);

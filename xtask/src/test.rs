@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use flowsluice_tests::place;
 
 use crate::debian::{self, Program};
-use crate::{build_ebpf, cluster_sql, dashboards, elements, engine, geo, instructions, services, shell};
+use crate::{
+    build_ebpf, cluster_sql, dashboards, elements, engine, geo, instructions, services, shell,
+};
 
 /// Real exporters, an SNMP agent and a name server, other collectors and decoders to compare with,
 /// what makes namespaces, what stands before ClickHouse with TLS and makes certificates, what

@@ -30,10 +30,13 @@ pub fn file(alerts: &Alerts) -> Result<String> {
             "rules": rules,
         }],
     });
-    let mut text = "# Made from ../../source/alerts.toml by 'cargo xtask dashboards': edit that.\n"
-        .to_owned();
+    let mut text =
+        "# Made from ../../source/alerts.toml by 'cargo xtask dashboards': edit that.\n".to_owned();
     yaml(&file, 0, &mut text);
-    ensure!(!text.contains('$'), "Grafana would take what is behind '$' for its environment");
+    ensure!(
+        !text.contains('$'),
+        "Grafana would take what is behind '$' for its environment"
+    );
     Ok(text)
 }
 

@@ -75,7 +75,11 @@ impl Maker<'_> {
         if kind == Kind::Row {
             return Ok(json!({ "type": "row", "title": title, "collapsed": false, "panels": [] }));
         }
-        let mut description = panel.description.iter().map(|text| text.of(self.language)).collect::<Vec<_>>();
+        let mut description = panel
+            .description
+            .iter()
+            .map(|text| text.of(self.language))
+            .collect::<Vec<_>>();
         if kind == Kind::Sankey {
             description.push(self.text("sankey")?);
         }
@@ -145,14 +149,22 @@ impl Maker<'_> {
                 found.push((word.to_owned(), column));
             } else if is_new && word.starts_with("key_") {
                 let hide = Some(true);
-                found.push((word.to_owned(), Column { hide, ..Column::default() }));
+                found.push((
+                    word.to_owned(),
+                    Column {
+                        hide,
+                        ..Column::default()
+                    },
+                ));
             }
         }
         found
     }
 
     fn defaults(&self, panel: &Panel, kind: Kind, columns: &[(String, Column)]) -> Result<Value> {
-        let units = columns.iter().filter_map(|(_, column)| column.unit.as_ref());
+        let units = columns
+            .iter()
+            .filter_map(|(_, column)| column.unit.as_ref());
         let first = units.clone().find(|unit| *unit != "dateTimeAsIso");
         let steps: Vec<Value> = match &panel.thresholds[..] {
             [] => vec![json!({ "color": "green", "value": null })],
@@ -174,7 +186,10 @@ impl Maker<'_> {
             "thresholds": { "mode": "absolute", "steps": steps },
             "custom": custom(kind, panel.stack),
         });
-        let unit = panel.unit.as_ref().or(first.filter(|_| kind != Kind::Table));
+        let unit = panel
+            .unit
+            .as_ref()
+            .or(first.filter(|_| kind != Kind::Table));
         for (key, value) in [("unit", unit.map(|unit| json!(unit)))]
             .into_iter()
             .chain([("min", panel.min.map(|min| json!(min)))])
@@ -209,7 +224,10 @@ impl Maker<'_> {
             };
             if column.hide == Some(true) {
                 set("custom.hidden", json!(true));
-                set("custom.hideFrom", json!({ "viz": true, "legend": true, "tooltip": true }));
+                set(
+                    "custom.hideFrom",
+                    json!({ "viz": true, "legend": true, "tooltip": true }),
+                );
             } else if panel.series.is_none() {
                 let title = column.title.as_ref();
                 let title = title.with_context(|| format!("column {name} has no title"))?;
@@ -244,7 +262,9 @@ impl Maker<'_> {
 
     /// Whether the columns that a link needs are there. A link to the same place leads nowhere.
     fn can_set(&self, link: &Link, columns: &[(String, Column)]) -> bool {
-        link.set.values().all(|needed| columns.iter().any(|(name, _)| name == needed))
+        link.set
+            .values()
+            .all(|needed| columns.iter().any(|(name, _)| name == needed))
     }
 
     /// A link that carries range and filters; `series`: the column that names a series.
@@ -262,7 +282,12 @@ impl Maker<'_> {
             }
         }
         for (name, column) in set {
-            let is_there = self.source.shared.variable.iter().any(|one| one.name == *name);
+            let is_there = self
+                .source
+                .shared
+                .variable
+                .iter()
+                .any(|one| one.name == *name);
             if !is_there {
                 bail!("there is no filter '{name}' to set");
             }
@@ -353,7 +378,9 @@ fn custom(kind: Kind, is_stacked: bool) -> Value {
             "showPoints": "auto", "spanNulls": false,
             "stacking": { "mode": if is_stacked { "normal" } else { "none" }, "group": "A" },
         }),
-        Kind::Table => json!({ "align": "auto", "cellOptions": { "type": "auto" }, "filterable": true }),
+        Kind::Table => {
+            json!({ "align": "auto", "cellOptions": { "type": "auto" }, "filterable": true })
+        }
         Kind::Barchart | Kind::StateTimeline | Kind::StatusHistory => json!({ "fillOpacity": 80 }),
         _ => json!({}),
     }
@@ -362,7 +389,8 @@ fn custom(kind: Kind, is_stacked: bool) -> Value {
 /// Points on the map: where `lat` and `lon` say, else where the country is.
 fn layer(sql: &str, columns: &[(String, Column)]) -> Value {
     let is_word = |wanted: &str| {
-        sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == wanted)
+        sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .any(|word| word == wanted)
     };
     let location = match is_word("lat") && is_word("lon") {
         true => json!({ "mode": "coords", "latitude": "lat", "longitude": "lon" }),

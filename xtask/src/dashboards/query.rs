@@ -30,7 +30,9 @@ pub fn expand(sql: &str, variables: &[&Variable], language: Language) -> Result<
 
 /// `english | japanese` as a string of SQL.
 fn literal(text: &str, language: Language) -> Result<String> {
-    let (english, japanese) = text.split_once('|').context("no '|' between two languages")?;
+    let (english, japanese) = text
+        .split_once('|')
+        .context("no '|' between two languages")?;
     let text = match language {
         Language::English => english.trim(),
         Language::Japanese => japanese.trim(),
@@ -48,16 +50,18 @@ fn one(placeholder: &str, variables: &[&Variable]) -> Result<String> {
     Ok(match (*name, arguments) {
         ("series", needs) => traffic::table(Shape::Series, needs, variables)?,
         ("total", needs) => traffic::table(Shape::Total, needs, variables)?,
-        ("bits", []) => rate("bytes", 8),
-        ("packets", []) => rate("packets", 1),
-        ("flows", []) => rate("flows", 1),
+        ("bits", []) => rate("bytes_here", 8),
+        ("packets", []) => rate("packets_here", 1),
+        ("flows", []) => rate("flows_here", 1),
         ("filter", []) => format!(
             "time_received >= $__fromTime AND time_received <= $__toTime{}",
             filters::all_of(variables.iter().copied())
         ),
         ("counted", []) => COUNTED.into(),
         ("exporter_filter", []) => {
-            let exporter = variables.iter().find(|variable| variable.name == "exporter");
+            let exporter = variables
+                .iter()
+                .find(|variable| variable.name == "exporter");
             exporter.map_or("1".into(), |exporter| filters::condition(exporter))
         }
         ("from", []) => "$__fromTime".into(),
@@ -69,7 +73,10 @@ fn one(placeholder: &str, variables: &[&Variable]) -> Result<String> {
         ("addr", [column]) => address(column),
         ("protocol_name", [column]) => {
             let (numbers, names): (Vec<_>, Vec<_>) = PROTOCOLS.into_iter().unzip();
-            format!("transform({column}, {numbers:?}, {}, toString({column}))", quoted(&names))
+            format!(
+                "transform({column}, {numbers:?}, {}, toString({column}))",
+                quoted(&names)
+            )
         }
         ("tcp_flags", [column]) => format!(
             "arrayStringConcat(arrayFilter((name, bit) -> bitTest({column}, bit), {}, range({})), \
@@ -78,16 +85,12 @@ fn one(placeholder: &str, variables: &[&Variable]) -> Result<String> {
             TCP_FLAGS.len()
         ),
         ("exporter_name", [column]) => named(
-            "SELECT toString(exporter_addr) AS key, argMax(name, last_seen) AS named \
-             FROM exporter_names GROUP BY key",
+            EXPORTER_NAMES,
             &format!("toString({column})"),
             &address(column),
         ),
         ("interface_name", [exporter, index]) => named(
-            "SELECT concat(toString(exporter_addr), '|', toString(if_index)) AS key, \
-             concat(argMax(name, (name != '', source, last_seen)), \
-             if(max(description) = '', '', concat(' (', argMax(description, (description != '', \
-             source, last_seen)), ')'))) AS named FROM interfaces GROUP BY key",
+            INTERFACE_NAMES,
             &format!("concat(toString({exporter}), '|', toString({index}))"),
             &format!("toString({index})"),
         ),
@@ -138,6 +141,17 @@ fn quoted(names: &[&str]) -> String {
     format!("[{}]", names.join(", "))
 }
 
+/// Series of one name would hide each other, so who shares a name is told with the address.
+const EXPORTER_NAMES: &str = "SELECT toString(exporter_addr) AS key, if(called != '' AND count() OVER (PARTITION BY called) \
+     > 1, concat(called, ' (', replaceOne(key, '::ffff:', ''), ')'), called) AS named FROM (SELECT \
+     exporter_addr, argMax(name, last_seen) AS called FROM exporter_names GROUP BY exporter_addr)";
+/// What SNMP or a file says goes before what options say.
+const INTERFACE_NAMES: &str = "SELECT concat(toString(exporter_addr), '|', toString(if_index)) AS key, if(called != '' AND \
+     count() OVER (PARTITION BY exporter_addr, called) > 1, concat(called, ' #', \
+     toString(if_index)), called) AS named FROM (SELECT exporter_addr, if_index, concat(argMax(name, \
+     (name != '', source, last_seen)), if(max(description) = '', '', concat(' (', \
+     argMax(description, (description != '', source, last_seen)), ')'))) AS called FROM interfaces \
+     GROUP BY exporter_addr, if_index)";
 /// The same as in sql/012_dashboards.sql.
 const COUNTED: &str =
     "(direction != 'egress' OR exporter_addr NOT IN (SELECT exporter_addr FROM ingress_only))";
@@ -183,7 +197,14 @@ mod tests {
                 format!("SELECT replaceOne(toString(a), '::ffff:', ''), '{none}' WHERE {COUNTED}")
             );
         }
-        for wrong in ["{{nothing}}", "{{text one}}", "{{addr}}", "{{series color}}", "{{from", "SELECT 1;"] {
+        for wrong in [
+            "{{nothing}}",
+            "{{text one}}",
+            "{{addr}}",
+            "{{series color}}",
+            "{{from",
+            "SELECT 1;",
+        ] {
             let filled = expand(wrong, &[], Language::English);
             assert!(filled.is_err(), "{wrong}");
         }

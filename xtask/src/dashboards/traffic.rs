@@ -172,8 +172,11 @@ impl Table {
 
     /// When it can answer; empty: always.
     fn condition(&self, variables: &[&Variable]) -> String {
-        let is_foreign =
-            |variable: &&&Variable| !self.filters.is_none_or(|own| own.contains(&&*variable.name));
+        let is_foreign = |variable: &&&Variable| {
+            !self
+                .filters
+                .is_none_or(|own| own.contains(&&*variable.name))
+        };
         let foreign = variables.iter().filter(is_foreign);
         let mut conditions: Vec<String> =
             foreign.map(|variable| filters::is_all(variable)).collect();
@@ -246,8 +249,10 @@ impl Table {
     }
 
     fn columns(&self, needs: &[&str]) -> Vec<String> {
+        // Under a second name too: a query that calls its own sum `bytes` hides the first.
+        const AGAIN: &str = "bytes AS bytes_here, packets AS packets_here, flows AS flows_here";
         if needs.contains(&"flow") {
-            return vec!["*".into()];
+            return vec!["*".into(), AGAIN.into()];
         }
         let has = |wanted: &[&str]| needs.iter().any(|need| wanted.contains(need));
         let mut names = vec!["exporter_addr"];
@@ -266,7 +271,14 @@ impl Table {
         if has(&["conversation"]) {
             names.extend(["client_addr", "server_addr"]);
         }
-        names.extend(["bytes", "packets", "raw_bytes", "raw_packets", "flows"]);
+        names.extend([
+            "bytes",
+            "packets",
+            "raw_bytes",
+            "raw_packets",
+            "flows",
+            AGAIN,
+        ]);
         names.into_iter().map(str::to_owned).collect()
     }
 }

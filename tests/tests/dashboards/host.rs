@@ -20,7 +20,7 @@ pub const HOSTILE: [&str; 6] = [
     r"\",
 ];
 /// Rows of the generator that the day repeats, and how often it does, each ten minutes.
-const BASE_ROWS: u32 = 2_000;
+const BASE_ROWS: u32 = 1_000;
 const TIMES: u32 = 150;
 const EVERY_S: u32 = 600;
 /// Until the first whole minute is over and its rows are stored.

@@ -9,6 +9,7 @@ mod panel;
 mod query;
 mod source;
 mod traffic;
+pub mod types;
 
 use std::collections::BTreeMap;
 use std::fs;

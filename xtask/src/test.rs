@@ -177,6 +177,9 @@ fn provide(library: Option<&Path>, is_everything: bool) -> Provided {
     if let Err(error) = geo::obtain_city() {
         cannot_run.push(format!("a real City database: {error:#}"));
     }
+    if let Err(error) = dashboards::types::obtain() {
+        cannot_run.push(format!("Grafana's types: {error:#}"));
+    }
     let mut has_bpf_toolchain = false;
     if is_everything {
         match build_ebpf::unavailable() {

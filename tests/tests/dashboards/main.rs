@@ -19,6 +19,7 @@ fn every_query_answers_what_its_panel_needs_and_overview_is_what_the_flows_say()
     host.fill()?;
     overview::is_what_the_flows_say(&host)?;
     overview::follows_each_filter(&host)?;
+    overview::records_follow_each_filter(&host)?;
     host.wait_for_stats()?;
     queries::panels_answer(&host)?;
     queries::variables_list_values(&host)?;

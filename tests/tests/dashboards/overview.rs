@@ -161,6 +161,37 @@ pub fn follows_each_filter(host: &Host) -> Result<()> {
     Ok(())
 }
 
+/// Flow records are those that a filter selects, although columns have names for people there.
+pub fn records_follow_each_filter(host: &Host) -> Result<()> {
+    let end_s = host.started_s - 600;
+    let range = Range {
+        from_s: end_s - 2400,
+        to_s: end_s,
+    };
+    let all = Dashboard::all("en")?;
+    let records = all.iter().find(|one| one.name == "records");
+    let records = records.context("records")?;
+    let panels = records.panels()?;
+    let table = panels.iter().find(|panel| panel.kind == "table");
+    let table = table.context("a table")?;
+    for (name, selected, condition) in filters(host)? {
+        let mut selection = everything(&records.variables());
+        selection.insert(name.into(), selected.clone());
+        let answer = host.ask(&expand(&table.sql, &selection, range)?)?;
+        let expected: usize = host.reader.value(&format!(
+            "SELECT least(count(), 1000) FROM flows WHERE time_received BETWEEN {} AND {} AND \
+             ({condition})",
+            range.from_s, range.to_s
+        ))?;
+        ensure!(
+            answer.rows.len() == expected,
+            "{name}, {selected:?}: {} records, not {expected}",
+            answer.rows.len()
+        );
+    }
+    Ok(())
+}
+
 /// What is selected, and the same as a condition that was written by hand.
 fn filters(host: &Host) -> Result<Vec<(&'static str, Selected, String)>> {
     let mut filters = Vec::new();

@@ -1,6 +1,8 @@
 //! Every query of every panel and variable, with much, little and hostile things selected.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use flowsluice_tests::grafana::{Dashboard, Panel, Range, Selected, Selection, expand};
@@ -11,48 +13,87 @@ use crate::host::{Answer, HOSTILE, Host, everything};
 /// Raw rows, rollups by minute and by hour.
 const RANGES_S: [u64; 3] = [40 * 60, 3 * 3600, 24 * 3600];
 
+/// Queries under way at one time.
+const ASKED_AT_ONCE: usize = 4;
+
 /// No error, columns that the panel can show under names in the edition's language, and rows.
 pub fn panels_answer(host: &Host) -> Result<()> {
-    let (mut asked, mut wrong) = (0, Vec::new());
-    for dashboard in Dashboard::all("en")? {
-        let variables = dashboard.variables();
-        let all = everything(&variables);
-        let may_be_empty = may_be_empty(&dashboard.name)?;
-        let selections = selections(host, &variables)?;
-        for panel in dashboard
-            .panels()?
-            .iter()
-            .filter(|panel| !panel.sql.is_empty())
-        {
-            let mut check = |how: &str, selection: &Selection, range_s, needs_rows: bool| {
-                asked += 1;
-                let answer = answer_of(host, panel, selection, host.last(range_s));
-                let problem = match answer {
-                    Ok(answer) if answer.rows.is_empty() && needs_rows => "no rows".into(),
-                    Ok(_) => return,
-                    Err(error) => format!("{error:#}"),
-                };
-                let (name, title) = (&dashboard.name, &panel.title);
-                wrong.push(format!("{name}: {title}: {how}, {range_s} s: {problem}"));
-            };
-            let needs_rows = !may_be_empty.contains(&panel.title);
-            for range_s in RANGES_S {
-                check("everything", &all, range_s, needs_rows);
-            }
-            for (how, selection) in &selections {
-                check(how, selection, RANGES_S[0], false);
-            }
+    let questions = questions(host)?;
+    ensure!(questions.len() > 300, "only {} queries", questions.len());
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..ASKED_AT_ONCE {
+            scope.spawn(|| {
+                while let Some(question) = questions.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = question.ask(host) {
+                        let what = format!("{}: {error:#}", question.what);
+                        wrong.lock().expect("nobody panics").push(what);
+                    }
+                }
+            });
         }
-    }
-    eprintln!("{asked} queries of panels asked");
+    });
+    eprintln!("{} queries of panels asked", questions.len());
+    let wrong = wrong.into_inner().expect("nobody panics");
     ensure!(
         wrong.is_empty(),
         "{} queries:\n{}",
         wrong.len(),
         wrong.join("\n")
     );
-    ensure!(asked > 300, "only {asked} queries");
     Ok(())
+}
+
+/// A panel with what is selected above it.
+struct Question {
+    what: String,
+    panel: Arc<Panel>,
+    selection: Arc<Selection>,
+    range: Range,
+    needs_rows: bool,
+}
+
+impl Question {
+    fn ask(&self, host: &Host) -> Result<()> {
+        let answer = answer_of(host, &self.panel, &self.selection, self.range)?;
+        ensure!(!answer.rows.is_empty() || !self.needs_rows, "no rows");
+        Ok(())
+    }
+}
+
+/// Each panel over each range, and with each selection.
+fn questions(host: &Host) -> Result<Vec<Question>> {
+    let mut all = Vec::new();
+    for dashboard in Dashboard::all("en")? {
+        let variables = dashboard.variables();
+        let everything = Arc::new(everything(&variables));
+        let may_be_empty = may_be_empty(&dashboard.name)?;
+        let selections = selections(host, &variables)?;
+        for panel in dashboard
+            .panels()?
+            .into_iter()
+            .filter(|panel| !panel.sql.is_empty())
+        {
+            let panel = Arc::new(panel);
+            let mut add = |how: &str, selection: &Arc<Selection>, range_s, needs_rows| {
+                all.push(Question {
+                    what: format!("{}: {}: {how}, {range_s} s", dashboard.name, panel.title),
+                    panel: Arc::clone(&panel),
+                    selection: Arc::clone(selection),
+                    range: host.last(range_s),
+                    needs_rows,
+                });
+            };
+            let needs_rows = !may_be_empty.contains(&panel.title);
+            for range_s in RANGES_S {
+                add("everything", &everything, range_s, needs_rows);
+            }
+            for (how, selection) in &selections {
+                add(how, selection, RANGES_S[0], false);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Text and value of each; the values select something.
@@ -94,7 +135,7 @@ fn answer_of(host: &Host, panel: &Panel, selection: &Selection, range: Range) ->
 fn selections(
     host: &Host,
     variables: &[(String, Option<String>)],
-) -> Result<Vec<(&'static str, Selection)>> {
+) -> Result<Vec<(&'static str, Arc<Selection>)>> {
     if variables.is_empty() {
         return Ok(Vec::new());
     }
@@ -128,9 +169,9 @@ fn selections(
         }
     }
     Ok(vec![
-        ("one", one),
-        ("several", several),
-        ("hostile", hostile),
+        ("one", one.into()),
+        ("several", several.into()),
+        ("hostile", hostile.into()),
     ])
 }
 

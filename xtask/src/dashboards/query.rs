@@ -132,7 +132,7 @@ fn as_names() -> String {
          key, toString(label) AS name FROM (SELECT src_as, dst_as, src_as_name, dst_as_name FROM \
          flows WHERE time_received >= greatest($__fromTime, $__toTime - {NAMES_SECONDS}) AND \
          time_received <= $__toTime LIMIT {NAMES_ROWS_MAX}) ARRAY JOIN [src_as, dst_as] AS \
-         number, [src_as_name, dst_as_name] AS label WHERE label != '') GROUP BY key"
+         number, [src_as_name, dst_as_name] AS label WHERE label != '' AND number != 0) GROUP BY key"
     )
 }
 

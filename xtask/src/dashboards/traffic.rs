@@ -231,6 +231,11 @@ impl Table {
         let mut all = conditions;
         all.push(format!("{time} >= {begin}"));
         all.push(format!("{time} < {end}"));
+        if !is_raw && *time == "minute" && !self.has.is_empty() {
+            // These are ordered by the hour first; an hour's width for zones of half hours.
+            all.push(format!("toStartOfHour(minute) >= {begin} - {HOUR}"));
+            all.push(format!("toStartOfHour(minute) < {end}"));
+        }
         if is_raw {
             all.push(format!("time_received >= {begin} - {AHEAD_MAX}"));
             all.push(format!("time_received < {end} + {TOLD_WITHIN}"));

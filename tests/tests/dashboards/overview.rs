@@ -121,8 +121,8 @@ fn compare(panel: &Panel, answer: &Answer, flows: &[Flow], range: Range) -> Resu
                 names[flow.key("exporter")].clone()
             })
         }
-        "Services" => volumes(answer, by(flows, Window::total(range, coarse), "service")),
-        "Countries" => volumes(answer, by(flows, Window::total(range, coarse), "country")),
+        "Services" => volumes(answer, &by(flows, Window::total(range, coarse), "service")),
+        "Countries" => volumes(answer, &by(flows, Window::total(range, coarse), "country")),
         "Top clients" => hosts(answer, flows, range, "client"),
         "Top servers" => hosts(answer, flows, range, "server"),
         // Not of the flows: see losses_are_those_of_the_ledger.
@@ -195,7 +195,8 @@ pub fn records_follow_each_filter(host: &Host) -> Result<()> {
 /// What is selected, and the same as a condition that was written by hand.
 fn filters(host: &Host) -> Result<Vec<(&'static str, Selected, String)>> {
     let mut filters = Vec::new();
-    let conditions: [(&str, fn(&str) -> String); 8] = [
+    type Condition = fn(&str) -> String;
+    let conditions: [(&str, Condition); 8] = [
         ("exporter", |v| format!("{} = {}", KEYS[0].1, quoted(v))),
         ("interface", |v| {
             let (addr, index) = v.split_once('|').expect("an address and an index");
@@ -226,6 +227,12 @@ fn filters(host: &Host) -> Result<Vec<(&'static str, Selected, String)>> {
             }
         }
     }
+    filters.extend(written(host)?);
+    Ok(filters)
+}
+
+/// The same of filters that are written.
+fn written(host: &Host) -> Result<Vec<(&'static str, Selected, String)>> {
     let sides = host.ask(
         "SELECT toString(client_addr), toString(server_addr) FROM flows WHERE src_vlan != 0 AND \
          client_addr < toIPv6('::ffff:255.255.255.255') AND client_addr > toIPv6('::ffff:0.0.0.0') \
@@ -240,36 +247,35 @@ fn filters(host: &Host) -> Result<Vec<(&'static str, Selected, String)>> {
     let (client, server) = (text(0), text(1));
     let (first, _) = client.split_once('.').context("an IPv4 address")?;
     let within = format!("startsWith(toString(client_addr), '::ffff:{first}.')");
-    let written = |text: &str| Selected::Written(text.into());
-    filters.extend([
+    let text_of = |text: &str| Selected::Written(text.into());
+    Ok(vec![
         (
             "client",
-            written(&client),
+            text_of(&client),
             format!("client_addr = toIPv6('{client}')"),
         ),
-        ("client", written(&format!("{first}.0.0.0/8")), within),
+        ("client", text_of(&format!("{first}.0.0.0/8")), within),
         (
             "client",
-            written("O'BRIEN\\"),
+            text_of("O'BRIEN\\"),
             r"client_host = 'o\'brien\\'".into(),
         ),
         (
             "server",
-            written(&server),
+            text_of(&server),
             format!("server_addr = toIPv6('{server}')"),
         ),
         (
             "server",
-            written(&format!("{server}, {client}")),
+            text_of(&format!("{server}, {client}")),
             format!("server_addr IN (toIPv6('{server}'), toIPv6('{client}'))"),
         ),
         (
             "filter",
-            written("tos >= 96 OR dst_port = 53"),
+            text_of("tos >= 96 OR dst_port = 53"),
             "tos >= 96 OR dst_port = 53".into(),
         ),
-    ]);
-    Ok(filters)
+    ])
 }
 
 /// What was lost is what the collector and its exporters' sequence numbers say.
@@ -510,7 +516,7 @@ fn buckets(
 }
 
 /// A name and its octets, the largest first.
-fn volumes(answer: &Answer, expected: BTreeMap<String, Sums>) -> Result<()> {
+fn volumes(answer: &Answer, expected: &BTreeMap<String, Sums>) -> Result<()> {
     for (row, (name, sums)) in answer.rows.iter().zip(largest(expected.clone(), 12)) {
         let found = row[0].as_str().context("a name")?;
         let of_found = expected

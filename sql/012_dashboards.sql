@@ -9,7 +9,11 @@ CREATE TABLE IF NOT EXISTS {database}.ingress_only
     since DateTime('UTC') DEFAULT now()
 )
 ENGINE = MergeTree
-ORDER BY exporter_addr;
+ORDER BY exporter_addr
+SETTINGS
+    non_replicated_deduplication_window = 1000,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;
 
 ALTER TABLE {database}.flows_spread_mv
     MODIFY QUERY

@@ -5,7 +5,12 @@ CREATE TABLE IF NOT EXISTS {database}.ingress_only ON CLUSTER '{cluster}'
     since DateTime('UTC') DEFAULT now()
 )
 ENGINE = ReplicatedMergeTree('/clickhouse/tables/everywhere/{database_text}/ingress_only', '{shard}-{replica}')
-ORDER BY exporter_addr;
+ORDER BY exporter_addr
+SETTINGS
+    replicated_deduplication_window = 10000,
+    replicated_deduplication_window_seconds = 604800,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;
 
 ALTER TABLE {database}.flows_spread_mv ON CLUSTER '{cluster}'
     MODIFY QUERY

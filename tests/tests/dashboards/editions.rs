@@ -1,4 +1,5 @@
-//! English and Japanese: the same dashboards, every text in its language, links that lead somewhere.
+//! English and Japanese: the same dashboards, every text in its language, links that lead
+//! somewhere.
 
 use std::collections::BTreeSet;
 

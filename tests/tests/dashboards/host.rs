@@ -218,7 +218,8 @@ fn day() -> String {
          18 AS tcp_flags, (cityHash64(src_addr) % 8) * 32 AS tos, \
          1 + cityHash64(src_addr) % 2 AS locality) \
          FROM (SELECT *, arrayJoin(range({TIMES})) AS n FROM \
-         (SELECT * FROM flows ORDER BY cityHash64(src_addr, dst_addr, src_port) LIMIT {BASE_ROWS}))",
+         (SELECT * FROM flows ORDER BY cityHash64(src_addr, dst_addr, src_port) \
+         LIMIT {BASE_ROWS}))",
         src_country = country("src_addr"),
         dst_country = country("dst_addr"),
         names = pick(&hostile),

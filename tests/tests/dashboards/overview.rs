@@ -343,8 +343,8 @@ fn load(host: &Host, condition: &str, range: Range) -> Result<Vec<Flow>> {
         .collect();
     let sql = format!(
         "SELECT toUnixTimestamp64Milli(flow_end), least(flow_duration_ms, 3600000), raw_bytes, \
-         raw_packets, greatest(sampling_rate, 1), {} FROM flows WHERE ({condition}) AND flow_end >= \
-         toDateTime({from_s}) AND flow_end < toDateTime({to_s} + 3600)",
+         raw_packets, greatest(sampling_rate, 1), {} FROM flows WHERE ({condition}) AND \
+         flow_end >= toDateTime({from_s}) AND flow_end < toDateTime({to_s} + 3600)",
         keys.join(", ")
     );
     let flow = |row: &Vec<String>| {

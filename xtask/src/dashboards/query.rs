@@ -132,7 +132,8 @@ fn as_names() -> String {
          key, toString(label) AS name FROM (SELECT src_as, dst_as, src_as_name, dst_as_name FROM \
          flows WHERE time_received >= greatest($__fromTime, $__toTime - {NAMES_SECONDS}) AND \
          time_received <= $__toTime LIMIT {NAMES_ROWS_MAX}) ARRAY JOIN [src_as, dst_as] AS \
-         number, [src_as_name, dst_as_name] AS label WHERE label != '' AND number != 0) GROUP BY key"
+         number, [src_as_name, dst_as_name] AS label WHERE label != '' AND number != 0) \
+         GROUP BY key"
     )
 }
 
@@ -142,16 +143,22 @@ fn quoted(names: &[&str]) -> String {
 }
 
 /// Series of one name would hide each other, so who shares a name is told with the address.
-const EXPORTER_NAMES: &str = "SELECT toString(exporter_addr) AS key, if(called != '' AND count() OVER (PARTITION BY called) \
-     > 1, concat(called, ' (', replaceOne(key, '::ffff:', ''), ')'), called) AS named FROM (SELECT \
-     exporter_addr, argMax(name, last_seen) AS called FROM exporter_names GROUP BY exporter_addr)";
+const EXPORTER_NAMES: &str = "\
+    SELECT toString(exporter_addr) AS key, \
+    if(called != '' AND count() OVER (PARTITION BY called) > 1, \
+    concat(called, ' (', replaceOne(key, '::ffff:', ''), ')'), called) AS named \
+    FROM (SELECT exporter_addr, argMax(name, last_seen) AS called \
+    FROM exporter_names GROUP BY exporter_addr)";
 /// What SNMP or a file says goes before what options say.
-const INTERFACE_NAMES: &str = "SELECT concat(toString(exporter_addr), '|', toString(if_index)) AS key, if(called != '' AND \
-     count() OVER (PARTITION BY exporter_addr, called) > 1, concat(called, ' #', \
-     toString(if_index)), called) AS named FROM (SELECT exporter_addr, if_index, concat(argMax(name, \
-     (name != '', source, last_seen)), if(max(description) = '', '', concat(' (', \
-     argMax(description, (description != '', source, last_seen)), ')'))) AS called FROM interfaces \
-     GROUP BY exporter_addr, if_index)";
+const INTERFACE_NAMES: &str = "\
+    SELECT concat(toString(exporter_addr), '|', toString(if_index)) AS key, \
+    if(called != '' AND count() OVER (PARTITION BY exporter_addr, called) > 1, \
+    concat(called, ' #', toString(if_index)), called) AS named \
+    FROM (SELECT exporter_addr, if_index, \
+    concat(argMax(name, (name != '', source, last_seen)), \
+    if(max(description) = '', '', \
+    concat(' (', argMax(description, (description != '', source, last_seen)), ')'))) AS called \
+    FROM interfaces GROUP BY exporter_addr, if_index)";
 /// The same as in sql/012_dashboards.sql.
 const COUNTED: &str =
     "(direction != 'egress' OR exporter_addr NOT IN (SELECT exporter_addr FROM ingress_only))";

@@ -10,6 +10,7 @@ pub mod clickhouse;
 pub mod collector;
 pub mod duplicator;
 pub mod generator;
+pub mod grafana;
 pub mod kernel;
 pub mod load;
 pub mod mmdb;

@@ -130,7 +130,8 @@ fn local_tables_are_those_of_one_server_and_distributed_ones_have_their_columns(
         let sql = format!(
             "SELECT replaceRegexpOne(table, '_local$', ''), position, name, type, default_kind, \
              default_expression, compression_codec FROM system.columns \
-             WHERE {condition} AND table != 'schema_migrations' ORDER BY ALL"
+             WHERE {condition} AND table NOT IN ('schema_migrations', 'ingress_only') \
+             ORDER BY ALL"
         );
         node.query(&sql)
     };

@@ -85,7 +85,7 @@ fn made() -> Result<BTreeMap<String, String>> {
 }
 
 /// The same rows on every node, whatever its shard.
-const EVERYWHERE: [&str; 1] = ["schema_migrations"];
+const EVERYWHERE: [&str; 2] = ["schema_migrations", "ingress_only"];
 /// Seconds that a replica knows a block's token: a week, longer than any spool should take. The
 /// server's default is an hour.
 const WINDOW_SECONDS: u32 = 7 * 24 * 3600;

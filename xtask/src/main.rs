@@ -8,6 +8,7 @@ mod bench;
 mod build_ebpf;
 mod ci;
 mod cluster_sql;
+mod dashboards;
 mod debian;
 mod demo;
 mod elements;
@@ -56,6 +57,8 @@ enum Task {
     Services(services::Args),
     /// Make the schema of a cluster from that of one server.
     ClusterSql(cluster_sql::Args),
+    /// Make Grafana's dashboards and alerts, in English and Japanese.
+    Dashboards(dashboards::Args),
     /// Fuzz the decoders, the packet parser, captures and the configuration.
     Fuzz(fuzz::Args),
     /// Send at a fixed rate to the release build and report what became of it.
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Task::Elements(args) => elements::main(&args),
         Task::Services(args) => services::main(&args),
         Task::ClusterSql(args) => cluster_sql::main(&args),
+        Task::Dashboards(args) => dashboards::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Load(args) => load::main(&args),
         Task::Outage(args) => outage::main(&args),

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use flowsluice_tests::place;
 
 use crate::debian::{self, Program};
-use crate::{build_ebpf, cluster_sql, elements, engine, geo, instructions, services, shell};
+use crate::{
+    build_ebpf, cluster_sql, dashboards, elements, engine, geo, instructions, services, shell,
+};
 
 /// Real exporters, an SNMP agent and a name server, other collectors and decoders to compare with,
 /// what makes namespaces, what stands before ClickHouse with TLS and makes certificates, what
@@ -92,6 +94,7 @@ pub fn run(library: Option<&Path>, cargo: &[String], is_ci: bool) -> Result<()> 
     elements::check()?;
     services::check()?;
     cluster_sql::check()?;
+    dashboards::check()?;
     // Whoever asks for some tests alone does not wait for a BPF toolchain or a release build.
     let is_everything = cargo.is_empty();
     let Provided {
@@ -177,6 +180,9 @@ fn provide(library: Option<&Path>, is_everything: bool) -> Provided {
     };
     if let Err(error) = geo::obtain_city() {
         cannot_run.push(format!("a real City database: {error:#}"));
+    }
+    if let Err(error) = dashboards::types::obtain() {
+        cannot_run.push(format!("Grafana's types: {error:#}"));
     }
     let mut has_bpf_toolchain = false;
     if is_everything {

@@ -83,6 +83,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "collector_stats",
         sql: include_str!("../../../sql/011_collector_stats.sql"),
     },
+    Migration {
+        version: 12,
+        name: "dashboards",
+        sql: include_str!("../../../sql/012_dashboards.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.

@@ -3,7 +3,22 @@
 -- hour. Octets and packets are shared out by time, rounded down cumulatively, so that their sums
 -- are exact; 'flows' counts a flow once, where it ends. See README.md here.
 
--- Raw rows spread over minutes at query time. Name a range of time_received as well as of minute.
+-- Exporters whose flows are counted once: of those with a row here, records of the direction
+-- 'egress' stay in flows and are left out of everything that adds flows up, from then on.
+CREATE TABLE IF NOT EXISTS {database}.ingress_only
+(
+    exporter_addr IPv6,
+    since DateTime('UTC') DEFAULT now()
+)
+ENGINE = MergeTree
+ORDER BY exporter_addr
+SETTINGS
+    non_replicated_deduplication_window = 1000,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;
+
+-- Raw rows spread over minutes at query time, with every column of flows. Name a range of
+-- time_received as well as of minute.
 CREATE VIEW IF NOT EXISTS {database}.flows_by_minute AS
 WITH
     toUInt64(toUnixTimestamp64Milli(flow_end)) AS end_ms,
@@ -25,28 +40,32 @@ WITH
     greatest(sampling_rate, 1) AS scale
 SELECT
     toDateTime(number * 60, 'UTC') AS minute,
-    time_received,
-    exporter_addr,
-    in_if,
-    out_if,
-    application,
-    service,
-    protocol,
-    src_as,
-    dst_as,
-    src_country,
-    dst_country,
-    src_addr,
-    dst_addr,
-    if(client_is_src, src_addr, dst_addr) AS client_addr,
-    if(client_is_src, dst_addr, src_addr) AS server_addr,
-    if(client_is_src, dst_port, src_port) AS server_port,
+    time_received, flow_end, flow_duration_ms, flow_start, exporter_addr, exporter_source,
+    observation_domain, flow_type, sampling_rate, sampling_source, in_if, out_if, src_addr,
+    dst_addr, src_port, dst_port, protocol, tcp_flags, tos, ttl, flow_label, icmp_type, icmp_code,
+    fragment_id, fragment_offset, src_as, dst_as, src_mask, dst_mask, next_hop, bgp_next_hop,
+    ingress_vrf, egress_vrf, ethertype, src_mac, dst_mac, src_vlan, dst_vlan, inner_vlan,
+    mpls_labels, src_addr_nat, dst_addr_nat, src_port_nat, dst_port_nat, direction,
+    forwarding_status, end_reason, firewall_event, nat_event, tunnel_type, tunnel_id,
+    outer_src_addr, outer_dst_addr, extra, src_country, src_place, src_region, src_city, src_lat,
+    src_lon, src_as_name, src_net, src_net_name, src_net_role, src_net_site, src_net_region,
+    src_net_tenant, src_threat_tags, src_threats, src_host, src_mac_vendor, dst_country,
+    dst_place, dst_region, dst_city, dst_lat, dst_lon, dst_as_name, dst_net, dst_net_name,
+    dst_net_role, dst_net_site, dst_net_region, dst_net_tenant, dst_threat_tags, dst_threats,
+    dst_host, dst_mac_vendor, exporter_labels, exporter_name, exporter_group, exporter_site,
+    exporter_region, exporter_role, exporter_tenant, in_if_labels, in_if_name, in_if_alias,
+    in_if_speed, in_if_boundary, in_if_provider, in_if_connectivity, out_if_labels, out_if_name,
+    out_if_alias, out_if_speed, out_if_boundary, out_if_provider, out_if_connectivity,
+    application, service, client_is_src, client_addr, server_addr, server_port, client_host,
+    server_host, locality,
     bytes_here * scale AS bytes,
     packets_here * scale AS packets,
     bytes_here AS raw_bytes,
     packets_here AS raw_packets,
     toUInt64(is_last) AS flows
-FROM {database}.flows;
+FROM {database}.flows
+WHERE direction != 'egress'
+    OR exporter_addr NOT IN (SELECT exporter_addr FROM {database}.ingress_only);
 
 -- Keeps nothing: rows pass through it, spread once for all the views that hang on it.
 CREATE TABLE IF NOT EXISTS {database}.flows_spread
@@ -475,7 +494,9 @@ SELECT
     bytes_here AS raw_bytes,
     packets_here AS raw_packets,
     toUInt64(is_last) AS flows
-FROM {database}.flows;
+FROM {database}.flows
+WHERE direction != 'egress'
+    OR exporter_addr NOT IN (SELECT exporter_addr FROM {database}.ingress_only);
 
 -- A slot that has been over for five minutes is folded, the oldest after the newest that is folded,
 -- one each time: into one part, so all of it or nothing. Kept is who has a 16384th of all octets

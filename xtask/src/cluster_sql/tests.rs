@@ -7,7 +7,8 @@ fn undone(sql: &str, tables: &[String]) -> Vec<String> {
         let altered = statement.strip_prefix("ALTER TABLE {database}.");
         let altered = altered.and_then(|rest| rest.split(' ').next());
         statement.contains("ENGINE = Distributed(")
-            || altered.is_some_and(|name| !name.ends_with("_local"))
+            // A view that fills a table is no distributed one, and keeps its name.
+            || altered.is_some_and(|name| !name.ends_with("_local") && !name.ends_with("_mv"))
     };
     let mut all = statements(sql);
     all.retain(|statement| !is_distributed(statement));

@@ -289,6 +289,8 @@ fn no_filter_leaves_the_span_of_time() -> Result<()> {
         "/* ) */ 1",
         "1 -- )",
         "1 # ) OR (1",
+        "(now() - 9000 AS time_received) > 0",
+        "(toDateTime(now() - 9000) AS `time_received`) IS NOT NULL",
         "1 // ) OR (1",
         "'it''s' = 'it\\'s' OR 0",
     ] {

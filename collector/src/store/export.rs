@@ -224,8 +224,10 @@ impl Source<'_> {
             None => String::new(),
         };
         Ok(format!(
-            "SELECT {star} FROM (SELECT {names} FROM {table} \
-             WHERE {time} >= toDateTime({from_s}) AND {time} < toDateTime({to_s}){filter})",
+            // Named with its table: an alias in the filter may have the same name.
+            "SELECT {star} FROM (SELECT {names} FROM {table} AS rows_of \
+             WHERE rows_of.{time} >= toDateTime({from_s}) \
+             AND rows_of.{time} < toDateTime({to_s}){filter})",
             names = names.join(", "),
             table = self.table(),
         ))

@@ -159,7 +159,7 @@ const INTERFACE_NAMES: &str = "\
     if(max(description) = '', '', \
     concat(' (', argMax(description, (description != '', source, last_seen)), ')'))) AS called \
     FROM interfaces GROUP BY exporter_addr, if_index)";
-/// The same as in sql/012_dashboards.sql.
+/// The same as in sql/010_rollups.sql.
 const COUNTED: &str =
     "(direction != 'egress' OR exporter_addr NOT IN (SELECT exporter_addr FROM ingress_only))";
 /// Tables beside the flows have a row a minute.

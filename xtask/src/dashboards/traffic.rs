@@ -110,11 +110,12 @@ const MINUTE: u32 = 60;
 const HOUR: u32 = 3600;
 /// A day of services by minute is 30 million rows at 1500 flows/s, by hour a sixth of it.
 const BY_HOUR_FROM: u32 = 6 * HOUR;
-/// How far the clocks of exporters may be ahead of ours, in seconds.
-const AHEAD_MAX: u32 = 300;
+/// How far the clocks of exporters may be ahead of ours, in seconds. The collector's page has the
+/// same two, so that it says what a dashboard says (collector/src/http/page/question.rs).
+const AHEAD_MAX: u32 = 900;
 /// How long after a minute its last flows are told, in seconds: a flow is spread over an hour at
 /// most, and told within minutes of its end.
-const TOLD_WITHIN: u32 = 3900;
+const TOLD_WITHIN: u32 = 4500;
 
 /// What a question can be grouped by.
 const NEEDS: [&str; 7] = [

@@ -21,13 +21,10 @@ fn selection(format: Format) -> Selection {
 
 fn endpoint(url: &str) -> Endpoint {
     Endpoint {
-        url: url.into(),
-        standbys: Vec::new(),
         database: "flow`s".into(),
         user: "reader".into(),
         password: Secret::new("secret"),
-        cluster: None,
-        tls: None,
+        ..Endpoint::at(url)
     }
 }
 
@@ -54,7 +51,8 @@ fn sql(selection: &Selection) -> anyhow::Result<String> {
 
 #[test]
 fn native_has_what_is_stored_and_text_has_addresses_as_text() {
-    let span = "WHERE `time_received` >= toDateTime(100) AND `time_received` < toDateTime(200)";
+    let span = "AS rows_of WHERE rows_of.`time_received` >= toDateTime(100) \
+                AND rows_of.`time_received` < toDateTime(200)";
     assert_eq!(
         sql(&selection(Format::Native)).unwrap(),
         format!(

@@ -143,21 +143,12 @@ impl Insert for ClickHouse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
 
     #[tokio::test]
     async fn a_server_that_accepts_and_says_nothing_is_given_up() {
         // The kernel accepts for it.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = Endpoint {
-            url: format!("http://{}", silent.local_addr().unwrap()),
-            standbys: Vec::new(),
-            database: "flows".into(),
-            user: "writer".into(),
-            password: Secret::new(""),
-            cluster: None,
-            tls: None,
-        };
+        let endpoint = Endpoint::at(format!("http://{}", silent.local_addr().unwrap()));
         let config = config::Store {
             insert_timeout: Duration::from_millis(50),
             ..config::Store::default()

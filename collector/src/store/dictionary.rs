@@ -89,13 +89,10 @@ mod tests {
     #[test]
     fn names_and_passwords_cannot_break_out_of_the_statement() {
         let dictionary = Dictionary::new(&Endpoint {
-            url: "http://127.0.0.1:8123".into(),
-            standbys: Vec::new(),
             database: "flow`s".into(),
             user: "o'writer".into(),
             password: Secret::new("a\\'b"),
-            cluster: None,
-            tls: None,
+            ..Endpoint::at("http://127.0.0.1:8123")
         });
         let create = dictionary.create.reveal();
         assert!(create.contains("DICTIONARY `flow\\`s`.host_names "));

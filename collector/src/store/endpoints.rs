@@ -119,6 +119,22 @@ fn is_open(url: &str) -> bool {
         .any(|address| TcpStream::connect_timeout(&address, REACH_MAX).is_ok())
 }
 
+#[cfg(test)]
+impl Endpoint {
+    /// One server, of which a test needs the URL alone.
+    pub(crate) fn at(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            standbys: Vec::new(),
+            database: "flows".into(),
+            user: "writer".into(),
+            password: config::Secret::new(""),
+            cluster: None,
+            tls: None,
+        }
+    }
+}
+
 /// Several servers as one [`Insert`]. Dropped, it asks them for no more signs of life.
 pub struct Endpoints {
     shared: Arc<Shared>,

@@ -143,18 +143,10 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::config::Secret;
 
     fn asker(listener: &TcpListener) -> Asker {
-        Asker::new(Endpoint {
-            url: format!("http://{}", listener.local_addr().unwrap()),
-            standbys: Vec::new(),
-            database: "flows".into(),
-            user: "writer".into(),
-            password: Secret::new(""),
-            cluster: None,
-            tls: None,
-        })
+        let address = listener.local_addr().unwrap();
+        Asker::new(Endpoint::at(format!("http://{address}")))
     }
 
     #[tokio::test]

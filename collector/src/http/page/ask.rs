@@ -232,15 +232,7 @@ mod tests {
     const FRESH: Duration = Duration::from_secs(5);
 
     fn endpoint() -> Endpoint {
-        Endpoint {
-            url: "http://127.0.0.1:1".into(),
-            standbys: Vec::new(),
-            database: "flowsluice".into(),
-            user: "reader".into(),
-            password: crate::config::Secret::new(""),
-            cluster: None,
-            tls: None,
-        }
+        Endpoint::at("http://127.0.0.1:1")
     }
 
     fn impatient() -> Asker {

@@ -36,7 +36,8 @@ fn a_spool_without_blocks_says_why_there_is_nothing_to_show() -> Result<()> {
     let path = folder.path().join("spool");
     let shown = path.display();
     let (said, _) = spool(folder.path(), &["list"])?;
-    let missing = "there is no such folder; name the collector's file with --config";
+    let missing = "there is no such folder: no collector has spooled with this configuration; \
+        --config names another";
     assert_eq!(said, format!("{shown}: {missing}\n"));
     std::fs::create_dir(&path)?;
     let (said, _) = spool(folder.path(), &["list"])?;

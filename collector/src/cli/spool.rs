@@ -86,7 +86,8 @@ fn list(spool: &Path, quarantined: &Path) -> anyhow::Result<()> {
     // Where nobody may look there may be one: that is an error below.
     if matches!(spool.try_exists(), Ok(false)) {
         return print([format!(
-            "{shown}: there is no such folder; name the collector's file with --config\n"
+            "{shown}: there is no such folder: no collector has spooled with this configuration; \
+             --config names another\n"
         )]);
     }
     let mut table = Table::new();

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use flowsluice_tests::place;
 
 use crate::debian::{self, Program};
-use crate::shell;
+use crate::{generated, shell};
 
 /// The pinned route, as Debian 12 has it; a package is known by a file of its.
 const PACKAGES: [Program; 4] = [
@@ -44,16 +44,8 @@ const LINKER_VERSION: &str = "0.13.0";
 const TARGET: &str = "bpfel-unknown-none";
 const BINARY: &str = "flowsluice-xdp";
 
-/// Arguments of `cargo xtask build-ebpf`.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Write nothing; fail when the committed object is not what the pinned route builds.
-    #[arg(long)]
-    check: bool,
-}
-
 /// Builds the object, or checks it.
-pub fn main(args: &Args) -> Result<()> {
+pub fn main(args: &generated::Args) -> Result<()> {
     if args.check {
         return check();
     }

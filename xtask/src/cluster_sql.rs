@@ -15,22 +15,16 @@ use anyhow::{Context, Result, bail, ensure};
 use flowsluice_tests::place;
 use flowsluice_tests::sql::{migrations, statements};
 
+use crate::generated;
+
 use forms::{DATABASE, FORMS, Form, name_of, parted};
 
 /// The collector's own, since what it cannot read is no statement of a migration.
 #[path = "../../collector/src/store/schema/forms.rs"]
 mod forms;
 
-/// Arguments of `cargo xtask cluster-sql`.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Write nothing; fail when the committed files are not what would be written.
-    #[arg(long)]
-    check: bool,
-}
-
 /// Makes the files, or checks them.
-pub fn main(args: &Args) -> Result<()> {
+pub fn main(args: &generated::Args) -> Result<()> {
     if args.check {
         return check();
     }

@@ -19,19 +19,13 @@ use anyhow::{Context, Result, bail, ensure};
 use flowsluice_tests::place;
 use serde_json::{Value, json};
 
+use crate::generated;
+
 use panel::{Maker, PLUGIN};
 use source::{Dashboard, Language, Source, Variable};
 
-/// Arguments of `cargo xtask dashboards`.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Write nothing; fail when the committed files are not what would be written.
-    #[arg(long)]
-    check: bool,
-}
-
 /// Makes the files, or checks them.
-pub fn main(args: &Args) -> Result<()> {
+pub fn main(args: &generated::Args) -> Result<()> {
     if args.check {
         return check();
     }

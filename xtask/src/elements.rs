@@ -11,16 +11,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use flowsluice_tests::place;
 
-/// Arguments of `cargo xtask elements`.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Write nothing; fail when the committed table is not what the data say.
-    #[arg(long)]
-    check: bool,
-}
+use crate::generated;
 
 /// Makes the table, or checks it.
-pub fn main(args: &Args) -> Result<()> {
+pub fn main(args: &generated::Args) -> Result<()> {
     if args.check {
         return check();
     }

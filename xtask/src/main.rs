@@ -14,6 +14,7 @@ mod demo;
 mod elements;
 mod engine;
 mod fuzz;
+mod generated;
 mod geo;
 mod instructions;
 mod load;
@@ -50,15 +51,15 @@ enum Task {
     /// Count instructions a flow and hold them against benches/instructions.toml.
     Instructions(instructions::Args),
     /// Build the XDP program that the collector embeds.
-    BuildEbpf(build_ebpf::Args),
+    BuildEbpf(generated::Args),
     /// Make the collector's table of information elements from the data.
-    Elements(elements::Args),
+    Elements(generated::Args),
     /// Make the collector's names of services and protocols from IANA's files.
     Services(services::Args),
     /// Make the schema of a cluster from that of one server.
-    ClusterSql(cluster_sql::Args),
+    ClusterSql(generated::Args),
     /// Make Grafana's dashboards and alerts, in English and Japanese.
-    Dashboards(dashboards::Args),
+    Dashboards(generated::Args),
     /// Fuzz the decoders, the packet parser, captures and the configuration.
     Fuzz(fuzz::Args),
     /// Send at a fixed rate to the release build and report what became of it.

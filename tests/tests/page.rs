@@ -256,6 +256,26 @@ fn the_page_shows_what_was_sent_in_two_languages_and_filters_by_the_keyboard() -
     Ok(())
 }
 
+/// Names an exporter twice: the operator's own name goes before that of a name server.
+fn operator_names(collector: &Collector, writer: &ClickHouse, exporter: &str) -> Result<()> {
+    for named in [
+        format!("INSERT INTO hosts VALUES (toIPv6('{exporter}'), 'by-dns.example', now())"),
+        format!("INSERT INTO exporter_names VALUES (toIPv6('{exporter}'), 'edge <b>1</b>', now())"),
+    ] {
+        writer.query(&named)?;
+    }
+    let answer = api(collector, "interfaces?last=3598")?;
+    let named = rows(&answer, "interfaces", &["exporter", "exporter_name"]);
+    let is_named = |row: &&Vec<String>| row[0] == exporter;
+    let of_exporter: Vec<_> = named.iter().filter(is_named).collect();
+    assert!(!of_exporter.is_empty());
+    assert!(
+        of_exporter.iter().all(|row| row[1] == "edge <b>1</b>"),
+        "{named:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn hostile_names_are_text_wherever_they_are_shown() -> Result<()> {
     let Some(settings) = Settings::embedded() else {
@@ -292,6 +312,7 @@ fn hostile_names_are_text_wherever_they_are_shown() -> Result<()> {
             interface[0], interface[1]
         ))?;
     }
+    operator_names(&collector, &writer, &interfaces[0][0])?;
     // What was asked above is answered again for some seconds, without names.
     browser.open(&format!("{}/?last=3599", collector.url()))?;
     settle(&mut browser)?;

@@ -9,9 +9,9 @@ use clickhouse::{Client, RowOwned, RowRead};
 use serde_json::{Value, json};
 
 use super::super::State;
-use super::ask::{Asker, rows};
+use super::ask::{Asker, Statement, rows};
 use super::filter::{Asked, Filter, Range};
-use super::question::{Grain, Topic, host_names, interface_names};
+use super::question::{Grain, Topic, exporter_names, host_names, interface_names};
 use super::refusal::Refusal;
 use crate::units::UnixNanos;
 
@@ -139,7 +139,8 @@ impl Question {
 
     async fn talkers(&self, client: &Client, grain: Grain) -> Result<Value, Refusal> {
         let rows: Vec<(String, u64, u64, u64, u64, u64)> = self.rows(client, grain).await?;
-        let names = names(client, rows.iter().map(|row| &row.0)).await;
+        let addresses = distinct(rows.iter().map(|row| &row.0));
+        let names = names(client, &host_names(&addresses)).await;
         let talker = |(address, sent, received, packets, flows, all): (String, u64, _, _, _, _)| {
             json!({"address": plain(&address), "name": names.get(&address),
                 "bytes_sent": sent, "bytes_received": received, "packets": packets,
@@ -152,7 +153,7 @@ impl Question {
         type Row = (String, String, String, u64, u64, u64, u64);
         let rows: Vec<Row> = self.rows(client, grain).await?;
         let ends = rows.iter().flat_map(|row| [&row.0, &row.1]);
-        let names = names(client, ends).await;
+        let names = names(client, &host_names(&distinct(ends))).await;
         let told = |(from, to, service, bytes, packets, flows, all): Row| {
             json!({"client": plain(&from), "client_name": names.get(&from),
                 "server": plain(&to), "server_name": names.get(&to), "service": service,
@@ -172,11 +173,13 @@ impl Question {
             .into_iter()
             .map(|(exporter, number, name, text, speed)| ((exporter, number), (name, text, speed)))
             .collect();
-        let names = names(client, exporters.iter()).await;
+        // What the operator calls an exporter goes before what a name server does.
+        let mut of_exporters = names(client, &host_names(&exporters)).await;
+        of_exporters.extend(names(client, &exporter_names(&exporters)).await);
         let told = |(exporter, number, bytes_in, bytes_out, packets, flows): Row| {
             let key = (exporter, number);
             let (name, description, speed) = known.get(&key).cloned().unwrap_or_default();
-            json!({"exporter": plain(&key.0), "exporter_name": names.get(&key.0),
+            json!({"exporter": plain(&key.0), "exporter_name": of_exporters.get(&key.0),
                 "interface": number, "name": name, "description": description,
                 "speed": speed, "bytes_in": bytes_in, "bytes_out": bytes_out,
                 "packets": packets, "flows": flows})
@@ -186,12 +189,8 @@ impl Question {
 }
 
 /// What addresses are called. An answer without names is better than none.
-async fn names(
-    client: &Client,
-    addresses: impl Iterator<Item = &String>,
-) -> BTreeMap<String, String> {
-    let statement = host_names(&distinct(addresses));
-    let named = rows::<(String, String)>(client, &statement).await;
+async fn names(client: &Client, statement: &Statement) -> BTreeMap<String, String> {
+    let named = rows::<(String, String)>(client, statement).await;
     named.unwrap_or_default().into_iter().collect()
 }
 

@@ -145,6 +145,17 @@ pub(super) fn host_names(addresses: &[String]) -> Statement {
     }
 }
 
+/// What enrichment calls exporters: `(address, name)`.
+pub(super) fn exporter_names(addresses: &[String]) -> Statement {
+    Statement {
+        sql: "SELECT toString(exporter_addr), argMax(name, last_seen) FROM exporter_names \
+              WHERE exporter_addr IN (SELECT toIPv6(arrayJoin({addresses:Array(String)}))) \
+              GROUP BY exporter_addr LIMIT 1000"
+            .into(),
+        parameters: vec![("addresses", addresses.into())],
+    }
+}
+
 /// What interfaces are called: `(exporter, number, name, description, speed)`. What the operator
 /// wrote and SNMP said goes before what options records said.
 pub(super) fn interface_names(exporters: &[String]) -> Statement {

@@ -360,8 +360,8 @@ fn impossible_settings_say_what_is_possible() {
 
 #[test]
 fn a_flow_is_made_in_less_than_five_microseconds() {
-    // The bound is for an unoptimised build; a release build needs a tenth. Of the processor's time:
-    // how long others had it says nothing.
+    // The bound is for an unoptimised build; a release build needs a tenth. It is the processor's
+    // time, since how long others had it says nothing.
     let used = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
     for protocols in [
         Protocols::Netflow5,

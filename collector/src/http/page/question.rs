@@ -136,22 +136,21 @@ impl Topic {
 
 /// The names of addresses by reverse DNS: `(address, name)`.
 pub(super) fn host_names(addresses: &[String]) -> Statement {
-    Statement {
-        sql: "SELECT toString(addr), argMax(name, last_seen) FROM hosts \
-              WHERE addr IN (SELECT toIPv6(arrayJoin({addresses:Array(String)}))) \
-              GROUP BY addr LIMIT 1000"
-            .into(),
-        parameters: vec![("addresses", addresses.into())],
-    }
+    names("hosts", "addr", addresses)
 }
 
 /// What enrichment calls exporters: `(address, name)`.
 pub(super) fn exporter_names(addresses: &[String]) -> Statement {
+    names("exporter_names", "exporter_addr", addresses)
+}
+
+fn names(table: &str, column: &str, addresses: &[String]) -> Statement {
     Statement {
-        sql: "SELECT toString(exporter_addr), argMax(name, last_seen) FROM exporter_names \
-              WHERE exporter_addr IN (SELECT toIPv6(arrayJoin({addresses:Array(String)}))) \
-              GROUP BY exporter_addr LIMIT 1000"
-            .into(),
+        sql: format!(
+            "SELECT toString({column}), argMax(name, last_seen) FROM {table} \
+             WHERE {column} IN (SELECT toIPv6(arrayJoin({{addresses:Array(String)}}))) \
+             GROUP BY {column} LIMIT 1000"
+        ),
         parameters: vec![("addresses", addresses.into())],
     }
 }

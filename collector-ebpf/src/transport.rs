@@ -42,18 +42,12 @@ impl Transport {
     pub fn parse(protocol: u8, bytes: &[u8]) -> Self {
         let mut transport = Self::default();
         match protocol {
-            protocol::TCP
-            | protocol::UDP
-            | protocol::SCTP
-            | protocol::DCCP
-            | protocol::UDP_LITE => {
-                if let Some(&[s0, s1, d0, d1]) = array_at(bytes, 0) {
-                    transport.src_port = u16::from_be_bytes([s0, s1]);
-                    transport.dst_port = u16::from_be_bytes([d0, d1]);
-                }
-                if protocol == protocol::TCP {
-                    transport.tcp_flags = u16_at(bytes, 12).unwrap_or(0) & 0x0fff;
-                }
+            protocol::TCP => {
+                transport.read_ports(bytes);
+                transport.tcp_flags = u16_at(bytes, 12).unwrap_or(0) & 0x0fff;
+            }
+            protocol::UDP | protocol::SCTP | protocol::DCCP | protocol::UDP_LITE => {
+                transport.read_ports(bytes);
             }
             protocol::ICMP | protocol::ICMPV6 => {
                 if let Some(&[icmp_type, icmp_code]) = array_at(bytes, 0) {
@@ -64,6 +58,14 @@ impl Transport {
             _ => {}
         }
         transport
+    }
+
+    #[inline]
+    fn read_ports(&mut self, bytes: &[u8]) {
+        if let Some(&[s0, s1, d0, d1]) = array_at(bytes, 0) {
+            self.src_port = u16::from_be_bytes([s0, s1]);
+            self.dst_port = u16::from_be_bytes([d0, d1]);
+        }
     }
 }
 

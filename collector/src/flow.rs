@@ -7,7 +7,7 @@ mod detail;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub use detail::{Detail, DetailFields, MPLS_LABELS_MAX, TunnelType};
+pub use detail::{Detail, DetailFields, Frame, MPLS_LABELS_MAX, TunnelType};
 
 use serde::Deserialize;
 
@@ -265,8 +265,22 @@ impl Flow {
     };
 
     /// Begins anew as `base`. Costs little when neither has a detail.
-    #[inline]
+    #[inline(always)]
     pub fn begin(&mut self, base: &Self) {
+        self.begin_columns(base);
+        self.begin_detail(base);
+    }
+
+    /// [`Flow::begin`] for many. Details after all else: calls for those that have one would keep
+    /// the copying loop from holding `base` in registers.
+    #[inline]
+    pub fn begin_all(flows: &mut [Self], base: &Self) {
+        flows.iter_mut().for_each(|flow| flow.begin_columns(base));
+        flows.iter_mut().for_each(|flow| flow.begin_detail(base));
+    }
+
+    #[inline(always)]
+    fn begin_columns(&mut self, base: &Self) {
         // Named one by one, so that no field can be forgotten and the detail is not copied too.
         macro_rules! copy {
             ($($field:ident),+) => {
@@ -311,6 +325,10 @@ impl Flow {
             direction,
             biflow_direction
         );
+    }
+
+    #[inline(always)]
+    fn begin_detail(&mut self, base: &Self) {
         if base.detail.is_written() {
             self.detail = base.detail;
         } else {

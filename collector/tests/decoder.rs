@@ -434,7 +434,7 @@ fn frame_in_an_ipfix_record_is_read_and_fields_of_the_record_stand() {
     assert_eq!(row.src_addr.to_string(), "10.0.0.1");
     assert_eq!((row.protocol, row.src_port, row.dst_port), (17, 1234, 53));
     assert_eq!((row.raw_packets, row.raw_bytes), (1, 512));
-    assert_eq!((row.detail.src_mac, row.in_if), (0x0200_0000_0001, 3));
+    assert_eq!((row.detail.frame.src_mac, row.in_if), (0x0200_0000_0001, 3));
     assert_eq!(row.tos, 0x20);
 }
 

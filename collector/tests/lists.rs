@@ -92,7 +92,7 @@ fn a_sub_template_list_fills_what_is_empty_but_no_counters() {
         ("10.0.0.1".into(), "10.0.0.2".into())
     );
     assert_eq!((row.protocol, row.raw_packets, row.raw_bytes), (6, 100, 0));
-    assert_eq!(row.detail.src_mac, 0x0200_0000_0001);
+    assert_eq!(row.detail.frame.src_mac, 0x0200_0000_0001);
 }
 
 #[test]

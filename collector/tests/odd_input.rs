@@ -207,7 +207,11 @@ fn a_reverse_row_does_not_carry_what_forward_packets_had() {
         set(256, &[&be(5)[..], &be(99), &[0x02, 63], &be(77)].concat()),
     ]));
     assert_eq!(
-        (rows[1].tcp_flags, rows[1].ttl, rows[1].detail.flow_label),
+        (
+            rows[1].tcp_flags,
+            rows[1].ttl,
+            rows[1].detail.frame.flow_label
+        ),
         (0, 0, 0)
     );
 }

@@ -54,7 +54,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::flow::{Address, Detail, DetailFields, Direction, FlowType, SamplingSource};
+    use crate::flow::{Address, Detail, DetailFields, Direction, FlowType, Frame, SamplingSource};
 
     fn row(flow: &Flow) -> Value {
         let mut out = Vec::new();
@@ -71,7 +71,10 @@ mod tests {
             flow_end_ms: 1_767_323_044_678,
             src_addr: Address::from_v4([192, 0, 2, 1]),
             detail: Detail::from(DetailFields {
-                src_mac: 0x0011_2233_4455,
+                frame: Frame {
+                    src_mac: 0x0011_2233_4455,
+                    ..Frame::EMPTY
+                },
                 mpls_labels: [16, 17, 0, 0, 0, 0, 0, 0, 0, 0],
                 mpls_count: 2,
                 ..*Detail::EMPTY

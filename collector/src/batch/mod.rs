@@ -516,7 +516,7 @@ mod tests {
     fn columns_of_a_part_are_there_when_a_flow_has_it_and_have_all_rows() {
         let mut batch = Batch::new(4);
         let mut detail = Flow::EMPTY;
-        detail.detail.src_mac = 1;
+        detail.detail.frame.src_mac = 1;
         let mut tunnel = Flow::EMPTY;
         tunnel.detail.tunnel_id = 2;
         let named = |name: &str| (name.to_owned(), 4);

@@ -59,7 +59,7 @@ fn push_varuint(out: &mut Vec<u8>, mut value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Address, Detail, DetailFields, Flow, FlowType};
+    use crate::flow::{Address, Detail, DetailFields, Flow, FlowType, Frame};
 
     /// The values of one column, found behind its name and type.
     fn values<'a>(block: &'a [u8], name: &str, sql_type: &str, len: usize) -> &'a [u8] {
@@ -148,7 +148,10 @@ mod tests {
     fn rows_before_and_after_the_first_detail_have_none() {
         let mac = |n: u64| Flow {
             detail: Detail::from(DetailFields {
-                src_mac: n,
+                frame: Frame {
+                    src_mac: n,
+                    ..Frame::EMPTY
+                },
                 ..*Detail::EMPTY
             }),
             ..Flow::EMPTY

@@ -231,9 +231,9 @@ fn fill_unknown(flow: &mut Flow, found: &Flow) {
         };
     }
     macro_rules! fill_detail {
-        ($unknown:expr, $($field:ident),+) => {
-            $(if flow.detail.$field == $unknown && found.detail.$field != $unknown {
-                flow.detail.$field = found.detail.$field;
+        ($unknown:expr, $($($field:ident).+),+) => {
+            $(if flow.detail.$($field).+ == $unknown && found.detail.$($field).+ != $unknown {
+                flow.detail.$($field).+ = found.detail.$($field).+;
             })+
         };
     }
@@ -252,8 +252,10 @@ fn fill_unknown(flow: &mut Flow, found: &Flow) {
         return;
     }
     fill_detail!(Address::UNKNOWN, bgp_next_hop, src_addr_nat, dst_addr_nat);
-    fill_detail!(0, src_mac, dst_mac, ingress_vrf, egress_vrf, flow_label);
-    fill_detail!(0, fragment_id, fragment_offset, ethertype, inner_vlan);
+    fill_detail!(0, frame.src_mac, frame.dst_mac, frame.flow_label);
+    fill_detail!(0, frame.fragment_id, frame.fragment_offset);
+    fill_detail!(0, frame.ethertype, frame.inner_vlan);
+    fill_detail!(0, ingress_vrf, egress_vrf);
     fill_detail!(0, src_port_nat, dst_port_nat, firewall_event, nat_event);
     if flow.detail.mpls_count == 0 {
         flow.detail.mpls_count = found.detail.mpls_count;

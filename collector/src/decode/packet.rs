@@ -7,7 +7,7 @@
 
 pub(super) mod tunnel;
 
-use collector_ebpf::{Ethernet, Ip, Tags, Transport, ethertype};
+use collector_ebpf::{Ethernet, Ip, Tags, Transport, VLANS_MAX, ethertype};
 
 use super::Cursor;
 use crate::flow::{Address, Flow, MPLS_LABELS_MAX};
@@ -47,12 +47,22 @@ pub fn parse(link: Link, bytes: &[u8], frame_len: u32, flow: &mut Flow) -> Layer
         Link::Ethernet => ethernet(&mut cursor, flow),
         Link::Ppp => ppp(&mut cursor),
         Link::Mpls => Some(ethertype::MPLS),
-        Link::Ip => None,
+        Link::Ip => Some(ethertype::IPV4),
     };
-    let header_length = match (link, carries) {
-        (Link::Ip, _) => network(&mut cursor, flow),
-        (_, Some(carries)) => payload(carries, &mut cursor, flow),
-        (_, None) => 0,
+    let is_ip = match carries {
+        Some(ethertype::IPV4 | ethertype::IPV6) => true,
+        // A copy of the cursor goes there, so that here it stays in registers.
+        Some(carries) => {
+            let (is_ip, behind) = leads_to_ip(carries, cursor, flow);
+            cursor = behind;
+            is_ip
+        }
+        None => false,
+    };
+    let header_length = if is_ip {
+        network(cursor.rest(), flow)
+    } else {
+        0
     };
     let layer_2 = bytes.len() - cursor.remaining();
     if flow.raw_bytes == 0 {
@@ -64,42 +74,43 @@ pub fn parse(link: Link, bytes: &[u8], frame_len: u32, flow: &mut Flow) -> Layer
     }
 }
 
-/// Reads what a frame or tunnel of type `carries` holds, until an IP header or the unknown. Leaves
-/// `cursor` at the start of layer 3, and yields what [`network`] does.
-fn payload(carries: u16, cursor: &mut Cursor<'_>, flow: &mut Flow) -> usize {
-    match carries {
-        ethertype::IPV4 | ethertype::IPV6 => network(cursor, flow),
-        ethertype::MPLS | ethertype::MPLS_UPSTREAM if label_stack(cursor, flow) => {
-            network(cursor, flow)
-        }
-        ethertype::PPPOE_SESSION => match pppoe(cursor) {
-            Some(ethertype::IPV4 | ethertype::IPV6) => network(cursor, flow),
-            Some(ethertype::MPLS) if label_stack(cursor, flow) => network(cursor, flow),
-            _ => 0,
+/// Reads what a frame or tunnel of type `carries` holds, until an IP header or the unknown. Yields
+/// whether layer 3 may be an IP header, and a cursor at its start.
+#[inline(never)]
+fn leads_to_ip<'a>(carries: u16, mut cursor: Cursor<'a>, flow: &mut Flow) -> (bool, Cursor<'a>) {
+    let is_ip = match carries {
+        ethertype::MPLS | ethertype::MPLS_UPSTREAM => label_stack(&mut cursor, flow),
+        ethertype::PPPOE_SESSION => match pppoe(&mut cursor) {
+            Some(ethertype::IPV4 | ethertype::IPV6) => true,
+            Some(ethertype::MPLS) => label_stack(&mut cursor, flow),
+            _ => false,
         },
-        _ => 0,
-    }
+        _ => false,
+    };
+    (is_ip, cursor)
 }
 
 /// Reads the Ethernet header, tags and SNAP header. `None` when the frame is cut within them or
 /// carries no EtherType.
 fn ethernet(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<u16> {
     let ethernet = Ethernet::parse(cursor.rest())?;
-    flow.detail.dst_mac = mac(ethernet.dst_mac);
-    flow.detail.src_mac = mac(ethernet.src_mac);
+    flow.detail.frame_mut().dst_mac = mac(ethernet.dst_mac);
+    flow.detail.frame_mut().src_mac = mac(ethernet.src_mac);
     cursor.bytes(ethernet.length)?;
     let mut tags = ethernet.tags;
     if tags.count > 0 {
-        [flow.src_vlan, flow.detail.inner_vlan] = tags.vlans;
+        [flow.src_vlan, flow.detail.frame_mut().inner_vlan] = tags.vlans;
     }
     // The outer two have columns; as many more are stepped over, further ones end the walk.
-    tags = Tags::parse(tags.ethertype, cursor.rest());
-    cursor.bytes(tags.length)?;
+    if usize::from(tags.count) == VLANS_MAX {
+        tags = Tags::parse(tags.ethertype, cursor.rest());
+        cursor.bytes(tags.length)?;
+    }
     let carries = match tags.ethertype {
         length if length < ethertype::FIRST => snap(cursor)?,
         ethertype => ethertype,
     };
-    flow.detail.ethertype = carries;
+    flow.detail.frame_mut().ethertype = carries;
     Some(carries)
 }
 
@@ -174,16 +185,16 @@ pub(super) fn push_label(entry: u32, flow: &mut Flow) {
 
 const _: () = assert!(MPLS_LABELS_MAX <= u8::MAX as usize);
 
-/// Reads the IP header and the ports behind it; takes nothing, as layer 3 begins here. What
-/// follows MPLS or PPP is only taken for IP when its version says so. Yields the bytes of the
-/// headers before the upper layer; 0 when there is none.
-fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) -> usize {
-    let packet = cursor.rest();
+/// Reads the IP header and the ports behind it. What follows MPLS or PPP is only taken for IP when
+/// its version says so. Yields the bytes of the headers before the upper layer; 0 when there is
+/// none.
+#[inline]
+fn network(packet: &[u8], flow: &mut Flow) -> usize {
     let Some(ip) = Ip::parse(packet) else {
         return 0;
     };
-    if flow.detail.ethertype == 0 {
-        flow.detail.ethertype = match ip.version {
+    if flow.detail.frame.ethertype == 0 {
+        flow.detail.frame_mut().ethertype = match ip.version {
             4 => ethertype::IPV4,
             _ => ethertype::IPV6,
         };
@@ -193,9 +204,9 @@ fn network(cursor: &mut Cursor<'_>, flow: &mut Flow) -> usize {
     flow.protocol = ip.protocol;
     flow.tos = ip.tos;
     flow.ttl = ip.ttl;
-    flow.detail.flow_label = ip.flow_label;
-    flow.detail.fragment_id = ip.fragment.id;
-    flow.detail.fragment_offset = ip.fragment.offset;
+    flow.detail.frame_mut().flow_label = ip.flow_label;
+    flow.detail.frame_mut().fragment_id = ip.fragment.id;
+    flow.detail.frame_mut().fragment_offset = ip.fragment.offset;
     flow.raw_bytes = u64::from(ip.total_length);
     if !ip.has_upper_layer() {
         return 0;
@@ -220,7 +231,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::flow::{Detail, DetailFields};
+    use crate::flow::{Detail, DetailFields, Frame};
 
     const ADDRESSES: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     const TCP_SYN: [u8; 20] = [
@@ -251,10 +262,13 @@ mod tests {
         let flow = parsed(Link::Ethernet, &bytes, 1514);
         let expected = Flow {
             detail: Detail::from(DetailFields {
-                dst_mac: 0x0102_0304_0506,
-                src_mac: 0x0708_090a_0b0c,
-                ethertype: 0x0800,
-                fragment_id: 0x1234,
+                frame: Frame {
+                    dst_mac: 0x0102_0304_0506,
+                    src_mac: 0x0708_090a_0b0c,
+                    ethertype: 0x0800,
+                    fragment_id: 0x1234,
+                    ..Frame::EMPTY
+                },
                 ..*Detail::EMPTY
             }),
             src_addr: Address::from_v4([192, 0, 2, 1]),
@@ -275,15 +289,15 @@ mod tests {
     fn tags_give_outer_and_inner_vlan() {
         let one = frame(&[&[0x81, 0x00, 0x60, 0x07, 0x08, 0x00], &ipv4(17, &[])]);
         let flow = parsed(Link::Ethernet, &one, 0);
-        assert_eq!((flow.src_vlan, flow.detail.inner_vlan), (7, 0));
-        assert_eq!((flow.detail.ethertype, flow.protocol), (0x0800, 17));
+        assert_eq!((flow.src_vlan, flow.detail.frame.inner_vlan), (7, 0));
+        assert_eq!((flow.detail.frame.ethertype, flow.protocol), (0x0800, 17));
 
         let three = [
             0x88, 0xa8, 0, 100, 0x81, 0x00, 0, 7, 0x81, 0x00, 0, 8, 0x08, 0x00,
         ];
         let flow = parsed(Link::Ethernet, &frame(&[&three, &ipv4(17, &[])]), 0);
-        assert_eq!((flow.src_vlan, flow.detail.inner_vlan), (100, 7));
-        assert_eq!((flow.detail.ethertype, flow.protocol), (0x0800, 17));
+        assert_eq!((flow.src_vlan, flow.detail.frame.inner_vlan), (100, 7));
+        assert_eq!((flow.detail.frame.ethertype, flow.protocol), (0x0800, 17));
     }
 
     #[test]
@@ -293,7 +307,10 @@ mod tests {
         let flow = parsed(Link::Ethernet, &bytes, 1522);
         assert_eq!(flow.detail.mpls_count, 2);
         assert_eq!(flow.detail.mpls_labels[..2], [16, 0x5dc2]);
-        assert_eq!((flow.detail.ethertype, flow.dst_port), (0x8847, 56876));
+        assert_eq!(
+            (flow.detail.frame.ethertype, flow.dst_port),
+            (0x8847, 56876)
+        );
         assert_eq!(flow.raw_bytes, 1500);
     }
 
@@ -313,7 +330,7 @@ mod tests {
             &frame(&[&session, &ipv4(6, &TCP_SYN)]),
             1522,
         );
-        assert_eq!((flow.detail.ethertype, flow.src_port), (0x8864, 443));
+        assert_eq!((flow.detail.frame.ethertype, flow.src_port), (0x8864, 443));
         assert_eq!(flow.raw_bytes, 1500);
     }
 
@@ -329,21 +346,21 @@ mod tests {
     fn snap_carries_an_ethertype_and_other_llc_does_not() {
         let snap = [0x05, 0xde, 0xaa, 0xaa, 3, 0, 0, 0, 0x08, 0x00];
         let flow = parsed(Link::Ethernet, &frame(&[&snap, &ipv4(6, &TCP_SYN)]), 0);
-        assert_eq!((flow.detail.ethertype, flow.src_port), (0x0800, 443));
+        assert_eq!((flow.detail.frame.ethertype, flow.src_port), (0x0800, 443));
         let spanning_tree = [0, 38, 0x42, 0x42, 3, 0, 0, 0, 0, 0];
         let flow = parsed(Link::Ethernet, &frame(&[&spanning_tree]), 60);
-        assert_eq!((flow.detail.ethertype, flow.raw_bytes), (0, 46));
+        assert_eq!((flow.detail.frame.ethertype, flow.raw_bytes), (0, 46));
     }
 
     #[test]
     fn a_bare_ip_header_names_its_own_ethertype() {
         let flow = parsed(Link::Ip, &ipv4(17, &[0, 53, 1, 0]), 0);
-        assert_eq!((flow.detail.ethertype, flow.src_port), (0x0800, 53));
+        assert_eq!((flow.detail.frame.ethertype, flow.src_port), (0x0800, 53));
         let mut v6 = vec![0x60, 0, 0, 0, 0, 8, 58, 255];
         v6.resize(40, 1);
         v6.extend([135, 0, 0, 0]);
         let flow = parsed(Link::Ip, &v6, 0);
-        assert_eq!((flow.detail.ethertype, flow.icmp_type), (0x86dd, 135));
+        assert_eq!((flow.detail.frame.ethertype, flow.icmp_type), (0x86dd, 135));
         assert_eq!((flow.ttl, flow.raw_bytes), (255, 48));
     }
 
@@ -351,7 +368,7 @@ mod tests {
     fn without_an_ip_length_the_frame_less_its_layer_two_counts() {
         let arp = frame(&[&[0x81, 0x00, 0, 7, 0x08, 0x06], &[0; 28]]);
         let flow = parsed(Link::Ethernet, &arp, 64);
-        assert_eq!((flow.detail.ethertype, flow.raw_bytes), (0x0806, 46));
+        assert_eq!((flow.detail.frame.ethertype, flow.raw_bytes), (0x0806, 46));
         let mut offloaded = ipv4(6, &TCP_SYN);
         offloaded[2..4].fill(0);
         let flow = parsed(Link::Ethernet, &frame(&[&[0x08, 0x00], &offloaded]), 9014);
@@ -365,7 +382,10 @@ mod tests {
         let flow = parsed(Link::Ip, &packet, 0);
         assert_eq!((flow.src_port, flow.dst_port), (0, 0));
         assert_eq!(
-            (flow.detail.fragment_id, flow.detail.fragment_offset),
+            (
+                flow.detail.frame.fragment_id,
+                flow.detail.frame.fragment_offset
+            ),
             (0x1234, 185)
         );
     }
@@ -375,7 +395,7 @@ mod tests {
         let bytes = frame(&[&[0x81, 0x00, 0, 7, 0x08, 0x00], &ipv4(6, &TCP_SYN)]);
         for length in 0..bytes.len() {
             let flow = parsed(Link::Ethernet, &bytes[..length], 1518);
-            assert_eq!(flow.detail.src_mac != 0, length >= 14, "{length}");
+            assert_eq!(flow.detail.frame.src_mac != 0, length >= 14, "{length}");
             assert_eq!(flow.src_vlan != 0, length >= 18, "{length}");
             assert_eq!(!flow.src_addr.is_unknown(), length >= 38, "{length}");
             assert_eq!(flow.src_port != 0, length >= 42, "{length}");

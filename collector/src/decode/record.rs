@@ -5,7 +5,7 @@ use super::fields::{Section, Target};
 use super::packet::Link;
 use super::sampling::RateFields;
 use crate::config::Tunnels;
-use crate::flow::{Address, Detail, DetailFields, Direction, Flow, MPLS_LABELS_MAX};
+use crate::flow::{Address, Detail, DetailFields, Direction, Flow, Frame, MPLS_LABELS_MAX};
 
 /// The exporter's clocks as the message header tells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,26 +180,28 @@ pub fn store(target: Target, index: u8, clock: &Clock, records: impl Records) {
         T::ObservedSeconds => flow!(|f, flow| observed(flow, f.number().saturating_mul(1000))),
         T::ObservedMillis => flow!(|f, flow| observed(flow, f.number())),
         T::ObservedNtp => flow!(|f, flow| observed(flow, ntp_to_ms(f.number()))),
-        T::SrcMac => flow!(|f, flow| flow.detail.src_mac = f.number()),
-        T::DstMac => flow!(|f, flow| flow.detail.dst_mac = f.number()),
+        T::SrcMac => flow!(|f, flow| flow.detail.frame_mut().src_mac = f.number()),
+        T::DstMac => flow!(|f, flow| flow.detail.frame_mut().dst_mac = f.number()),
         T::InIf => flow!(|f, flow| flow.in_if = f.number() as u32),
         T::OutIf => flow!(|f, flow| flow.out_if = f.number() as u32),
         T::SrcAs => flow!(|f, flow| flow.src_as = f.number() as u32),
         T::DstAs => flow!(|f, flow| flow.dst_as = f.number() as u32),
         T::IngressVrf => flow!(|f, flow| flow.detail.ingress_vrf = f.number() as u32),
         T::EgressVrf => flow!(|f, flow| flow.detail.egress_vrf = f.number() as u32),
-        T::FlowLabel => flow!(|f, flow| flow.detail.flow_label = f.number() as u32),
-        T::FragmentId => flow!(|f, flow| flow.detail.fragment_id = f.number() as u32),
+        T::FlowLabel => flow!(|f, flow| flow.detail.frame_mut().flow_label = f.number() as u32),
+        T::FragmentId => flow!(|f, flow| flow.detail.frame_mut().fragment_id = f.number() as u32),
         T::MplsLabel => flow!(|f, flow| mpls_label(flow, index, f.number() as u32)),
         T::SrcPort => flow!(|f, flow| flow.src_port = f.number() as u16),
         T::DstPort => flow!(|f, flow| flow.dst_port = f.number() as u16),
         T::TcpFlags => flow!(|f, flow| flow.tcp_flags = f.number() as u16),
         T::TcpFlagsPart => flow!(|f, flow| flow.tcp_flags |= f.number() as u16),
-        T::FragmentOffset => flow!(|f, flow| flow.detail.fragment_offset = f.number() as u16),
-        T::Ethertype => flow!(|f, flow| flow.detail.ethertype = f.number() as u16),
+        T::FragmentOffset => {
+            flow!(|f, flow| flow.detail.frame_mut().fragment_offset = f.number() as u16);
+        }
+        T::Ethertype => flow!(|f, flow| flow.detail.frame_mut().ethertype = f.number() as u16),
         T::SrcVlan => flow!(|f, flow| flow.src_vlan = f.number() as u16),
         T::DstVlan => flow!(|f, flow| flow.dst_vlan = f.number() as u16),
-        T::InnerVlan => flow!(|f, flow| flow.detail.inner_vlan = f.number() as u16),
+        T::InnerVlan => flow!(|f, flow| flow.detail.frame_mut().inner_vlan = f.number() as u16),
         T::SrcPortNat => flow!(|f, flow| flow.detail.src_port_nat = f.number() as u16),
         T::DstPortNat => flow!(|f, flow| flow.detail.dst_port_nat = f.number() as u16),
         T::Protocol => flow!(|f, flow| flow.protocol = f.number() as u8),
@@ -260,8 +262,8 @@ pub fn is_unknown(target: Target, index: u8, flow: &Flow, extras: &Extras) -> bo
         // Every flow begins with its source for the exporter.
         T::ExporterAddrV4 => flow.exporter_addr == flow.exporter_source,
         T::ObservedSeconds => flow.flow_end_ms == 0,
-        T::SrcMac => flow.detail.src_mac == 0,
-        T::DstMac => flow.detail.dst_mac == 0,
+        T::SrcMac => flow.detail.frame.src_mac == 0,
+        T::DstMac => flow.detail.frame.dst_mac == 0,
         T::InIf => flow.in_if == 0,
         T::OutIf => flow.out_if == 0,
         T::MplsLabel => usize::from(index) >= usize::from(flow.detail.mpls_count),
@@ -355,8 +357,13 @@ fn reversed_detail(detail: &Detail) -> Detail {
         return Detail::EMPTY;
     }
     Detail::from(DetailFields {
-        src_mac: detail.dst_mac,
-        dst_mac: detail.src_mac,
+        frame: Frame {
+            src_mac: detail.frame.dst_mac,
+            dst_mac: detail.frame.src_mac,
+            ethertype: detail.frame.ethertype,
+            inner_vlan: detail.frame.inner_vlan,
+            ..Frame::EMPTY
+        },
         src_addr_nat: detail.dst_addr_nat,
         dst_addr_nat: detail.src_addr_nat,
         src_port_nat: detail.dst_port_nat,
@@ -366,9 +373,6 @@ fn reversed_detail(detail: &Detail) -> Detail {
         ingress_vrf: detail.egress_vrf,
         egress_vrf: detail.ingress_vrf,
         bgp_next_hop: Address::UNKNOWN,
-        flow_label: 0,
-        fragment_id: 0,
-        fragment_offset: 0,
         mpls_count: 0,
         ..**detail
     })

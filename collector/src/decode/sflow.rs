@@ -19,7 +19,7 @@ use crate::ledger::{DropReason, WorkerCounts};
 pub use counters::{COUNTER_SAMPLES_MAX, CounterQueue, IfDirection, IfStatus, InterfaceCounters};
 pub use discards::{DISCARDS_MAX, DiscardQueue, DiscardedPacket};
 pub use losses::{Agent, Run, Said};
-use record::Records;
+use record::{Records, Written};
 
 const VERSION: u32 = 5;
 const ADDRESS_IPV4: u32 = 1;
@@ -91,18 +91,12 @@ pub struct Context<'a> {
 pub fn decode<S: FlowSink>(
     header: &Header,
     mut cursor: Cursor<'_>,
-    context: Context<'_>,
+    mut context: Context<'_>,
     counts: &mut WorkerCounts,
     burst: &mut Burst<'_, S>,
 ) -> u32 {
-    let Context {
-        base,
-        tunnels,
-        beside,
-        mut agent,
-    } = context;
-    let Beside { counters, discards } = beside;
-    complete_base(base, header);
+    let Beside { counters, discards } = context.beside;
+    complete_base(context.base, header);
     let mut sampling_rate_last = 0;
     for seen in 0..header.samples {
         let (Some(kind), Some(length)) = (cursor.u32(), cursor.u32()) else {
@@ -125,20 +119,19 @@ pub fn decode<S: FlowSink>(
         };
         match kind {
             format::FLOW | format::FLOW_EXPANDED => {
-                match FlowSample::read(sample, kind == format::FLOW_EXPANDED) {
-                    Some(sample) => {
-                        sampling_rate_last = sample.sampling_rate;
-                        if let Some(agent) = &mut agent {
-                            agent.dropped(sample.source, sample.drops);
-                        }
-                        sample.write(burst.next(base, counts), base, tunnels, counts);
-                    }
+                let is_expanded = kind == format::FLOW_EXPANDED;
+                match flow_sample(sample, is_expanded, &mut context, counts, burst) {
+                    Some(sampling_rate) => sampling_rate_last = sampling_rate,
                     None => counts.drop_one(DropReason::RecordTruncated),
                 }
             }
-            format::COUNTERS => counters::decode(sample, false, base, counters, counts),
-            format::COUNTERS_EXPANDED => counters::decode(sample, true, base, counters, counts),
-            format::DISCARDED => discards::decode(sample, base, tunnels, discards, counts),
+            format::COUNTERS => counters::decode(sample, false, context.base, counters, counts),
+            format::COUNTERS_EXPANDED => {
+                counters::decode(sample, true, context.base, counters, counts);
+            }
+            format::DISCARDED => {
+                discards::decode(sample, context.base, context.tunnels, discards, counts);
+            }
             _ => counts.drop_one(DropReason::SampleUnknown),
         }
     }
@@ -190,25 +183,47 @@ fn complete_base(base: &mut Flow, header: &Header) {
     base.raw_packets = 1;
 }
 
+/// Writes a flow sample to a flow of its own and yields its sampling rate; `None` when it is
+/// shorter than its fixed fields. A function of its own, so that what the loop over samples keeps
+/// does not take the registers from it.
+#[inline(never)]
+fn flow_sample<S: FlowSink>(
+    sample: &[u8],
+    is_expanded: bool,
+    context: &mut Context<'_>,
+    counts: &mut WorkerCounts,
+    burst: &mut Burst<'_, S>,
+) -> Option<u32> {
+    let sample = FlowSample::read(sample, is_expanded)?;
+    if let Some(agent) = &mut context.agent {
+        agent.dropped(sample.source, sample.drops);
+    }
+    let flow = burst.next(context.base, counts);
+    sample.write(flow, context.base, context.tunnels, counts);
+    Some(sample.sampling_rate)
+}
+
 /// A flow sample: its fixed fields, and the records behind them.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct FlowSample<'a> {
     /// Class of its data source in the upper 32 bits, its index in the lower.
     source: u64,
     sampling_rate: u32,
     /// Samples of the source that the agent dropped since its start.
     drops: u32,
-    input: Interface,
-    output: Interface,
+    in_if: u32,
+    out_if: u32,
+    forwarding_status: u8,
     records: Records<'a>,
 }
 
 impl<'a> FlowSample<'a> {
     /// `None` when the sample is shorter than its fixed fields.
+    #[inline(always)]
     fn read(sample: &'a [u8], expanded: bool) -> Option<Self> {
         let mut cursor = Cursor::new(sample);
         // The sequence number comes first, the pool behind the rate.
-        let (source, [sampling_rate, drops], input, output, announced) = if expanded {
+        let (source, [sampling_rate, drops], [in_if, out_if], status, announced) = if expanded {
             let [
                 _,
                 class,
@@ -222,40 +237,52 @@ impl<'a> FlowSample<'a> {
                 output,
                 announced,
             ] = cursor.words()?;
-            let input = Interface::expanded(in_format, input);
-            let output = Interface::expanded(out_format, output);
+            let interfaces = [compact(in_format, input), compact(out_format, output)];
+            let status = forwarding_status(out_format, output);
             let source = u64::from(class) << 32 | u64::from(index);
-            (source, [rate, drops], input, output, announced)
+            (source, [rate, drops], interfaces, status, announced)
         } else {
             let [_, source, rate, _, drops, input, output, announced] = cursor.words()?;
-            let (input, output) = (Interface::of(input), Interface::of(output));
+            let reason = output & INTERFACE_VALUE_MASK;
+            let status = forwarding_status(output >> INTERFACE_FORMAT_SHIFT, reason);
             let (class, index) = (source >> SOURCE_CLASS_SHIFT, source & SOURCE_INDEX_MASK);
             let source = u64::from(class) << 32 | u64::from(index);
-            (source, [rate, drops], input, output, announced)
+            (source, [rate, drops], [input, output], status, announced)
         };
         Some(Self {
             source,
             sampling_rate,
             drops,
-            input,
-            output,
+            in_if,
+            out_if,
+            forwarding_status: status,
             records: Records { cursor, announced },
         })
     }
 
     /// Writes it to `flow`, which is `base` so far.
-    fn write(&self, flow: &mut Flow, base: &Flow, tunnels: Tunnels, counts: &mut WorkerCounts) {
+    #[inline(always)]
+    fn write(self, flow: &mut Flow, base: &Flow, tunnels: Tunnels, counts: &mut WorkerCounts) {
         counts.records_decoded += 1;
         self.write_fixed(flow);
-        let again = |flow: &mut Flow| {
-            flow.begin(base);
-            self.write_fixed(flow);
+        let in_order = match tunnels {
+            Tunnels::Outer => self.records.write_in_order(flow),
+            Tunnels::Inner => None,
         };
-        let records = self.records.write(tunnels, flow, again);
+        let records = in_order.unwrap_or_else(|| self.write_again(flow, base, tunnels));
         counts.flow_records_skipped += u64::from(records.skipped);
         if records.is_cut {
             counts.drop_one(DropReason::SampleMalformed);
         }
+    }
+
+    /// Writes it to `flow`, whatever that is, with records in any order.
+    #[cold]
+    #[inline(never)]
+    fn write_again(self, flow: &mut Flow, base: &Flow, tunnels: Tunnels) -> Written {
+        flow.begin(base);
+        self.write_fixed(flow);
+        self.records.write_sorted(tunnels, flow)
     }
 
     #[inline]
@@ -264,51 +291,29 @@ impl<'a> FlowSample<'a> {
             flow.sampling_rate = self.sampling_rate;
             flow.sampling_source = SamplingSource::Header;
         }
-        flow.in_if = self.input.compact();
-        flow.out_if = self.output.compact();
-        flow.forwarding_status = self.output.forwarding_status();
+        flow.in_if = self.in_if;
+        flow.out_if = self.out_if;
+        flow.forwarding_status = self.forwarding_status;
     }
 }
 
-/// Where a packet came in or went out.
-#[derive(Clone, Copy, Debug)]
-struct Interface {
-    /// 0: `value` is an ifIndex, 0x3fffffff for the device itself. 1: discarded, `value` is the
-    /// reason. 2: several, `value` of them.
-    format: u32,
-    value: u32,
+/// An interface of an expanded flow sample as the compact one says it, for both kinds of sample:
+/// an ifIndex (format 0; 0x3fffffff for the device itself) is itself, and "discarded" (1, for the
+/// reason `value`) and "several" (2, `value` of them) are told from it by their top bits. An
+/// ifIndex of 2^30 and above, which only the expanded sample can say, stays itself.
+const fn compact(format: u32, value: u32) -> u32 {
+    match format {
+        0 => value,
+        format => format << INTERFACE_FORMAT_SHIFT | (value & INTERFACE_VALUE_MASK),
+    }
 }
 
-impl Interface {
-    /// As a flow sample says it.
-    const fn of(compact: u32) -> Self {
-        Self {
-            format: compact >> INTERFACE_FORMAT_SHIFT,
-            value: compact & INTERFACE_VALUE_MASK,
-        }
-    }
-
-    /// As an expanded flow sample says it.
-    const fn expanded(format: u32, value: u32) -> Self {
-        Self { format, value }
-    }
-
-    /// The compact encoding, for both kinds of sample: an ifIndex is itself, and "discarded" and
-    /// "several" are told from it by their top bits. An ifIndex of 2^30 and above, which only the
-    /// expanded sample can say, stays itself.
-    const fn compact(self) -> u32 {
-        match self.format {
-            0 => self.value,
-            format => format << INTERFACE_FORMAT_SHIFT | (self.value & INTERFACE_VALUE_MASK),
-        }
-    }
-
-    /// IE 89 of a discarded packet, 0 of any other.
-    const fn forwarding_status(self) -> u8 {
-        match self.format {
-            INTERFACE_DISCARDED => forwarding_status_of(self.value),
-            _ => 0,
-        }
+/// IE 89 of a discarded packet, 0 of any other.
+#[inline]
+const fn forwarding_status(format: u32, value: u32) -> u8 {
+    match format {
+        INTERFACE_DISCARDED => forwarding_status_of(value),
+        _ => 0,
     }
 }
 

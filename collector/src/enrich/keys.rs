@@ -66,7 +66,7 @@ impl Keys {
         self.received_s = flows.first().map_or(0, |first| first.time_received_s);
         for (number, flow) in flows.iter().enumerate() {
             let (src_mac, dst_mac) = match flow.detail.is_written() {
-                true => (flow.detail.src_mac, flow.detail.dst_mac),
+                true => (flow.detail.frame.src_mac, flow.detail.frame.dst_mac),
                 false => (0, 0),
             };
             let both = |sides: &mut [[u32; KEYS]; 2], of: [u32; 2]| {

@@ -121,14 +121,14 @@ impl<'a> Inner<'a> {
         (flow.tcp_flags, flow.icmp_type, flow.icmp_code) = (0, 0, 0);
         flow.raw_bytes = 0;
         let detail = &mut *flow.detail;
-        detail.ethertype = 0;
+        detail.frame.ethertype = 0;
         if self.link != Link::Ip {
             detail.mpls_count = 0;
             detail.mpls_labels = [0; MPLS_LABELS_MAX];
         }
         if self.link == Link::Ethernet {
             flow.src_vlan = 0;
-            detail.inner_vlan = 0;
+            detail.frame.inner_vlan = 0;
         }
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn decode(
     let [.., announced] = fixed;
     let records = Records { cursor, announced };
     let mut packet = *base;
-    let written = records.write(tunnels, &mut packet, |packet| *packet = *base);
+    let written = records.write_sorted(tunnels, &mut packet);
     counts.flow_records_skipped += u64::from(written.skipped);
     if written.is_cut {
         counts.drop_one(DropReason::SampleMalformed);
@@ -153,9 +153,9 @@ fn row(fixed: &[u32; 8], packet: &Flow) -> DiscardedPacket {
         icmp_type: packet.icmp_type,
         icmp_code: packet.icmp_code,
         bytes: packet.raw_bytes,
-        ethertype: packet.detail.ethertype,
-        src_mac: packet.detail.src_mac,
-        dst_mac: packet.detail.dst_mac,
+        ethertype: packet.detail.frame.ethertype,
+        src_mac: packet.detail.frame.src_mac,
+        dst_mac: packet.detail.frame.dst_mac,
         src_vlan: packet.src_vlan,
         dst_vlan: packet.dst_vlan,
     }

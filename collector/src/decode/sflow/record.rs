@@ -70,27 +70,27 @@ const KINDS: usize = Kind::Vni as usize + 1;
 impl Kind {
     #[inline]
     fn of(format: u32) -> Option<Self> {
+        // Nearly all samples consist of these.
+        match format {
+            format::RAW_HEADER => Some(Self::RawHeader),
+            format::SWITCH => Some(Self::Switch),
+            format::ROUTER => Some(Self::Router),
+            format => Self::of_rare(format),
+        }
+    }
+
+    #[inline(never)]
+    const fn of_rare(format: u32) -> Option<Self> {
         // The enterprise is in the upper 20 bits: those of others equal no format.
         Some(match format {
-            format::RAW_HEADER => Self::RawHeader,
             format::IPV4 => Self::Ipv4,
             format::IPV6 => Self::Ipv6,
             format::ETHERNET => Self::Ethernet,
             format::VLAN_TUNNEL => Self::VlanTunnel,
-            format::SWITCH => Self::Switch,
-            format::ROUTER => Self::Router,
             format::GATEWAY => Self::Gateway,
             format::MPLS => Self::Mpls,
             format::NAT => Self::Nat,
             format::NAT_PORT => Self::NatPort,
-            _ => return Self::of_tunnel(format),
-        })
-    }
-
-    /// Apart from the others, which every record is compared with.
-    #[cold]
-    const fn of_tunnel(format: u32) -> Option<Self> {
-        Some(match format {
             format::TUNNEL_IPV4_EGRESS | format::TUNNEL_IPV4_INGRESS => Self::TunnelIpv4,
             format::TUNNEL_IPV6_EGRESS | format::TUNNEL_IPV6_INGRESS => Self::TunnelIpv6,
             format::VNI_EGRESS | format::VNI_INGRESS => Self::Vni,
@@ -99,11 +99,26 @@ impl Kind {
     }
 
     /// Writes a record to `flow`; one that is cut writes what it has.
-    #[inline]
+    #[inline(always)]
     fn write(self, body: &[u8], flow: &mut Flow) {
-        let cursor = &mut Cursor::new(body);
+        let cursor = Cursor::new(body);
         // `None` only says that the rest is not there; its fields stay unknown.
         let _ = match self {
+            Self::RawHeader | Self::Switch | Self::Router => self.read(cursor, flow),
+            _ => self.read_apart(cursor, flow),
+        };
+    }
+
+    /// [`Kind::read`] with registers and room of its own, which every record would pay for.
+    #[inline(never)]
+    fn read_apart(self, cursor: Cursor<'_>, flow: &mut Flow) -> Option<()> {
+        self.read(cursor, flow)
+    }
+
+    #[inline(always)]
+    fn read(self, mut cursor: Cursor<'_>, flow: &mut Flow) -> Option<()> {
+        let cursor = &mut cursor;
+        match self {
             Self::RawHeader => raw_header(cursor, flow),
             Self::Ipv4 => Sampled::ipv4(cursor).map(|sampled| sampled.fill(flow)),
             Self::Ipv6 => Sampled::ipv6(cursor).map(|sampled| sampled.fill(flow)),
@@ -115,18 +130,9 @@ impl Kind {
             Self::Mpls => mpls(cursor, flow),
             Self::Nat => nat(cursor, flow),
             Self::NatPort => nat_port(cursor, flow),
-            Self::TunnelIpv4 | Self::TunnelIpv6 | Self::Vni => self.write_tunnel(cursor, flow),
-        };
-    }
-
-    /// Likewise apart: room for what it reads would be made for every record.
-    #[cold]
-    #[inline(never)]
-    fn write_tunnel(self, cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-        match self {
             Self::TunnelIpv4 => Sampled::ipv4(cursor).map(|around| around.fill_outer(flow)),
             Self::TunnelIpv6 => Sampled::ipv6(cursor).map(|around| around.fill_outer(flow)),
-            _ => vni(cursor, flow),
+            Self::Vni => vni(cursor, flow),
         }
     }
 }
@@ -151,42 +157,32 @@ pub struct Written {
 }
 
 impl<'a> Records<'a> {
-    /// Writes them to `flow`: the first of each kind, in the order of their say. `begin_again` sets
-    /// `flow` to what it is now.
-    #[inline]
-    pub fn write(
-        mut self,
-        tunnels: Tunnels,
-        flow: &mut Flow,
-        begin_again: impl FnOnce(&mut Flow),
-    ) -> Written {
-        let all = self;
-        if tunnels == Tunnels::Inner {
-            return all.write_sorted(tunnels, flow);
-        }
-        let (mut newest, mut skipped) = (None, 0);
+    /// Writes them to `flow`, if there is one of each kind at most and they come in the order of
+    /// their say, as most agents send them; else `None`, and `flow` is anything.
+    #[inline(always)]
+    pub fn write_in_order(mut self, flow: &mut Flow) -> Option<Written> {
+        let (mut kinds_seen, mut skipped) = (0, 0);
         while let Some((format, body)) = self.next() {
             let Some(kind) = Kind::of(format) else {
                 skipped += 1;
                 continue;
             };
-            // Most agents send them in this order already, so that one walk is enough.
-            if newest >= Some(kind) {
-                begin_again(flow);
-                return all.write_sorted(tunnels, flow);
+            if (kind as usize) < kinds_seen {
+                return None;
             }
-            newest = Some(kind);
+            kinds_seen = kind as usize + 1;
             kind.write(body, flow);
         }
-        Written {
+        Some(Written {
             skipped,
             is_cut: self.is_cut(),
-        }
+        })
     }
 
-    /// The same for any order, with tunnels entered where that is asked for.
+    /// Writes them to `flow`: the first of each kind, in the order of their say, with tunnels
+    /// entered where that is asked for.
     #[cold]
-    fn write_sorted(mut self, tunnels: Tunnels, flow: &mut Flow) -> Written {
+    pub fn write_sorted(mut self, tunnels: Tunnels, flow: &mut Flow) -> Written {
         let mut first: [Option<(Kind, &[u8])>; KINDS] = [None; KINDS];
         let mut skipped = 0;
         while let Some((format, body)) = self.next() {
@@ -235,6 +231,7 @@ impl<'a> Records<'a> {
 }
 
 /// The packet's own headers.
+#[inline]
 fn raw_header(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     let [protocol, frame_bytes, stripped, header_bytes] = cursor.words()?;
     let header = cursor.rest();
@@ -362,13 +359,13 @@ fn sampled_ethernet(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     }
     let src_mac = mac(cursor)?;
     let dst_mac = mac(cursor)?;
-    if flow.detail.src_mac == 0 && flow.detail.dst_mac == 0 {
-        flow.detail.src_mac = src_mac;
-        flow.detail.dst_mac = dst_mac;
+    if flow.detail.frame.src_mac == 0 && flow.detail.frame.dst_mac == 0 {
+        flow.detail.frame_mut().src_mac = src_mac;
+        flow.detail.frame_mut().dst_mac = dst_mac;
     }
     let ethertype = cursor.u32()?;
-    if flow.detail.ethertype == 0 {
-        flow.detail.ethertype = half(ethertype);
+    if flow.detail.frame.ethertype == 0 {
+        flow.detail.frame_mut().ethertype = half(ethertype);
     }
     Some(())
 }
@@ -380,6 +377,7 @@ fn mac(cursor: &mut Cursor<'_>) -> Option<u64> {
 }
 
 /// Extended switch: the VLANs on both sides. Unknown (all ones) and 0 leave the frame's own tag.
+#[inline]
 fn switch(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     let src_vlan = cursor.u32()?;
     if half(src_vlan) != 0 {
@@ -391,8 +389,9 @@ fn switch(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
     Some(())
 }
 
+#[inline]
 fn router(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    flow.next_hop = address(cursor)?;
+    address_into(&mut flow.next_hop, cursor)?;
     flow.src_mask = prefix_length(cursor.u32()?);
     flow.dst_mask = prefix_length(cursor.u32()?);
     Some(())
@@ -412,7 +411,7 @@ fn prefix_length(value: u32) -> u8 {
 
 /// Extended gateway. The communities and the local preference behind the path have no column.
 fn gateway(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    flow.detail.bgp_next_hop = address(cursor)?;
+    address_into(&mut flow.detail.bgp_next_hop, cursor)?;
     let _router_as = cursor.u32()?;
     flow.src_as = cursor.u32()?;
     let _src_peer_as = cursor.u32()?;
@@ -430,7 +429,8 @@ fn gateway(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
 
 /// Extended MPLS: the next hop and the stack that the packet came with, unless its own was read.
 fn mpls(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    let next_hop = address(cursor)?;
+    let mut next_hop = Address::UNKNOWN;
+    address_into(&mut next_hop, cursor)?;
     if flow.next_hop.is_unknown() {
         flow.next_hop = next_hop;
     }
@@ -445,8 +445,8 @@ fn mpls(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
 }
 
 fn nat(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
-    flow.detail.src_addr_nat = address(cursor)?;
-    flow.detail.dst_addr_nat = address(cursor)?;
+    address_into(&mut flow.detail.src_addr_nat, cursor)?;
+    address_into(&mut flow.detail.dst_addr_nat, cursor)?;
     Some(())
 }
 
@@ -473,7 +473,7 @@ fn vlan_tunnel(cursor: &mut Cursor<'_>, flow: &mut Flow) -> Option<()> {
         return Some(());
     }
     let outer = (cursor.u32()? & VLAN_ID_MASK) as u16;
-    flow.detail.inner_vlan = match tags {
+    flow.detail.frame_mut().inner_vlan = match tags {
         1 => flow.src_vlan,
         _ => (cursor.u32()? & VLAN_ID_MASK) as u16,
     };
@@ -486,12 +486,15 @@ fn half(value: u32) -> u16 {
     u16::try_from(value).unwrap_or_default()
 }
 
-/// An address with its type; one of an unknown type ends the record.
-fn address(cursor: &mut Cursor<'_>) -> Option<Address> {
+/// An address with its type; one of an unknown type ends the record. Written in place: each type is
+/// stored as it is read, instead of being put together for one store.
+#[inline]
+fn address_into(to: &mut Address, cursor: &mut Cursor<'_>) -> Option<()> {
     match cursor.u32()? {
-        0 => Some(Address::UNKNOWN),
-        super::ADDRESS_IPV4 => cursor.array().map(Address::from_v4),
-        super::ADDRESS_IPV6 => cursor.array().map(Address),
-        _ => None,
+        0 => *to = Address::UNKNOWN,
+        super::ADDRESS_IPV4 => *to = Address::from_v4(cursor.array()?),
+        super::ADDRESS_IPV6 => *to = Address(cursor.array()?),
+        _ => return None,
     }
+    Some(())
 }

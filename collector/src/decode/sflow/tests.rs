@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decode::BurstBuffer;
-use crate::flow::{Detail, DetailFields, FlowType, TunnelType};
+use crate::flow::{Detail, DetailFields, FlowType, Frame, TunnelType};
 use crate::ledger::Ledger;
 
 struct Flows(Vec<Flow>);
@@ -158,10 +158,13 @@ fn a_flow_sample_becomes_one_flow_with_the_agents_view() {
         raw_packets: 1,
         raw_bytes: 1500,
         detail: Detail::from(DetailFields {
-            src_mac: 0x0200_0000_0001,
-            dst_mac: 0x0200_0000_0009,
-            ethertype: 0x0800,
-            fragment_id: 1,
+            frame: Frame {
+                src_mac: 0x0200_0000_0001,
+                dst_mac: 0x0200_0000_0009,
+                ethertype: 0x0800,
+                fragment_id: 1,
+                ..Frame::EMPTY
+            },
             ..*Detail::EMPTY
         }),
         src_vlan: 7,
@@ -226,20 +229,20 @@ fn the_packets_own_header_outranks_what_the_agent_read_of_it() {
     let both = [sampled_v4.clone(), ethernet.clone(), raw_header(&frame())];
     let flow = one_flow(&both);
     assert_eq!(
-        (flow.protocol, flow.raw_bytes, flow.detail.ethertype),
+        (flow.protocol, flow.raw_bytes, flow.detail.frame.ethertype),
         (17, 1500, 0x0800)
     );
-    assert_eq!(flow.detail.src_mac, 0x0200_0000_0001);
+    assert_eq!(flow.detail.frame.src_mac, 0x0200_0000_0001);
 
     let flow = one_flow(&[ethernet.clone(), sampled_v4]);
     assert_eq!(
-        (flow.protocol, flow.raw_bytes, flow.detail.ethertype),
+        (flow.protocol, flow.raw_bytes, flow.detail.frame.ethertype),
         (6, 40, 0x86dd)
     );
     assert_eq!((flow.src_port, flow.dst_port), (3, 4));
     assert_eq!((flow.tcp_flags, flow.tos), (0x12, 8));
     assert_eq!(
-        (flow.detail.src_mac, flow.detail.dst_mac),
+        (flow.detail.frame.src_mac, flow.detail.frame.dst_mac),
         (0x0a0b_0c0d_0e0f, 1)
     );
 
@@ -325,7 +328,7 @@ fn translation_labels_and_tunnel_tags_are_read() {
         (flow.detail.mpls_count, flow.detail.mpls_labels[1]),
         (2, 17)
     );
-    assert_eq!((flow.src_vlan, flow.detail.inner_vlan), (100, 7));
+    assert_eq!((flow.src_vlan, flow.detail.frame.inner_vlan), (100, 7));
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn parsed(link: Link, bytes: &[u8], frame_len: u32) -> Flow {
 
 /// What more bytes show does not change what fewer showed.
 fn assert_stands(part: &Flow, whole: &Flow) {
-    let macs = |flow: &Flow| (flow.detail.src_mac, flow.detail.dst_mac);
+    let macs = |flow: &Flow| (flow.detail.frame.src_mac, flow.detail.frame.dst_mac);
     assert!(macs(part) == (0, 0) || macs(part) == macs(whole));
     assert!(part.src_vlan == 0 || part.src_vlan == whole.src_vlan);
     let ends = |flow: &Flow| (flow.src_addr, flow.dst_addr, flow.tos, flow.ttl);

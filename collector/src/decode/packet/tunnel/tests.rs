@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Tunnels;
 use crate::decode::packet::parse;
-use crate::flow::{Detail, DetailFields};
+use crate::flow::{Detail, DetailFields, Frame};
 
 const OUTER: ([u8; 4], [u8; 4]) = ([203, 0, 113, 1], [203, 0, 113, 2]);
 const INNER: ([u8; 4], [u8; 4]) = ([10, 0, 0, 1], [10, 0, 0, 2]);
@@ -114,10 +114,13 @@ fn expected(tunnel_type: TunnelType, tunnel_id: u32) -> Flow {
         raw_bytes: 40,
         src_vlan: 100,
         detail: Detail::from(DetailFields {
-            src_mac: 0x0200_0000_00a1,
-            dst_mac: 0x0200_0000_00a2,
-            ethertype: 0x0800,
-            fragment_id: 7,
+            frame: Frame {
+                src_mac: 0x0200_0000_00a1,
+                dst_mac: 0x0200_0000_00a2,
+                ethertype: 0x0800,
+                fragment_id: 7,
+                ..Frame::EMPTY
+            },
             tunnel_type,
             tunnel_id,
             outer_src_addr: Address::from_v4(OUTER.0),
@@ -134,8 +137,11 @@ fn expected_in_frame(tunnel_type: TunnelType, tunnel_id: u32) -> Flow {
     Flow {
         src_vlan: 5,
         detail: Detail::from(DetailFields {
-            src_mac: 0x0200_0000_00b1,
-            dst_mac: 0x0200_0000_00b2,
+            frame: Frame {
+                src_mac: 0x0200_0000_00b1,
+                dst_mac: 0x0200_0000_00b2,
+                ..flow.detail.frame
+            },
             ..*flow.detail
         }),
         ..flow
@@ -218,9 +224,9 @@ fn ipv6_is_carried_and_carries() {
     let in_v4 = inner_of(&ipv4(OUTER, 41, &inner6));
     assert_eq!(in_v4.src_addr.to_string(), "2001:db8::3");
     assert_eq!((in_v4.dst_port, in_v4.raw_bytes), (53, 48));
-    assert_eq!((in_v4.ttl, in_v4.detail.flow_label), (62, 5));
+    assert_eq!((in_v4.ttl, in_v4.detail.frame.flow_label), (62, 5));
     assert_eq!(in_v4.detail.tunnel_type, TunnelType::Ipv6);
-    assert_eq!(in_v4.detail.ethertype, 0x86dd);
+    assert_eq!(in_v4.detail.frame.ethertype, 0x86dd);
     assert_eq!(
         in_v4.detail.outer_dst_addr.to_string(),
         "203.0.113.2",
@@ -236,7 +242,7 @@ fn ipv6_is_carried_and_carries() {
     let v4_in_v6 = inner_of(&ipv6([1, 2], 60, &options));
     assert_eq!(v4_in_v6.src_addr, Address::from_v4(INNER.0));
     assert_eq!(v4_in_v6.detail.tunnel_type, TunnelType::Ipip);
-    assert_eq!(v4_in_v6.detail.flow_label, 0, "IPv4 has none");
+    assert_eq!(v4_in_v6.detail.frame.flow_label, 0, "IPv4 has none");
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub struct Options {
     /// Queries: hours of flows to ask about; 24 by default, 1 with --quick.
     #[arg(long, global = true, value_name = "N")]
     pub hours: Option<u32>,
+    /// Queries: keep the flows in this folder, or ask those that stand there already.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// The ClickHouse library; without it, the one that `cargo xtask engine` keeps.
     #[arg(long, global = true, value_name = "PATH")]
     pub library: Option<PathBuf>,

@@ -5,8 +5,10 @@
 //! through decoder, enrichment, batches and inserts as in the collector.
 
 mod fill;
+mod panels;
 mod tables;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,6 @@ use flowsluice::config;
 use flowsluice::store::clickhouse as ours;
 use flowsluice::store::embedded::Engine;
 use flowsluice::store::schema::{self, Wanted};
-use flowsluice::units::UnixNanos;
 use flowsluice_tests::place;
 use tokio::runtime::Runtime;
 
@@ -40,26 +41,46 @@ pub fn main(options: &Options) -> Result<()> {
         true => HOURS_QUICK,
         false => HOURS,
     });
-    let folder = tempfile::tempdir().context("make a temporary folder")?;
+    let temporary = tempfile::tempdir().context("make a temporary folder")?;
+    let folder = options.data.as_deref().unwrap_or(temporary.path());
     let runtime = runtime()?;
-    let store = settings(options, folder.path())?;
+    let store = settings(options, folder)?;
     let engine = started(&store)?;
     let clickhouse = ClickHouse {
         engine: &engine,
         runtime: &runtime,
     };
     rehearse(&store, &clickhouse)?;
-    let filled = fill::fill(&store, &clickhouse, hours, folder.path())?;
-    tables::fold(&clickhouse, &filled)?;
+    let filled = filled(&store, &clickhouse, hours, folder)?;
     tables::wait_for_merges(&clickhouse)?;
     let mut section = Section::new("queries", "A day of flows, and questions");
-    section.table(&caption(&filled, hours), &tables::sizes(&clickhouse)?);
+    section.table(&caption(&filled), &tables::sizes(&clickhouse)?);
     section.table(
         "Milliseconds until the whole answer was there, by the user of dashboards; first is the \
          first time after the fill, the others follow it.",
         &ask_all(options, &clickhouse, &filled)?,
     );
+    let panels = panels::ask_all(options, &clickhouse, &filled)?;
+    section.table(&panels.caption, &panels.table);
     report::publish(options, &section)
+}
+
+/// The flows that stand in `folder`; where there are none, stores them.
+fn filled(
+    store: &config::Store,
+    clickhouse: &ClickHouse<'_>,
+    hours: u32,
+    folder: &Path,
+) -> Result<Filled> {
+    let note = folder.join("filled.toml");
+    if note.exists() {
+        let text = fs::read_to_string(&note)?;
+        return toml::from_str(&text).with_context(|| format!("read {}", note.display()));
+    }
+    let filled = fill::fill(store, clickhouse, hours, folder)?;
+    tables::fold(clickhouse, &filled)?;
+    fs::write(&note, toml::to_string(&filled)?)?;
+    Ok(filled)
 }
 
 fn runtime() -> Result<Runtime> {
@@ -87,8 +108,8 @@ fn rehearse(store: &config::Store, clickhouse: &ClickHouse<'_>) -> Result<()> {
         flows: 0,
         names: 0,
         took_s: 0.0,
-        begin: UnixNanos::now(),
-        end: UnixNanos::now(),
+        begin_s: 0,
+        end_s: 0,
         exporter: "::".into(),
         host: "::".into(),
     };
@@ -114,7 +135,8 @@ fn place_engine(store: &mut config::Store, library: PathBuf, folder: &Path) {
     store.embedded.http.set_port(0);
 }
 
-fn caption(filled: &Filled, hours: u32) -> String {
+fn caption(filled: &Filled) -> String {
+    let hours = (filled.end_s - filled.begin_s) / 3600;
     format!(
         "{} flows of the realistic profile (50 exporters, all protocols), {FLOWS_PER_SECOND} a \
          second for {hours} h, every column of enrichment filled: City and AS databases, networks, \
@@ -205,9 +227,9 @@ impl ClickHouse<'_> {
     }
 }
 
-/// A moment as a value of SQL.
-fn moment(at: UnixNanos) -> String {
-    format!("toDateTime({}, 'UTC')", at.seconds())
+/// A moment, in seconds since 1970, as a value of SQL.
+fn moment(at_s: u32) -> String {
+    format!("toDateTime({at_s}, 'UTC')")
 }
 
 #[cfg(test)]

@@ -267,6 +267,19 @@ impl Dashboard {
             })
             .collect()
     }
+
+    /// Everything of every variable.
+    #[must_use]
+    pub fn everything(&self) -> Selection {
+        let all = |(name, sql): (String, Option<String>)| {
+            let selected = match sql {
+                Some(_) => Selected::All,
+                None => Selected::Written(String::new()),
+            };
+            (name, selected)
+        };
+        self.variables().into_iter().map(all).collect()
+    }
 }
 
 #[cfg(test)]

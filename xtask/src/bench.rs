@@ -53,6 +53,9 @@ pub struct Args {
     /// Queries: hours of flows to ask about.
     #[arg(long, value_name = "N")]
     hours: Option<u64>,
+    /// Queries: keep the flows in this folder, or ask those that stand there already.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// A libchdb.so that is already here; its hash is not checked.
     #[arg(long, value_name = "PATH")]
     library: Option<PathBuf>,
@@ -108,6 +111,9 @@ pub fn main(args: &Args) -> Result<()> {
         if let Some(value) = value {
             bench.arg(name).arg(value.to_string());
         }
+    }
+    if let Some(folder) = &args.data {
+        bench.arg("--data").arg(folder);
     }
     if args.needs_engine() {
         let library = engine::obtain(args.library.as_deref())?;

@@ -21,13 +21,14 @@ use flowsluice::ledger::{StoreCounts, WorkerCounts};
 use flowsluice::receive::Datagram;
 use flowsluice::store::Store;
 use flowsluice::units::UnixNanos;
+use serde::{Deserialize, Serialize};
 
 use super::{ClickHouse, FLOWS_PER_SECOND, READY_MAX};
 use crate::enrich::names::NameServer;
 use crate::enrich::{databases, files};
 
 /// What was stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Filled {
     /// Rows.
     pub flows: u64,
@@ -35,9 +36,9 @@ pub struct Filled {
     pub names: usize,
     /// How long it took.
     pub took_s: f64,
-    /// When the first and the last datagram came, by the simulated clock.
-    pub begin: UnixNanos,
-    pub end: UnixNanos,
+    /// When the first and the last datagram came, by the simulated clock, in seconds since 1970.
+    pub begin_s: u32,
+    pub end_s: u32,
     /// An exporter and a host with many flows.
     pub exporter: String,
     pub host: String,
@@ -104,8 +105,8 @@ pub fn fill(
         flows,
         names,
         took_s: began.elapsed().as_secs_f64(),
-        begin,
-        end,
+        begin_s: begin.seconds(),
+        end_s: end.seconds(),
         exporter: most("exporter_addr")?,
         host: most("dst_addr")?,
     })

@@ -28,10 +28,7 @@ pub fn fold(clickhouse: &ClickHouse<'_>, filled: &Filled) -> Result<()> {
     let sums = ["bytes", "packets", "raw_bytes", "raw_packets", "flows"]
         .map(|name| format!("sum(spread.{name}) AS {name}"))
         .join(", ");
-    let (first, end) = (
-        filled.begin.seconds() / SLOT_S,
-        filled.end.seconds() / SLOT_S,
-    );
+    let (first, end) = (filled.begin_s / SLOT_S, filled.end_s / SLOT_S);
     for slot in first..end {
         let (from, to) = (slot * SLOT_S, (slot + 1) * SLOT_S);
         for (what, keys, join) in OPEN {
@@ -79,10 +76,7 @@ pub fn sizes(clickhouse: &ClickHouse<'_>) -> Result<Table> {
 impl Filled {
     /// `sql` with its moments and names.
     pub fn fill_in(&self, sql: &str) -> String {
-        let before = |seconds: u64| {
-            let at = self.end.0.saturating_sub(seconds * 1_000_000_000);
-            moment(flowsluice::units::UnixNanos(at))
-        };
+        let before = |seconds: u32| moment(self.end_s.saturating_sub(seconds));
         sql.replace("{day}", &before(24 * 3600))
             .replace("{hour}", &before(3600))
             .replace("{end}", &before(0))

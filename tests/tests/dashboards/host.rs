@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use flowsluice_tests::generator::generate;
-use flowsluice_tests::grafana::{Range, Selected, Selection};
+use flowsluice_tests::grafana::Range;
 use flowsluice_tests::{ClickHouse, Collector, Settings, place};
 use serde_json::Value;
 
@@ -158,18 +158,6 @@ impl Host {
 pub fn now_s() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.expect("this is after 1970").as_secs()
-}
-
-/// Everything of every variable.
-pub fn everything(variables: &[(String, Option<String>)]) -> Selection {
-    let all = |(name, sql): &(String, Option<String>)| {
-        let selected = match sql {
-            Some(_) => Selected::All,
-            None => Selected::Written(String::new()),
-        };
-        (name.clone(), selected)
-    };
-    variables.iter().map(all).collect()
 }
 
 fn find_captures(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use flowsluice_tests::grafana::{Dashboard, Panel, Range, Selected, expand};
 use serde_json::Value;
 
-use crate::host::{Answer, HOSTILE, Host, everything};
+use crate::host::{Answer, HOSTILE, Host};
 use crate::queries::values;
 
 const MINUTE: u64 = 60;
@@ -71,7 +71,7 @@ pub fn is_what_the_flows_say(host: &Host) -> Result<()> {
             flows.len()
         );
         for panel in overview.panels()? {
-            let all = everything(&overview.variables());
+            let all = overview.everything();
             let mut sql = expand(&panel.sql, &all, range)?;
             if panel.is_series() {
                 sql = format!("SELECT toUnixTimestamp(time), * EXCEPT (time) FROM ({sql})");
@@ -146,7 +146,7 @@ pub fn follows_each_filter(host: &Host) -> Result<()> {
         .find(|panel| panel.title == "Volume")
         .context("Volume")?;
     for (name, selected, condition) in filters(host)? {
-        let mut selection = everything(&overview.variables());
+        let mut selection = overview.everything();
         ensure!(
             selection.insert(name.into(), selected.clone()).is_some(),
             "no filter {name}"
@@ -175,7 +175,7 @@ pub fn records_follow_each_filter(host: &Host) -> Result<()> {
     let table = panels.iter().find(|panel| panel.kind == "table");
     let table = table.context("a table")?;
     for (name, selected, condition) in filters(host)? {
-        let mut selection = everything(&records.variables());
+        let mut selection = records.everything();
         selection.insert(name.into(), selected.clone());
         let answer = host.ask(&expand(&table.sql, &selection, range)?)?;
         let expected: usize = host.reader.value(&format!(
@@ -281,7 +281,7 @@ fn written(host: &Host) -> Result<Vec<(&'static str, Selected, String)>> {
 /// What was lost is what the collector and its exporters' sequence numbers say.
 pub fn losses_are_those_of_the_ledger(host: &Host) -> Result<()> {
     let overview = overview()?;
-    let all = everything(&overview.variables());
+    let all = overview.everything();
     let ledger = host.collector.status()?.ledger();
     let lost: u64 = ledger.losses().iter().map(|(_, count)| *count).sum();
     ensure!(

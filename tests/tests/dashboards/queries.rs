@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use flowsluice_tests::grafana::{Dashboard, Panel, Range, Selected, Selection, expand};
 use flowsluice_tests::place;
 
-use crate::host::{Answer, HOSTILE, Host, everything};
+use crate::host::{Answer, HOSTILE, Host};
 
 /// Hosts out of raw rows and services by minute; both by hour.
 const RANGES_S: [u64; 2] = [40 * 60, 24 * 3600];
@@ -66,7 +66,7 @@ fn questions(host: &Host) -> Result<Vec<Question>> {
     let mut all = Vec::new();
     for dashboard in Dashboard::all("en")? {
         let variables = dashboard.variables();
-        let everything = Arc::new(everything(&variables));
+        let everything = Arc::new(dashboard.everything());
         let may_be_empty = may_be_empty(&dashboard.name)?;
         let selections = selections(host, &variables)?;
         for panel in dashboard
@@ -100,7 +100,7 @@ fn questions(host: &Host) -> Result<Vec<Question>> {
 pub fn variables_list_values(host: &Host) -> Result<()> {
     for dashboard in Dashboard::all("en")? {
         let variables = dashboard.variables();
-        let all = everything(&variables);
+        let all = dashboard.everything();
         for (name, sql) in &variables {
             let Some(sql) = sql else { continue };
             let what = format!("{}: variable {name}", dashboard.name);
@@ -333,7 +333,7 @@ pub fn the_switch_counts_once(host: &Host) -> Result<()> {
             raw("exporter_addr = toIPv6('192.0.2.2')"),
         ),
     ] {
-        let mut selection = everything(&overview.variables());
+        let mut selection = overview.everything();
         selection.insert(set.0.into(), set.1);
         let answer = answer_of(host, volume, &selection, host.last(3000))?;
         found.insert(name, answer.rows[0][0].as_u64().context("a sum")?);

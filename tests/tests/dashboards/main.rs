@@ -5,6 +5,7 @@ mod alerts;
 mod editions;
 mod host;
 mod overview;
+mod provisioning;
 mod queries;
 mod types;
 

@@ -112,10 +112,20 @@ fn ask(
     Ok(asked)
 }
 
+/// True when what it shows comes from rollups alone while everything is selected: rows stand
+/// behind a `WHERE NOT` then, which selects none of them, and only names of autonomous systems are
+/// looked up in some of the newest.
 fn reads_rollups(sql: &str) -> bool {
-    ["rollup_", "_by_hour"]
-        .iter()
-        .any(|name| sql.contains(name))
+    const UNREAD: &str = "WHERE NOT (";
+    const FOR_NAMES: &str = "WHERE time_received >= greatest(";
+    let has_rollup = ["rollup_", "_by_hour"].iter().any(|it| sql.contains(it));
+    let is_shown = |(at, _): (usize, &str)| {
+        let rest = sql.get(at..).unwrap_or_default();
+        let condition = rest.find("WHERE").and_then(|at| rest.get(at..));
+        let condition = condition.unwrap_or_default();
+        !(condition.starts_with(UNREAD) || condition.starts_with(FOR_NAMES))
+    };
+    has_rollup && !sql.match_indices("FROM flows").any(is_shown)
 }
 
 #[cfg(test)]
@@ -135,5 +145,16 @@ mod tests {
         }
         assert!(rollups > 30 && rows > 30, "{rollups} {rows}");
         Ok(())
+    }
+
+    #[test]
+    fn a_panel_that_reads_rows_for_the_hosts_of_a_rollup_reads_rows() {
+        let rollup = "SELECT 1 FROM rollup_hour_as WHERE 1";
+        let guarded = "UNION ALL SELECT 1 FROM flows\nARRAY JOIN [1] AS x\nWHERE NOT (1)";
+        assert!(reads_rollups(rollup));
+        assert!(reads_rollups(&format!("{rollup} {guarded}")));
+        let rows = "SELECT 1 FROM flows_by_minute WHERE 1";
+        assert!(!reads_rollups(&format!("{rollup} {guarded} {rows}")));
+        assert!(!reads_rollups(rows));
     }
 }

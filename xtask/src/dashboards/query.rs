@@ -128,12 +128,12 @@ fn named(pairs: &str, key: &str, otherwise: &str) -> String {
 /// Names of autonomous systems, which flows alone have: of the newest in the range.
 fn as_names() -> String {
     format!(
-        "SELECT key, concat('AS', key, ' ', any(name)) AS named FROM (SELECT toString(number) AS \
-         key, toString(label) AS name FROM (SELECT src_as, dst_as, src_as_name, dst_as_name FROM \
-         flows WHERE time_received >= greatest($__fromTime, $__toTime - {NAMES_SECONDS}) AND \
-         time_received <= $__toTime LIMIT {NAMES_ROWS_MAX}) ARRAY JOIN [src_as, dst_as] AS \
-         number, [src_as_name, dst_as_name] AS label WHERE label != '' AND number != 0) \
-         GROUP BY key"
+        "SELECT toString(of_system.1) AS key, concat('AS', key, ' ', any(of_system.2)) AS named \
+         FROM (SELECT arrayJoin([(src_as, toString(any(src_as_name))), (dst_as, \
+         toString(any(dst_as_name)))]) AS of_system FROM (SELECT src_as, dst_as, src_as_name, \
+         dst_as_name FROM flows WHERE time_received >= greatest($__fromTime, $__toTime - \
+         {NAMES_SECONDS}) AND time_received <= $__toTime LIMIT {NAMES_ROWS_MAX}) GROUP BY src_as, \
+         dst_as) WHERE of_system.1 != 0 AND of_system.2 != '' GROUP BY key"
     )
 }
 
@@ -166,7 +166,7 @@ const COUNTED: &str =
 const BUCKET_SECONDS: &str = "(intDiv(greatest($__interval_s, 60) + 59, 60) * 60)";
 /// How far back names of autonomous systems are looked for, and in how many rows.
 const NAMES_SECONDS: u32 = 1800;
-const NAMES_ROWS_MAX: u32 = 1_000_000;
+const NAMES_ROWS_MAX: u32 = 500_000;
 /// Those that people know by name. https://www.iana.org/assignments/protocol-numbers
 const PROTOCOLS: [(u8, &str); 16] = [
     (1, "ICMP"),

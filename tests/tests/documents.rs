@@ -8,10 +8,7 @@ use anyhow::{Context, Result};
 use flowsluice_tests::{ClickHouse, Collector, Settings, Store, place};
 
 /// The same guide in two languages.
-const GUIDES: [&str; 2] = [
-    "deploy/troubleshooting.md",
-    "deploy/ja/troubleshooting.md",
-];
+const GUIDES: [&str; 2] = ["deploy/troubleshooting.md", "deploy/ja/troubleshooting.md"];
 /// Those whose links are followed.
 const LINKED: [&str; 10] = [
     "README.md",

@@ -102,7 +102,7 @@ impl Told {
         let away = |port: u16| ClickHouse {
             url: format!("http://127.0.0.1:{port}"),
             user: "default".into(),
-            password: String::new(),
+            password: "nobody asks".into(),
             database: "flowsluice".into(),
         };
         let mut settings = Settings::new(Store::Servers(vec![away(1), away(2)]));

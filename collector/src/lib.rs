@@ -30,6 +30,8 @@ pub mod http;
 
 pub mod log;
 
+pub mod service;
+
 pub mod names;
 
 pub mod generate;

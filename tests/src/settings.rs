@@ -60,6 +60,8 @@ pub struct Settings {
     pub http: String,
     /// Further lines of TOML.
     pub more: String,
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Settings {
@@ -105,6 +107,7 @@ impl Settings {
             decode: String::new(),
             http: String::new(),
             more: String::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -178,12 +181,16 @@ impl Settings {
 
     /// The program, in its namespace.
     pub(crate) fn command(&self) -> Command {
-        let Some(namespace) = &self.namespace else {
-            return Command::new(&self.binary);
+        let mut command = match &self.namespace {
+            None => Command::new(&self.binary),
+            // `ip netns exec` also mounts the /sys of the namespace, and becomes the program.
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(&self.binary);
+                command
+            }
         };
-        // `ip netns exec` also mounts the /sys of the namespace, and becomes the program.
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace]).arg(&self.binary);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }

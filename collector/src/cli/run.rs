@@ -22,6 +22,7 @@ use flowsluice::names;
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
+use flowsluice::service;
 use flowsluice::stats;
 use flowsluice::store::SideRows;
 use flowsluice::store::occupancy::Asker;
@@ -177,6 +178,8 @@ impl Running {
         drop_capabilities();
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
+        service::collecting();
+        runtime.spawn(service::follow(Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
         storage.keep_budget(config, &ledger.store, runtime);
         let telling = Telling::start(shared, keeper, storage.side_rows(), runtime)?;
@@ -208,6 +211,7 @@ impl Running {
             }
         });
         self.state.set_phase(http::Phase::Stopping);
+        service::stopping();
         self.following.stop();
         self.stop.store(true, Ordering::Relaxed);
         for worker in self.workers {

@@ -16,6 +16,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write a configuration to begin with.
+    Init(cli::init::Args),
     /// Collect: receive, decode, batch and store until SIGINT or SIGTERM.
     Run(cli::run::Args),
     /// Validate a configuration and print what it amounts to.
@@ -45,6 +47,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Init(args) => cli::init::main(args),
         Command::Run(args) => cli::run::main(args),
         Command::Check(args) => cli::check::main(args),
         Command::Doctor(args) => return cli::doctor::main(args),

@@ -1,6 +1,5 @@
 //! `flowsluice export`.
 
-mod target;
 mod time;
 
 use std::io::{IsTerminal, Write as _};
@@ -13,7 +12,7 @@ use flowsluice::store::export::{self, Format, Rows, Selection};
 use flowsluice::units::UnixNanos;
 use tokio::signal::unix::{SignalKind, signal};
 
-use target::Target;
+use super::target::{Named, Target};
 
 /// Arguments of `flowsluice export`. All times are UTC, unless they name another offset.
 #[derive(clap::Args)]
@@ -95,7 +94,7 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         let _inside = runtime.enter();
         interrupted()?
     };
-    let mut target = Target::open(&output, force, format.is_text())?;
+    let mut target = open(&output, force, format)?;
     let mut rows = Rows::new(format);
     runtime.block_on(async {
         let mut progress = Progress::new();
@@ -121,6 +120,16 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         let _ = writeln!(std::io::stderr(), "{}: {outcome}", path.display());
     }
     Ok(())
+}
+
+fn open(path: &Path, may_replace: bool, format: Format) -> anyhow::Result<Target> {
+    Target::open(Named {
+        option: "--output",
+        path,
+        may_replace,
+        is_text: format.is_text(),
+        mode: 0o666,
+    })
 }
 
 fn format_of(output: &Path) -> Option<Format> {

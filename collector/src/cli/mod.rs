@@ -9,12 +9,14 @@ pub mod export;
 pub mod generate;
 pub mod geoip;
 pub mod import;
+pub mod init;
 pub mod query;
 pub mod replay;
 pub mod run;
 pub mod schema;
 pub mod spool;
 mod storage;
+mod target;
 
 /// Whoever reads may have seen enough: `flowsluice schema print | head`.
 fn print(lines: impl IntoIterator<Item = String>) -> anyhow::Result<()> {

@@ -253,9 +253,14 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
 
 /// The names of the keys directly below `table` (`""` for the whole file).
 pub(super) fn below(table: &str) -> impl Iterator<Item = &'static str> {
+    within(table).map(|(name, _)| name)
+}
+
+/// The keys directly below `table`, and their names there.
+pub(super) fn within(table: &str) -> impl Iterator<Item = (&'static str, &'static Key)> {
     all().filter_map(move |key| {
         let (parent, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
-        (parent == table).then_some(name)
+        (parent == table).then_some((name, key))
     })
 }
 

@@ -2,16 +2,20 @@
 //!
 //! The comments of the fields are what an operator reads; `deploy/flowsluice.toml` says the same.
 //! [`load`] reads a file and tells everything that is wrong with it, [`display`] writes one,
-//! [`memory`] adds up what it will take.
+//! [`memory`] adds up what it will take. [`minimal`] is a file to begin with, [`json_schema`] what
+//! editors check one by.
 
 mod decode;
 pub mod display;
+mod documented;
 mod enrich;
 mod error;
 mod http;
+mod json_schema;
 mod keys;
 mod load;
 pub mod memory;
+pub mod minimal;
 mod secret;
 mod servers;
 mod store;
@@ -33,6 +37,7 @@ pub use enrich::{
 };
 pub use error::{ConfigError, Problem};
 pub use http::{Http, PAGE_PASSWORD_MIN};
+pub use json_schema::json_schema;
 pub use load::{DEFAULT_PATH, load, load_or_default, parse};
 pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,

@@ -1,15 +1,14 @@
 //! What the operator reads: the messages of bad files, word for word, and the documented file.
 
+use super::documented::DOCUMENTED;
 use super::*;
-
-const DOCUMENTED: &str = include_str!("../../../deploy/flowsluice.toml");
 
 fn errors(text: &str) -> String {
     parse("f.toml", text).unwrap_err().to_string()
 }
 
-/// The file with its commented keys made real: `#key = ...`, with `examples` also `##key = ...`.
-fn uncommented(examples: bool) -> String {
+/// A file with its commented keys made real: `#key = ...`, with `examples` also `##key = ...`.
+pub(super) fn uncommented(file: &str, examples: bool) -> String {
     let begins_key =
         |rest: &str| rest.starts_with("[[") || rest.starts_with(|c: char| c.is_ascii_lowercase());
     let line = |line: &str| match (line.strip_prefix("##"), line.strip_prefix('#')) {
@@ -18,7 +17,7 @@ fn uncommented(examples: bool) -> String {
         (None, Some(rest)) if begins_key(rest) => rest.to_owned(),
         _ => line.to_owned(),
     };
-    DOCUMENTED.lines().map(|text| line(text) + "\n").collect()
+    file.lines().map(|text| line(text) + "\n").collect()
 }
 
 #[test]
@@ -29,14 +28,14 @@ fn an_empty_file_and_the_documented_one_are_the_defaults() {
 
 #[test]
 fn the_documented_defaults_are_the_defaults() {
-    let text = uncommented(false);
+    let text = uncommented(DOCUMENTED, false);
     assert!(text.contains("\nworkers = 0\n"), "the keys are uncommented");
     assert_eq!(parse("f.toml", &text).unwrap(), Config::default());
 }
 
 #[test]
 fn every_key_is_documented_and_every_example_has_the_right_type() {
-    let text = uncommented(true);
+    let text = uncommented(DOCUMENTED, true);
     let table: toml::Table = text.parse().unwrap();
     for key in keys::all() {
         let mut place = toml::Value::Table(table.clone());

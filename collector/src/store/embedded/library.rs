@@ -20,11 +20,17 @@ pub(super) fn find(configured: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(path) = configured {
         return named("store.embedded.library", path);
     }
-    if let Some(path) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
-        return named(VARIABLE, Path::new(&path));
+    if let Some(path) = of_environment() {
+        return named(VARIABLE, &path);
     }
     let places = places(std::env::current_exe().ok().as_deref());
     first(&places).with_context(|| not_found(&places))
+}
+
+/// What the environment says of it.
+pub(super) fn of_environment() -> Option<PathBuf> {
+    let path = std::env::var_os(VARIABLE).filter(|value| !value.is_empty());
+    path.map(PathBuf::from)
 }
 
 fn named(from: &str, path: &Path) -> anyhow::Result<PathBuf> {

@@ -208,6 +208,12 @@ pub fn library(config: &config::Embedded) -> anyhow::Result<PathBuf> {
     library::find(config.library.as_deref())
 }
 
+/// Whether the environment says where the library is: another one, such as a service's, may not.
+#[must_use]
+pub fn is_library_of_environment() -> bool {
+    library::of_environment().is_some()
+}
+
 /// The engine that another process of this host runs, as its read-only user.
 ///
 /// # Errors

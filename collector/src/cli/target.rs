@@ -1,21 +1,37 @@
-//! Where an export goes: standard output, or a file that is there only when it is whole.
+//! Where a command writes to: standard output, or a file that is there only when it is whole.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
+/// What to write to, as the command line says it.
+#[derive(Clone, Copy)]
+pub struct Named<'a> {
+    /// The option that says it, for messages.
+    pub option: &'static str,
+    /// `-` is standard output, which takes anything but a terminal that people should not read it
+    /// from.
+    pub path: &'a Path,
+    pub may_replace: bool,
+    pub is_text: bool,
+    /// Permissions of the file; the umask takes from them.
+    pub mode: u32,
+}
+
 /// Where bytes are written.
 pub enum Target {
-    Stdout(BufWriter<StdoutLock<'static>>),
+    Stdout(&'static str, BufWriter<StdoutLock<'static>>),
     File(Partial),
 }
 
 /// A file under another name until it is whole; removed when it does not become so.
 pub struct Partial {
+    option: &'static str,
     path: PathBuf,
     partial: PathBuf,
     file: BufWriter<File>,
@@ -23,22 +39,21 @@ pub struct Partial {
 }
 
 impl Target {
-    /// Opens `path`; `-` is standard output, which takes anything but a terminal that people should
-    /// not read it from.
-    pub fn open(path: &Path, may_replace: bool, is_text: bool) -> anyhow::Result<Self> {
-        if path == Path::new("-") {
+    pub fn open(named: Named<'_>) -> anyhow::Result<Self> {
+        let option = named.option;
+        if named.path == Path::new("-") {
             let out = io::stdout();
-            if !is_text && out.is_terminal() {
-                bail!("--output: this format is not for a terminal; name a file, or a pipe");
+            if !named.is_text && out.is_terminal() {
+                bail!("{option}: this format is not for a terminal; name a file, or a pipe");
             }
-            return Ok(Self::Stdout(BufWriter::new(out.lock())));
+            return Ok(Self::Stdout(option, BufWriter::new(out.lock())));
         }
-        Partial::open(path, may_replace).map(Self::File)
+        Partial::open(named).map(Self::File)
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Stdout(out) => out
+            Self::Stdout(_, out) => out
                 .write_all(bytes)
                 .map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}"))),
             Self::File(partial) => partial.file.write_all(bytes).map_err(|error| {
@@ -48,13 +63,15 @@ impl Target {
         }
     }
 
-    /// Says what is left of an export that failed after so many bytes.
+    /// Says what is left of what failed after so many bytes.
     pub fn undone(&self, error: anyhow::Error, bytes: u64) -> anyhow::Error {
         match self {
-            Self::Stdout(_) if bytes == 0 => error,
-            Self::Stdout(_) => error.context("export: what was written is not whole"),
-            Self::File(partial) => {
-                error.context(format!("export: {} is not written", partial.path.display()))
+            Self::Stdout(..) if bytes == 0 => error,
+            Self::Stdout(option, _) => {
+                error.context(format!("{option}: what was written is not whole"))
+            }
+            Self::File(Partial { option, path, .. }) => {
+                error.context(format!("{option}: {} is not written", path.display()))
             }
         }
     }
@@ -62,8 +79,9 @@ impl Target {
     /// Everything was written. Yields the file, if it is one.
     pub fn keep(self) -> anyhow::Result<Option<PathBuf>> {
         match self {
-            Self::Stdout(mut out) => {
-                out.flush().context("export: standard output")?;
+            Self::Stdout(option, mut out) => {
+                out.flush()
+                    .with_context(|| format!("{option}: standard output"))?;
                 Ok(None)
             }
             Self::File(partial) => partial.keep().map(Some),
@@ -72,28 +90,36 @@ impl Target {
 }
 
 impl Partial {
-    fn open(path: &Path, may_replace: bool) -> anyhow::Result<Self> {
+    fn open(named: Named<'_>) -> anyhow::Result<Self> {
+        let Named {
+            option,
+            path,
+            may_replace,
+            is_text: _,
+            mode,
+        } = named;
         match path.metadata() {
             Ok(found) if !found.is_file() => bail!(
-                "--output: {} is no file; name another, or write to - and redirect that",
+                "{option}: {} is no file; name another, or write to - and redirect that",
                 path.display()
             ),
-            Ok(_) if !may_replace => bail!("{}", exists(path)),
+            Ok(_) if !may_replace => bail!("{}", exists(option, path)),
             _ => {}
         }
         let Some(name) = path.file_name() else {
-            bail!("--output: {} names no file", path.display());
+            bail!("{option}: {} names no file", path.display());
         };
         // Beside it, so that it can be renamed.
         let name = format!(".{}.{}.partial", name.display(), std::process::id());
         let partial = path.with_file_name(name);
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true);
+        let file = options.write(true).create(true).truncate(true).mode(mode);
         let file = file.open(&partial).with_context(|| {
             let folder = folder(path).display();
-            format!("--output: cannot write in the folder {folder}")
+            format!("{option}: cannot write in the folder {folder}")
         })?;
         Ok(Self {
+            option,
             path: path.to_owned(),
             partial,
             file: BufWriter::new(file),
@@ -104,8 +130,8 @@ impl Partial {
     fn keep(mut self) -> anyhow::Result<PathBuf> {
         let written = self.file.flush();
         let written = written.and_then(|()| self.file.get_ref().sync_all());
-        let path = self.path.clone();
-        written.with_context(|| format!("export: {} cannot be written", path.display()))?;
+        let (option, path) = (self.option, self.path.clone());
+        written.with_context(|| format!("{option}: {} cannot be written", path.display()))?;
         let placed = match self.may_replace {
             true => std::fs::rename(&self.partial, &path),
             false => self.place(),
@@ -114,14 +140,15 @@ impl Partial {
             Ok(()) => {
                 let synced = sync_folder(&path);
                 let shown = path.display();
-                synced
-                    .with_context(|| format!("export: {shown} is whole, its folder not synced"))?;
+                synced.with_context(|| {
+                    format!("{option}: {shown} is whole, its folder not synced")
+                })?;
                 Ok(path)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                bail!("{}", exists(&path))
+                bail!("{}", exists(option, &path))
             }
-            Err(error) => Err(error).with_context(|| format!("export: {}", path.display())),
+            Err(error) => Err(error).with_context(|| format!("{option}: {}", path.display())),
         }
     }
 
@@ -164,14 +191,24 @@ impl Drop for Partial {
 }
 
 #[cold]
-fn exists(path: &Path) -> String {
+fn exists(option: &'static str, path: &Path) -> String {
     let path = path.display();
-    format!("--output: {path} exists; name another file, or add --force to replace it")
+    format!("{option}: {path} exists; name another file, or add --force to replace it")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn open(path: &Path, may_replace: bool) -> anyhow::Result<Target> {
+        Target::open(Named {
+            option: "--output",
+            path,
+            may_replace,
+            is_text: true,
+            mode: 0o666,
+        })
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let names = std::fs::read_dir(folder).unwrap();
@@ -183,7 +220,7 @@ mod tests {
     fn a_file_is_there_when_it_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("flows.csv");
-        let mut target = Target::open(&path, false, true).unwrap();
+        let mut target = open(&path, false).unwrap();
         target.write(b"1,2\n").unwrap();
         assert!(!path.exists());
         assert_eq!(target.keep().unwrap().as_ref(), Some(&path));
@@ -195,7 +232,7 @@ mod tests {
     fn nothing_is_left_of_one_that_does_not_become_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("flows.csv");
-        let mut target = Target::open(&path, false, true).unwrap();
+        let mut target = open(&path, false).unwrap();
         target.write(&[b'x'; 1 << 20]).unwrap();
         drop(target);
         assert!(names(folder.path()).is_empty());
@@ -206,11 +243,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("flows.csv");
         std::fs::write(&path, "old").unwrap();
-        let Err(error) = Target::open(&path, false, true) else {
+        let Err(error) = open(&path, false) else {
             panic!("it would replace {}", path.display());
         };
         assert!(error.to_string().contains("add --force"), "{error}");
-        let mut target = Target::open(&path, true, true).unwrap();
+        let mut target = open(&path, true).unwrap();
         target.write(b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"old", "until it is whole");
         target.keep().unwrap();
@@ -222,7 +259,7 @@ mod tests {
     fn a_file_that_came_in_between_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("flows.csv");
-        let target = Target::open(&path, false, true).unwrap();
+        let target = open(&path, false).unwrap();
         std::fs::write(&path, "another's").unwrap();
         let error = target.keep().unwrap_err();
         assert!(error.to_string().contains("exists"), "{error}");
@@ -233,7 +270,7 @@ mod tests {
     fn a_fault_of_the_folder_is_told_and_not_worked_around() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("flows.csv");
-        let mut target = Target::open(&path, false, true).unwrap();
+        let mut target = open(&path, false).unwrap();
         target.write(b"new").unwrap();
         let [name] = &names(folder.path())[..] else {
             panic!("one file");
@@ -247,7 +284,7 @@ mod tests {
     #[test]
     fn what_is_no_file_is_not_replaced() {
         for path in ["/dev/null", "/"] {
-            let Err(error) = Target::open(Path::new(path), true, true) else {
+            let Err(error) = open(Path::new(path), true) else {
                 panic!("it would replace {path}");
             };
             assert!(error.to_string().contains("is no file"), "{error}");

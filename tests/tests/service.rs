@@ -1,10 +1,11 @@
-//! What systemd is told: that it is up, that it lives, that it ends.
+//! As a service: what systemd is told, and the files that it reads.
 
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use flowsluice_tests::{Collector, Settings, Store};
+use anyhow::{Context, Result, ensure};
+use flowsluice_tests::{Collector, Settings, Store, place};
 
 /// How long a message may take on a busy machine.
 const TOLD_MAX: Duration = Duration::from_secs(30);
@@ -78,5 +79,53 @@ fn a_manager_that_is_gone_does_not_keep_it_from_collecting() -> Result<()> {
         "{}",
         stopped.tail
     );
+    Ok(())
+}
+
+/// The highest exposure, times ten, that `systemd-analyze security` may find.
+const EXPOSURE_MAX: &str = "24";
+
+#[test]
+fn the_units_are_understood_and_little_exposed() -> Result<()> {
+    let deploy = place::root().join("deploy");
+    for unit in ["flowsluice.service", "flowsluice-geoip.service"] {
+        let mut analyze = Command::new("systemd-analyze");
+        analyze.args(["security", "--no-pager", "--offline=yes"]);
+        analyze.arg(format!("--threshold={EXPOSURE_MAX}"));
+        let output = analyze.arg(deploy.join(unit)).output();
+        let output = output.context("systemd-analyze (Debian: systemd)")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let exposure = said.lines().last().unwrap_or_default();
+        eprintln!("{unit}: {exposure}");
+        ensure!(exposure.contains("exposure level"), "{unit}: {said}");
+        ensure!(output.status.success(), "{unit}: {said}");
+    }
+    let units = [
+        "flowsluice.service",
+        "flowsluice-geoip.service",
+        "flowsluice-geoip.timer",
+    ];
+    let mut analyze = Command::new("systemd-analyze");
+    analyze.arg("verify");
+    let output = analyze.args(units.map(|unit| deploy.join(unit))).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // The program is not installed here.
+    let is_wrong = |line: &&str| line.contains("flowsluice") && !line.contains("not executable");
+    let wrong: Vec<_> = said.lines().filter(is_wrong).collect();
+    ensure!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+#[test]
+fn the_kernel_may_give_sockets_the_buffer_that_they_ask_for() -> Result<()> {
+    let read = |name: &str| std::fs::read_to_string(place::root().join("deploy").join(name));
+    let sysctl = read("flowsluice.sysctl.conf")?;
+    let max = sysctl
+        .lines()
+        .find_map(|line| line.strip_prefix("net.core.rmem_max = "));
+    let max: u64 = max.context("net.core.rmem_max")?.parse()?;
+    let documented = read("flowsluice.toml")?;
+    let default = format!("#socket_buffer = \"{}MiB\"", max >> 20);
+    ensure!(documented.lines().any(|line| line == default), "{default}");
     Ok(())
 }

@@ -24,7 +24,7 @@ enum Command {
     Check(cli::check::Args),
     /// Examine this host and its interfaces for fast receive, and tell what to change.
     Doctor(cli::doctor::Args),
-    /// Decode captures and print or store their flows.
+    /// Decode captures and print or store their flows, or send their datagrams to a collector.
     Replay(cli::replay::Args),
     /// Ask the configured ClickHouse and print a table.
     Query(cli::query::Args),

@@ -50,6 +50,25 @@ impl Capture {
         destination: (IpAddr, u16),
         payload: u16,
     ) {
+        self.add_with(
+            transport,
+            source,
+            destination,
+            &vec![b'x'; usize::from(payload)],
+        );
+    }
+
+    /// Adds one packet with these bytes above the transport header.
+    ///
+    /// # Panics
+    /// When the addresses are of two versions.
+    pub fn add_with(
+        &mut self,
+        transport: Transport,
+        source: (IpAddr, u16),
+        destination: (IpAddr, u16),
+        payload: &[u8],
+    ) {
         let (protocol, segment) = segment(transport, source.1, destination.1, payload);
         let (ethertype, packet) = match (source.0, destination.0) {
             (IpAddr::V4(from), IpAddr::V4(to)) => (0x0800u16, {
@@ -104,16 +123,24 @@ impl Capture {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let first = now.saturating_sub(Duration::from_millis(self.frames.len() as u64));
+        self.write_at(path, |index| first + Duration::from_millis(index))
+    }
+
+    /// Writes a pcap file whose packets come at these times since 1970, by their place in it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_at(&self, path: &Path, time: impl Fn(u64) -> Duration) -> Result<()> {
         let mut file = Vec::new();
         file.extend(0xa1b2_c3d4u32.to_le_bytes());
         file.extend([2, 0, 4, 0]);
         file.extend([0; 8]);
         file.extend(65_535u32.to_le_bytes());
         file.extend(LINK_ETHERNET.to_le_bytes());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let first = now.saturating_sub(Duration::from_millis(self.frames.len() as u64));
-        for (index, frame) in self.frames.iter().enumerate() {
-            let time = first + Duration::from_millis(index as u64);
+        for (index, frame) in (0..).zip(&self.frames) {
+            let time = time(index);
             file.extend((time.as_secs() as u32).to_le_bytes());
             file.extend(time.subsec_micros().to_le_bytes());
             file.extend((frame.len() as u32).to_le_bytes());
@@ -124,13 +151,13 @@ impl Capture {
     }
 }
 
-fn segment(transport: Transport, source: u16, destination: u16, payload: u16) -> (u8, Vec<u8>) {
+fn segment(transport: Transport, source: u16, destination: u16, payload: &[u8]) -> (u8, Vec<u8>) {
     let mut bytes = Vec::new();
     bytes.extend(source.to_be_bytes());
     bytes.extend(destination.to_be_bytes());
     let protocol = match transport {
         Transport::Udp => {
-            bytes.extend((8 + payload).to_be_bytes());
+            bytes.extend((8 + payload.len() as u16).to_be_bytes());
             bytes.extend([0, 0]);
             17
         }
@@ -139,7 +166,7 @@ fn segment(transport: Transport, source: u16, destination: u16, payload: u16) ->
             6
         }
     };
-    bytes.resize(bytes.len() + usize::from(payload), b'x');
+    bytes.extend(payload);
     (protocol, bytes)
 }
 

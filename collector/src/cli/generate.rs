@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -19,6 +18,8 @@ use flowsluice::generate::{
 use flowsluice::units::UnixNanos;
 use serde::Serialize;
 
+use super::sending;
+
 /// Arguments of `flowsluice generate`.
 ///
 /// The same seed makes the same hosts, flows and exporters. To a loopback address of IPv4 each
@@ -28,8 +29,13 @@ use serde::Serialize;
 #[derive(clap::Args)]
 pub struct Args {
     /// Where to send, for example 127.0.0.1:2055
-    #[arg(long, value_name = "HOST:PORT", required_unless_present = "write")]
-    target: Option<String>,
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        value_parser = sending::target,
+        required_unless_present = "write"
+    )]
+    target: Option<SocketAddr>,
     /// Write a pcap file instead of sending; nothing waits, times in it follow from --rate
     #[arg(long, value_name = "FILE", conflicts_with = "target")]
     write: Option<PathBuf>,
@@ -87,7 +93,7 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     let start = UnixNanos::now();
     let limits = args.limits();
     let mut simulator = Simulator::new(&args.settings(), start)?;
-    let (elapsed, refused) = match (&args.target, args.write) {
+    let (elapsed, refused) = match (args.target, args.write) {
         (Some(target), _) => {
             let watch = Watch::new(args.sent_log.as_deref())?;
             send(target, args.exporters, &limits, &mut simulator, watch)?
@@ -101,13 +107,9 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     } else {
         report.print();
     }
-    let datagrams = report.sums.datagrams;
-    ensure!(
-        refused <= datagrams / 2,
-        "nobody listens on {}: {refused} of {datagrams} datagrams were refused",
-        args.target.unwrap_or_default(),
-    );
-    Ok(())
+    args.target.map_or(Ok(()), |target| {
+        sending::ensure_heard(target, report.sums.datagrams, refused)
+    })
 }
 
 impl Args {
@@ -135,14 +137,14 @@ impl Args {
 }
 
 fn send(
-    target: &str,
+    target: SocketAddr,
     exporters: usize,
     limits: &Limits,
     simulator: &mut Simulator,
     mut watch: Watch,
 ) -> anyhow::Result<(Duration, u64)> {
-    let mut sender = Sender::open(resolve(target)?, exporters)?;
-    let stop = stop_at_signal()?;
+    let mut sender = Sender::open(target, exporters)?;
+    let stop = sending::stop_at_signal()?;
     let mut logged = Ok(());
     let elapsed = send::run(simulator, &mut sender, limits, &stop, &mut |at, totals| {
         watch.progress(at, totals);
@@ -214,18 +216,6 @@ impl Watch {
 
 const PROGRESS: Duration = Duration::from_secs(1);
 
-fn resolve(target: &str) -> anyhow::Result<SocketAddr> {
-    target
-        .to_socket_addrs()
-        .with_context(|| {
-            format!(
-                "--target: '{target}' is no HOST:PORT, for example 127.0.0.1:2055 or [::1]:2055"
-            )
-        })?
-        .next()
-        .with_context(|| format!("--target: '{target}' has no address"))
-}
-
 fn write(
     file: &Path,
     limits: &Limits,
@@ -246,37 +236,6 @@ fn write(
     let end = capture::run(simulator, &mut capture, limits, start).with_context(failed)?;
     capture.finish().with_context(failed)?;
     Ok(Duration::from_nanos(end.0 - start.0))
-}
-
-/// A flag that the first SIGINT or SIGTERM sets.
-fn stop_at_signal() -> anyhow::Result<Arc<AtomicBool>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .context("generate: no runtime for signals")?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    let (mut interrupt, mut terminate) = {
-        use tokio::signal::unix::{SignalKind, signal};
-        let _in_runtime = runtime.enter();
-        (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        )
-    };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-            });
-            flag.store(true, Ordering::Relaxed);
-        })
-        .context("generate: no thread for signals")?;
-    Ok(stop)
 }
 
 /// What is printed at the end.

@@ -14,6 +14,7 @@ pub mod query;
 pub mod replay;
 pub mod run;
 pub mod schema;
+mod sending;
 pub mod spool;
 mod storage;
 mod target;

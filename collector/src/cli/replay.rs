@@ -1,5 +1,7 @@
 //! `flowsluice replay`.
 
+mod resend;
+mod schedule;
 mod store;
 
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -35,6 +37,8 @@ pub struct Args {
     /// Configuration to decode and store with [default: /etc/flowsluice/flowsluice.toml].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    resend: resend::Resend,
 }
 
 /// How flows are printed.
@@ -47,6 +51,9 @@ enum Print {
 }
 
 pub fn main(args: Args) -> anyhow::Result<()> {
+    if let Some(target) = args.resend.to {
+        return args.resend.send(args.files, target);
+    }
     let (config, _) = config::load_or_default(args.config.as_deref())?;
     let Some(format) = args.print else {
         flowsluice::log::init(&config.log)?;

@@ -16,7 +16,7 @@ pub enum SendError {
     /// No socket for an exporter.
     #[error(
         "no socket from {from} to {target} for exporter {exporter}: {error}; \
-         with many exporters raise 'ulimit -n' or lower --exporters"
+         with many exporters raise 'ulimit -n' or take fewer"
     )]
     Socket {
         /// Index of the exporter.
@@ -55,22 +55,39 @@ impl Sender {
     /// # Errors
     /// When a socket cannot be had.
     pub fn open(target: SocketAddr, exporters: usize) -> Result<Self, SendError> {
-        let sockets = (0..exporters)
-            .map(|exporter| {
-                let from = source_address(target.ip(), exporter);
-                connect(from, target).map_err(|error| SendError::Socket {
-                    exporter,
-                    from,
-                    target,
-                    error,
-                })
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
+        let mut sender = Self::new(target);
+        for exporter in 0..exporters {
+            sender.add(exporter)?;
+        }
+        Ok(sender)
+    }
+
+    /// Without a socket yet.
+    #[must_use]
+    pub fn new(target: SocketAddr) -> Self {
+        Self {
             target,
-            sockets,
+            sockets: Vec::new(),
             refused: 0,
-        })
+        }
+    }
+
+    /// Opens and connects one more socket, on the address of `exporter`, which may have others;
+    /// returns the number to send with.
+    ///
+    /// # Errors
+    /// When a socket cannot be had.
+    pub fn add(&mut self, exporter: usize) -> Result<usize, SendError> {
+        let target = self.target;
+        let from = source_address(target.ip(), exporter);
+        let socket = connect(from, target).map_err(|error| SendError::Socket {
+            exporter,
+            from,
+            target,
+            error,
+        })?;
+        self.sockets.push(socket);
+        Ok(self.sockets.len() - 1)
     }
 
     /// Datagrams that the target's host refused: nobody listened on the port.
@@ -79,12 +96,20 @@ impl Sender {
         self.refused
     }
 
-    /// Sends one datagram of an exporter.
+    /// Counts refusals that no later datagram of their socket has told of.
+    pub fn count_refusals(&mut self) {
+        for socket in &self.sockets {
+            let waiting = socket.take_error().ok().flatten();
+            self.refused += u64::from(waiting.is_some_and(|error| is_refusal(&error)));
+        }
+    }
+
+    /// Sends one datagram by a socket.
     ///
     /// # Errors
     /// When the kernel does not take it, after waiting for room in its queues.
-    pub fn send(&mut self, exporter: usize, payload: &[u8]) -> Result<(), SendError> {
-        let socket = &self.sockets[exporter];
+    pub fn send(&mut self, number: usize, payload: &[u8]) -> Result<(), SendError> {
+        let socket = &self.sockets[number];
         let mut patience = SEND_ATTEMPTS;
         loop {
             let Err(error) = socket.send(payload) else {
@@ -98,7 +123,7 @@ impl Sender {
                     return Err(SendError::Send { target, error });
                 }
                 // Tells of an earlier datagram of this socket; this one was not sent.
-                io::ErrorKind::ConnectionRefused => self.refused += 1,
+                _ if is_refusal(&error) => self.refused += 1,
                 io::ErrorKind::Interrupted => {}
                 io::ErrorKind::WouldBlock => thread::sleep(QUEUE_PAUSE),
                 _ if is_queue_full => thread::sleep(QUEUE_PAUSE),
@@ -109,6 +134,10 @@ impl Sender {
             }
         }
     }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused
 }
 
 /// The address that an exporter sends from to `target`.
@@ -269,5 +298,16 @@ mod tests {
             sender.send(0, &[1]).unwrap();
         }
         assert!(sender.refused() >= 5, "{}", sender.refused());
+    }
+
+    #[test]
+    fn the_refusal_of_the_last_datagram_is_noticed() {
+        let (socket, target) = listener();
+        drop(socket);
+        let mut sender = Sender::open(target, 1).unwrap();
+        sender.send(0, &[1]).unwrap();
+        assert_eq!(sender.refused(), 0);
+        sender.count_refusals();
+        assert_eq!(sender.refused(), 1);
     }
 }

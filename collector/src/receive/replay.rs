@@ -137,7 +137,7 @@ impl Capture {
     }
 
     /// Hands over each datagram of each file. `received` is the capture's time, or now for a raw
-    /// payload, which comes from 127.0.0.1.
+    /// payload, which comes from 127.0.0.1 and has no ports: both are 0.
     ///
     /// # Errors
     /// When a file cannot be opened, is no capture, or is broken in its middle. A file that ends

@@ -23,11 +23,6 @@ pub fn is_followed() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// Datagrams are being received. ClickHouse may not be there yet: what comes waits for it.
-pub fn collecting() {
-    tell(&[NotifyState::Ready, NotifyState::Status("collecting")]);
-}
-
 /// The end has begun: what was received is being stored.
 pub fn stopping() {
     tell(&[
@@ -36,12 +31,14 @@ pub fn stopping() {
     ]);
 }
 
-/// Tells what `systemctl status` shows, and that all workers turn for as long as they do: of
+/// Tells that datagrams are being received (ClickHouse may not be there yet: what comes waits for
+/// it), then what `systemctl status` shows, and that all workers turn for as long as they do: with
 /// `WatchdogSec=`, a worker that stands still has the service restarted.
 pub async fn follow(state: Arc<State>) {
     if !is_followed() {
         return;
     }
+    tell(&[NotifyState::Ready]);
     let patience = sd_notify::watchdog_enabled();
     let every = patience.map_or(LOOK_EVERY, |all| all / MESSAGES_IN_PATIENCE);
     let mut looks = time::interval(every.max(Duration::from_millis(1)));

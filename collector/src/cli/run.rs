@@ -178,7 +178,6 @@ impl Running {
         drop_capabilities();
         state.set_phase(http::Phase::Collecting);
         runtime.spawn(http::serve(http, Arc::clone(&state)));
-        service::collecting();
         runtime.spawn(service::follow(Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
         storage.keep_budget(config, &ledger.store, runtime);

@@ -42,6 +42,8 @@ pub mod import;
 
 pub mod host;
 
+pub mod sizing;
+
 mod folder;
 
 pub mod units;

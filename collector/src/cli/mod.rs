@@ -15,6 +15,7 @@ pub mod replay;
 pub mod run;
 pub mod schema;
 mod sending;
+pub mod size;
 pub mod spool;
 mod storage;
 mod target;

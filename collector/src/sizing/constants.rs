@@ -1,0 +1,346 @@
+//! The figures that sizes are computed from, each with its origin. No other file has one.
+//!
+//! A figure of a document names the words there that hold it, and a test looks for them: whoever
+//! measures anew and changes the document is told which figure to change here.
+
+use serde::Serialize;
+
+/// A figure and where it is from.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Figure {
+    /// In `unit`.
+    pub value: f64,
+    /// As people write it behind the value.
+    pub unit: &'static str,
+    /// Of what.
+    pub what: &'static str,
+    /// Why it is believed.
+    pub origin: Origin,
+}
+
+/// Why a figure is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Somebody measured it.
+    Measured(Words),
+    /// A document plans with it.
+    Planned(Words),
+    /// It is assumed, for this reason.
+    Assumed(&'static str),
+}
+
+/// A place in a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Words {
+    /// From the top of the repository.
+    pub file: &'static str,
+    /// What stands there, line breaks aside.
+    pub words: &'static str,
+}
+
+/// What all of it was measured on; collector, ClickHouse and generator shared it.
+pub const HARDWARE: Words = Words {
+    file: RESULTS,
+    words: "AMD EPYC, 2 processors, 24 GiB",
+};
+
+/// Disk of a row.
+pub const ROW: Figure = Figure {
+    value: 25.9,
+    unit: "bytes",
+    what: "a row of flows with everything known, merged, of 129.6 million",
+    origin: Origin::Measured(Words {
+        file: SQL,
+        words: "25.9 after merging (129.6 M rows, a day of 1500 flows/s",
+    }),
+};
+
+/// For how long a table beside `flows` keeps what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// As tables by minute are configured.
+    ByMinute,
+    /// As tables by hour are configured.
+    ByHour,
+    /// For [`OPEN_DAYS`], until it is folded into the hours.
+    Open,
+}
+
+/// A table that is filled beside `flows`.
+pub struct Rollup {
+    /// For how long.
+    pub kept: Kept,
+    /// Of a day at [`ROLLUP_RATE`].
+    pub mib_a_day: f64,
+    /// In `benches/RESULTS.md`.
+    pub words: &'static str,
+}
+
+/// All of them.
+pub const ROLLUPS: [Rollup; 9] = [
+    Rollup {
+        kept: Kept::ByMinute,
+        mib_a_day: 219.8,
+        words: "| rollup_minute_services | 32000260 | 4 | 219.8 | 7.2 |",
+    },
+    Rollup {
+        kept: Kept::ByMinute,
+        mib_a_day: 309.9,
+        words: "| rollup_minute_as | 45186529 | 8 | 309.9 | 7.19 |",
+    },
+    Rollup {
+        kept: Kept::ByMinute,
+        mib_a_day: 1.0,
+        words: "| rollup_minute_exporters | 72089 | 2 | 1 | 13.94 |",
+    },
+    Rollup {
+        kept: Kept::ByHour,
+        mib_a_day: 42.6,
+        words: "| rollup_hour_services | 5646972 | 7 | 42.6 | 7.91 |",
+    },
+    Rollup {
+        kept: Kept::ByHour,
+        mib_a_day: 86.1,
+        words: "| rollup_hour_as | 10983458 | 6 | 86.1 | 8.22 |",
+    },
+    Rollup {
+        kept: Kept::ByHour,
+        mib_a_day: 14.3,
+        words: "| rollup_hour_hosts | 1042507 | 5 | 14.3 | 14.35 |",
+    },
+    Rollup {
+        kept: Kept::ByHour,
+        mib_a_day: 16.6,
+        words: "| rollup_hour_conversations | 1036401 | 6 | 16.6 | 16.75 |",
+    },
+    Rollup {
+        kept: Kept::Open,
+        mib_a_day: 777.4,
+        words: "| rollup_open_hosts | 72833835 | 9 | 777.4 | 11.19 |",
+    },
+    Rollup {
+        kept: Kept::Open,
+        mib_a_day: 635.1,
+        words: "| rollup_open_conversations | 55583662 | 5 | 635.1 | 11.98 |",
+    },
+];
+
+/// The rate at which [`ROLLUPS`] were filled. They are taken to grow with it: too many above, where
+/// keys repeat.
+pub const ROLLUP_RATE: Figure = Figure {
+    value: 1_500.0,
+    unit: "flows/s",
+    what: "the rate at which rollups were measured, for a day",
+    origin: Origin::Measured(Words {
+        file: RESULTS,
+        words: "129600144 flows of the realistic profile (50 exporters, all protocols), \
+                1500 a second for 24 h",
+    }),
+};
+
+/// How long open rollups are held.
+pub const OPEN_DAYS: Figure = Figure {
+    value: 5.0,
+    unit: "days",
+    what: "open rollups: four, and one until a merge leaves out what is older",
+    origin: Origin::Planned(Words {
+        file: SQL,
+        words: "They hold four days, and what is too old is left out by writing the rest again.",
+    }),
+};
+
+/// How much more disk than what is on it.
+pub const ROOM: Figure = Figure {
+    value: 1.25,
+    unit: "times",
+    what: "rows and rollups: room on the disk",
+    origin: Origin::Assumed("a merge writes anew before it removes, and no disk should be full"),
+};
+
+/// CPU of the collector.
+pub const COLLECTOR_CPU: Figure = Figure {
+    value: 1.825,
+    unit: "µs",
+    what: "CPU a flow in the collector with everything known, at 200,000 flows/s",
+    origin: Origin::Measured(Words {
+        file: RESULTS,
+        words: "| 200000 | flowsluice, everything | 563.7 (500.0-568.3) | 1.89 \
+                | 1,825 (1,550-1,825) |",
+    }),
+};
+
+/// CPU of ClickHouse until a row is acknowledged.
+pub const INSERT_CPU: Figure = Figure {
+    value: 6.6,
+    unit: "µs",
+    what: "CPU a row in ClickHouse to insert it, all rollups included",
+    origin: Origin::Measured(Words {
+        file: SQL,
+        words: "5.4 µs at 65,536 rows an insert and 6.6 µs at 262,144",
+    }),
+};
+
+/// CPU of ClickHouse after that.
+pub const MERGE_CPU: Figure = Figure {
+    value: 1.6,
+    unit: "µs",
+    what: "CPU a row in ClickHouse to merge it, by the difference of two measurements",
+    origin: Origin::Measured(Words {
+        file: SCALE_OUT,
+        words: "so merges are 2.6 - 1.0 = 1.6 µs",
+    }),
+};
+
+/// How busy a core should be.
+pub const CORE_USE: Figure = Figure {
+    value: 0.6,
+    unit: "of a core",
+    what: "use at the peak",
+    origin: Origin::Planned(Words {
+        file: SCALE_OUT,
+        words: "Planned use of a core is 60 %",
+    }),
+};
+
+/// What questions take of ClickHouse.
+pub const QUESTIONS: Figure = Figure {
+    value: 1.0,
+    unit: "times",
+    what: "ClickHouse's cores again, for questions",
+    origin: Origin::Planned(Words {
+        file: SCALE_OUT,
+        words: "and as much again for questions",
+    }),
+};
+
+/// What a day's busiest hours have more than its mean.
+pub const PEAK: Figure = Figure {
+    value: 1.54,
+    unit: "times",
+    what: "the mean rate at the peak of a day",
+    origin: Origin::Assumed("nights of 30 % of the peak, a sine between; the spool takes bursts"),
+};
+
+/// Fewer were not tried.
+pub const CORES_MIN: Figure = Figure {
+    value: 2.0,
+    unit: "cores",
+    what: "a host, at least: nothing was measured on fewer",
+    origin: Origin::Measured(HARDWARE),
+};
+
+/// Memory of the collector.
+pub const COLLECTOR_MEMORY: Figure = Figure {
+    value: 513.2,
+    unit: "MiB",
+    what: "memory of the collector at most, everything known, while a database is replaced",
+    origin: Origin::Measured(Words {
+        file: RESULTS,
+        words: "| flowsluice, everything, resident at most | 513.2 MiB |",
+    }),
+};
+
+/// Memory of a host beside collector and ClickHouse.
+pub const HOST_MEMORY: Figure = Figure {
+    value: 1.0,
+    unit: "GiB",
+    what: "memory for the rest of a host, before its memory is rounded up",
+    origin: Origin::Assumed("kernel, log-ins and some page cache"),
+};
+
+/// What a row takes in the spool.
+pub const BLOCK_ROW: Figure = Figure {
+    value: 75.2,
+    unit: "bytes",
+    what: "a row of a compressed block, as it waits in the spool",
+    origin: Origin::Measured(Words {
+        file: RESULTS,
+        words: "| 401.4 (361.6-457.6) | 75.2 (75.2-75.2) |",
+    }),
+};
+
+/// What a host with collector and ClickHouse was seen to do.
+pub const ONE_HOST_RATE: Figure = Figure {
+    value: 150_000.0,
+    unit: "flows/s",
+    what: "stored with rollups by one host for a minute; more was not measured",
+    origin: Origin::Measured(Words {
+        file: RESULTS,
+        words: "150,000 flows/s for 60 s were all stored",
+    }),
+};
+
+/// What a shard is planned for.
+pub const SHARD_RATE: Figure = Figure {
+    value: 1e6,
+    unit: "flows/s",
+    what: "a shard at the peak",
+    origin: Origin::Planned(Words {
+        file: SCALE_OUT,
+        words: "A shard at 1 M flows/s is this plan's unit",
+    }),
+};
+
+/// Hosts that hold the same rows.
+pub const REPLICAS: Figure = Figure {
+    value: 2.0,
+    unit: "replicas",
+    what: "a shard, where there are several shards",
+    origin: Origin::Planned(Words {
+        file: SCALE_OUT,
+        words: "| shards x replicas | 1 x 2 hosts of 32 cores | 10 x 2 hosts of 32 cores |",
+    }),
+};
+
+/// A collector's host where there are several.
+pub const COLLECTOR_CORES: Figure = Figure {
+    value: 8.0,
+    unit: "cores",
+    what: "a collector's host, where there are several; one more of them than needed",
+    origin: Origin::Planned(Words {
+        file: SCALE_OUT,
+        words: "5 of 8 cores: four do it",
+    }),
+};
+
+/// A line of the table by which hosts for ElastiFlow OSS 4.0.1 are chosen, as its installation
+/// guide has it.
+pub struct ElastiFlow {
+    /// What the line is for.
+    pub flows_per_second: u64,
+    /// Cores and memory.
+    pub host: &'static str,
+    /// For 30 days.
+    pub disk: &'static str,
+}
+
+/// All lines that it has.
+pub const ELASTIFLOW: [ElastiFlow; 4] = [
+    ElastiFlow {
+        flows_per_second: 250,
+        host: "4 vCPU, 32 GB",
+        disk: "512 GB",
+    },
+    ElastiFlow {
+        flows_per_second: 500,
+        host: "6 vCPU, 48 GB",
+        disk: "1 TB",
+    },
+    ElastiFlow {
+        flows_per_second: 1_000,
+        host: "8 vCPU, 64 GB",
+        disk: "2 TB",
+    },
+    ElastiFlow {
+        flows_per_second: 1_500,
+        host: "12 vCPU, 96 GB",
+        disk: "3 TB",
+    },
+];
+
+/// Bytes.
+pub const MIB: f64 = 1_048_576.0;
+const RESULTS: &str = "benches/RESULTS.md";
+const SQL: &str = "sql/README.md";
+const SCALE_OUT: &str = "deploy/scale-out.md";

@@ -29,6 +29,8 @@ use fill::Filled;
 pub const FLOWS_PER_SECOND: u64 = 1_500;
 const HOURS: u32 = 24;
 const HOURS_QUICK: u32 = 1;
+/// In the folder of a day that is whole: what was stored.
+const NOTE: &str = "filled.toml";
 /// Until the engine answers: a cold library is read from the disk.
 const READY_MAX: Duration = Duration::from_secs(120);
 
@@ -43,6 +45,11 @@ pub fn main(options: &Options) -> Result<()> {
     });
     let temporary = tempfile::tempdir().context("make a temporary folder")?;
     let folder = options.data.as_deref().unwrap_or(temporary.path());
+    ensure!(
+        folder.join(NOTE).exists() || !folder.join("data").exists(),
+        "{} holds flows of a run that did not end; remove it, or name another --data",
+        folder.display()
+    );
     let runtime = runtime()?;
     let store = settings(options, folder)?;
     let engine = started(&store)?;
@@ -72,7 +79,7 @@ fn filled(
     hours: u32,
     folder: &Path,
 ) -> Result<Filled> {
-    let note = folder.join("filled.toml");
+    let note = folder.join(NOTE);
     if note.exists() {
         let text = fs::read_to_string(&note)?;
         return toml::from_str(&text).with_context(|| format!("read {}", note.display()));

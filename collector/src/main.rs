@@ -68,7 +68,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("flowsluice: {error:#}");
-            ExitCode::FAILURE
+            match cli::is_refused_configuration(&error) {
+                true => ExitCode::from(cli::REFUSED),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -18,8 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const MESSAGES_IN_PATIENCE: u32 = 3;
 
 /// True when systemd, or somebody like it, wants to be told.
-#[must_use]
-pub fn is_followed() -> bool {
+fn is_followed() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 

@@ -22,6 +22,7 @@ pub mod packet;
 pub mod pcap;
 pub mod place;
 pub mod process;
+pub mod program;
 pub mod records;
 pub mod sent_log;
 pub mod settings;

@@ -114,7 +114,7 @@ fn refused(folder: &Path, text: &str) -> Result<String> {
     let stderr = String::from_utf8(output.stderr)?;
     assert_eq!(
         output.status.code(),
-        Some(1),
+        Some(2),
         "it is refused: {text}\n{stderr}"
     );
     Ok(stderr)
@@ -163,7 +163,7 @@ fn broken_toml_is_refused_with_its_line() -> Result<()> {
 #[test]
 fn a_missing_file_is_named() -> Result<()> {
     let output = flowsluice(&["run", "--config", "/does/not/exist.toml"])?;
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr)?;
     assert!(said.contains("/does/not/exist.toml"), "{said}");
     Ok(())

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::sync::mpsc::{self, Receiver};
 
 use anyhow::{Context, Result};
+use flowsluice_tests::program::said;
 use flowsluice_tests::{mmdb, place};
 
 /// What is asked: the path, and the headers in lower case.
@@ -82,11 +83,6 @@ fn entry(folder: &Path, name: &str, from: &str, more: &str) -> String {
         "[[enrich.geo.updates]]\nfile = \"{}\"\nfrom = \"{from}\"\n{more}\n",
         file.display()
     )
-}
-
-fn said(output: &Output) -> String {
-    let text = [output.stdout.clone(), output.stderr.clone()].concat();
-    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[test]

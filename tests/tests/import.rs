@@ -1,10 +1,9 @@
 //! `flowsluice import elastiflow`: what is written is a configuration that `check` accepts.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
 use anyhow::Result;
-use flowsluice_tests::place;
+use flowsluice_tests::program::{run_in, said};
 
 /// The settings that the guide for ElastiFlow has its readers edit.
 const FILES: [(&str, &str); 6] = [
@@ -48,21 +47,11 @@ fn lay(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn flowsluice(folder: &Path, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(place::binary()?);
-    Ok(command.args(arguments).current_dir(folder).output()?)
-}
-
-fn said(output: &Output) -> String {
-    let text = [output.stdout.clone(), output.stderr.clone()].concat();
-    String::from_utf8_lossy(&text).into_owned()
-}
-
 #[test]
 fn settings_are_taken_over_told_and_accepted_by_check() -> Result<()> {
     let folder = tempfile::tempdir()?;
     lay(&folder.path().join("old"))?;
-    let output = flowsluice(folder.path(), &["import", "elastiflow", "old"])?;
+    let output = run_in(folder.path(), &["import", "elastiflow", "old"])?;
     let told = said(&output);
     assert!(output.status.success(), "{told}");
     for part in [
@@ -88,7 +77,7 @@ fn settings_are_taken_over_told_and_accepted_by_check() -> Result<()> {
     ];
     assert_eq!(names, expected);
     let file = made.join("flowsluice.toml").display().to_string();
-    let output = flowsluice(folder.path(), &["check", "--config", &file])?;
+    let output = run_in(folder.path(), &["check", "--config", &file])?;
     let told = said(&output);
     assert!(output.status.success(), "{told}");
     assert!(told.contains("sampling_rate = 1024"), "{told}");
@@ -113,7 +102,7 @@ fn nothing_is_written_over_without_force() -> Result<()> {
         "--output",
         "new/flowsluice.toml",
     ];
-    let output = flowsluice(folder.path(), &arguments)?;
+    let output = run_in(folder.path(), &arguments)?;
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(
         said(&output).contains("applications.csv is there; --force"),
@@ -126,7 +115,7 @@ fn nothing_is_written_over_without_force() -> Result<()> {
         "all or nothing"
     );
     let more = ["--force", "--install-dir", "/etc/flowsluice"];
-    let output = flowsluice(folder.path(), &[&arguments[..], &more].concat())?;
+    let output = run_in(folder.path(), &[&arguments[..], &more].concat())?;
     assert!(output.status.success(), "{}", said(&output));
     assert!(
         said(&output).contains("copy them from"),
@@ -147,7 +136,7 @@ fn a_setting_that_cannot_be_read_fails_and_the_others_are_written() -> Result<()
         .path()
         .join("old/elastiflow/user_settings/sampling_interval.yml");
     std::fs::write(bad, "\"router\": 1024\n\"192.0.2.1\": 2048\n")?;
-    let output = flowsluice(folder.path(), &["import", "elastiflow", "old"])?;
+    let output = run_in(folder.path(), &["import", "elastiflow", "old"])?;
     let told = said(&output);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(
@@ -166,7 +155,7 @@ fn a_setting_that_cannot_be_read_fails_and_the_others_are_written() -> Result<()
 #[test]
 fn a_folder_that_is_none_is_named() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let output = flowsluice(folder.path(), &["import", "elastiflow", "nowhere"])?;
+    let output = run_in(folder.path(), &["import", "elastiflow", "nowhere"])?;
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(
         said(&output).contains("nowhere cannot be read"),

@@ -1,27 +1,17 @@
 //! `flowsluice init`: what is written is a configuration that `check` accepts, and nothing is lost.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use anyhow::Result;
 use flowsluice_tests::place;
-
-fn flowsluice(folder: &Path, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(place::binary()?);
-    Ok(command.args(arguments).current_dir(folder).output()?)
-}
-
-fn said(output: &Output) -> String {
-    let text = [output.stdout.clone(), output.stderr.clone()].concat();
-    String::from_utf8_lossy(&text).into_owned()
-}
+use flowsluice_tests::program::{run_in, said};
 
 #[test]
 fn what_is_written_is_accepted_by_check() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let arguments = ["init", "--config", "new/flowsluice.toml"];
-    let told = flowsluice(folder.path(), &arguments)?;
+    let told = run_in(folder.path(), &arguments)?;
     assert!(told.status.success(), "{}", said(&told));
     let next = "flowsluice check --config new/flowsluice.toml\n";
     assert!(said(&told).contains(next), "{}", said(&told));
@@ -38,7 +28,7 @@ fn what_is_written_is_accepted_by_check() -> Result<()> {
         .mode();
     assert_eq!(mode & 0o7777 & !0o644, 0, "{mode:o}");
     assert_eq!(mode & 0o600, 0o600, "{mode:o}");
-    let check = flowsluice(folder.path(), &["check", "--config", "new/flowsluice.toml"])?;
+    let check = run_in(folder.path(), &["check", "--config", "new/flowsluice.toml"])?;
     assert!(check.status.success(), "{}", said(&check));
     Ok(())
 }
@@ -64,12 +54,12 @@ fn a_file_that_is_there_stays_unless_it_is_forced() -> Result<()> {
     let file = folder.path().join("flowsluice.toml");
     std::fs::write(&file, "mine")?;
     let arguments = ["init", "--config", "flowsluice.toml"];
-    let output = flowsluice(folder.path(), &arguments)?;
+    let output = run_in(folder.path(), &arguments)?;
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let expected = "--config: flowsluice.toml exists; name another file, or add --force";
     assert!(said(&output).contains(expected), "{}", said(&output));
     assert_eq!(std::fs::read_to_string(&file)?, "mine");
-    let output = flowsluice(folder.path(), &[&arguments[..], &["--force"]].concat())?;
+    let output = run_in(folder.path(), &[&arguments[..], &["--force"]].concat())?;
     assert!(output.status.success(), "{}", said(&output));
     assert!(std::fs::read_to_string(&file)?.starts_with("# Flowsluice"));
     assert_eq!(std::fs::read_dir(folder.path())?.count(), 1);
@@ -79,10 +69,10 @@ fn a_file_that_is_there_stays_unless_it_is_forced() -> Result<()> {
 #[test]
 fn the_schema_that_is_printed_is_the_one_in_deploy() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let output = flowsluice(folder.path(), &["init", "--json-schema"])?;
+    let output = run_in(folder.path(), &["init", "--json-schema"])?;
     let committed = std::fs::read(place::root().join("deploy/flowsluice.schema.json"))?;
     assert!(output.stdout == committed);
-    let output = flowsluice(folder.path(), &["init", "--json-schema", "--force"])?;
+    let output = run_in(folder.path(), &["init", "--json-schema", "--force"])?;
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert_eq!(
         std::fs::read_dir(folder.path())?.count(),

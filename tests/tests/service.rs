@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use flowsluice_tests::program::{run_in, said};
 use flowsluice_tests::{Collector, Settings, Store, place};
 
 /// How long a message may take on a busy machine.
@@ -127,5 +128,22 @@ fn the_kernel_may_give_sockets_the_buffer_that_they_ask_for() -> Result<()> {
     let documented = read("flowsluice.toml")?;
     let default = format!("#socket_buffer = \"{}MiB\"", max >> 20);
     ensure!(documented.lines().any(|line| line == default), "{default}");
+    Ok(())
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_not_tried_again() -> Result<()> {
+    let unit = std::fs::read_to_string(place::root().join("deploy/flowsluice.service"))?;
+    let kept = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+    let kept: i32 = kept.context("RestartPreventExitStatus")?.parse()?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("flowsluice.toml");
+    std::fs::write(&file, "[receive]\nworkerz = 1\n")?;
+    let output = run_in(folder.path(), &["run", "--config", "flowsluice.toml"])?;
+    assert_eq!(output.status.code(), Some(kept), "{}", said(&output));
+    let expected = "flowsluice.toml:2: receive.workerz: unknown key; did you mean 'workers'?";
+    ensure!(said(&output).contains(expected), "{}", said(&output));
     Ok(())
 }

@@ -4,7 +4,7 @@ mod reach;
 mod servers;
 mod tables;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::iter::once;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -31,6 +31,18 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
+/// A configuration that is refused, once what is wrong with it was told.
+#[derive(Debug)]
+pub struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// Prints what the configuration amounts to on this host.
 ///
 /// # Errors
@@ -42,7 +54,7 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         Err(error) => {
             eprintln!("{error}");
             let (n, file) = (error.problems.len(), error.file);
-            bail!("{file}: {}", counted(n, "error"));
+            return Err(Refused(format!("{file}: {}", counted(n, "error"))).into());
         }
     };
     let Report {

@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Write};
 
+use flowsluice::config::ConfigError;
+
 pub mod check;
 pub mod doctor;
 pub mod engine;
@@ -19,6 +21,15 @@ pub mod size;
 pub mod spool;
 mod storage;
 mod target;
+
+/// Exit status where the command line or the configuration is refused, clap's too: it stays wrong
+/// however often it is tried, which is what a service manager asks.
+pub const REFUSED: u8 = 2;
+
+/// True when it is the configuration that is wrong.
+pub fn is_refused_configuration(error: &anyhow::Error) -> bool {
+    error.is::<ConfigError>() || error.is::<check::Refused>()
+}
 
 /// Whoever reads may have seen enough: `flowsluice schema print | head`.
 fn print(lines: impl IntoIterator<Item = String>) -> anyhow::Result<()> {

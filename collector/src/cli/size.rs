@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use flowsluice::sizing::{self, Demand, Plan};
 
-use super::print;
+use super::{REFUSED, print};
 
 /// Arguments of `flowsluice size`.
 #[derive(clap::Args)]
@@ -27,12 +27,11 @@ pub struct Args {
 
 /// Computes and prints; looks at nothing.
 pub fn main(args: &Args) -> ExitCode {
-    const CANNOT_PLAN: u8 = 2;
     match answer(args).and_then(|text| print([text])) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("flowsluice: {error:#}");
-            CANNOT_PLAN.into()
+            REFUSED.into()
         }
     }
 }

@@ -51,7 +51,7 @@ pub fn text(found: &Found) -> String {
 # replaces all of these.
 {listeners}
 [store]
-# How long flows are kept. 1000 flows/s take about 100 GB of disk in 30 days.
+# How long flows are kept; 'flowsluice size' tells what that takes of the disk.
 #retention = {retention}
 
 # {server}

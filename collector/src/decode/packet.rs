@@ -47,6 +47,7 @@ pub fn parse(link: Link, bytes: &[u8], frame_len: u32, flow: &mut Flow) -> Layer
         Link::Ethernet => ethernet(&mut cursor, flow),
         Link::Ppp => ppp(&mut cursor),
         Link::Mpls => Some(ethertype::MPLS),
+        // Its own version says which, whatever stands here.
         Link::Ip => Some(ethertype::IPV4),
     };
     let is_ip = match carries {

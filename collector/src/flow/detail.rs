@@ -232,3 +232,29 @@ impl PartialEq for Detail {
 }
 
 impl Eq for Detail {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_was_written_in_whatever_order_is_cleared() {
+        let frame = |detail: &mut Detail| detail.frame_mut().ethertype = 0x0800;
+        let rest = |detail: &mut Detail| detail.src_port_nat = 53;
+        for writes in [
+            &[frame as fn(&mut Detail)][..],
+            &[rest],
+            &[frame, rest],
+            &[rest, frame],
+        ] {
+            let mut detail = Detail::EMPTY;
+            assert!(!detail.is_written());
+            writes.iter().for_each(|write| write(&mut detail));
+            assert!(detail.is_written());
+            assert_ne!(detail, Detail::EMPTY);
+            detail.clear();
+            assert_eq!(detail, Detail::EMPTY);
+            assert!(!detail.is_written());
+        }
+    }
+}

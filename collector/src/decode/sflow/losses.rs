@@ -7,8 +7,8 @@ use super::Header;
 use crate::decode::sequence::{AgentSample, Sequence};
 use crate::units::UnixNanos;
 
-/// Data sources whose number a worker remembers, 8 bytes each; two that have the same place take it
-/// from each other, which costs time only. Half a first cache.
+/// Data sources whose number a worker remembers, 16 bytes each; two that have the same place take
+/// it from each other, which costs time only.
 const PLACES: usize = 2048;
 /// An agent whose start has moved by more seconds than this began anew, or its clock drifts.
 const BOOT_JITTER_S: u32 = 10;
@@ -16,27 +16,22 @@ const BOOT_JITTER_S: u32 = 10;
 /// What data sources said last, so that the lock of a domain is entered for news only.
 #[derive(Debug)]
 pub struct Said {
-    /// What each said, as [`mixed`]; 0 is nobody's.
-    places: Box<[u64]>,
+    places: Box<[Place]>,
     runs: u32,
 }
 
-/// A source, the run of its agent and its number as one: of two different ones the same comes out
-/// once in 2^64, and then costs one report of what was dropped until the number changes again.
-#[inline]
-fn mixed(source: u64, run: u32, drops: u32) -> u64 {
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let number = u64::from(run) << 32 | u64::from(drops);
-    // Either product is one to one, so that a source that has something new to say always differs
-    // from what it said before.
-    let source = source.wrapping_mul(GOLDEN).rotate_left(32);
-    (source ^ number.wrapping_mul(GOLDEN)).max(1)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    source: u64,
+    /// 0 is nobody's.
+    run: u32,
+    drops: u32,
 }
 
 impl Default for Said {
     fn default() -> Self {
         Self {
-            places: vec![0; PLACES].into(),
+            places: vec![Place::default(); PLACES].into(),
             runs: 0,
         }
     }
@@ -93,7 +88,7 @@ impl<'a> Agent<'a> {
     #[inline]
     pub fn dropped(&mut self, source: u64, drops: u32) {
         let run = self.run.number;
-        let said = mixed(source, run, drops);
+        let said = Place { source, run, drops };
         // Interfaces are numbered one after the other, and so are runs.
         let at = (source as usize).wrapping_add(run as usize * 61) % PLACES;
         if let Some(place) = self.said.places.get_mut(at).filter(|place| **place != said) {

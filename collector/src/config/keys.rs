@@ -228,6 +228,10 @@ const LAST: &[Key] = &[
     key("http.listen", Kind::Socket),
     key("http.user", Kind::Text),
     key("http.password_file", Kind::Path),
+    key("http.token_file", Kind::Path),
+    key("http.tls", Kind::Table),
+    key("http.tls.cert", Kind::Path),
+    key("http.tls.key", Kind::Path),
     key("log", Kind::Table),
     key("log.level", Kind::Text),
     key("log.format", Kind::Word(FORMATS)),
@@ -349,9 +353,9 @@ mod tests {
     use super::*;
     use crate::config::{
         ApplicationType, Boundary, Config, DnsNames, Enrich, ExporterLabels, ExporterOverride,
-        GeoUpdate, InterfaceRule, Listener, Protocol, ReceiveMode, Secret, SnmpAuth, SnmpPrivacy,
-        SnmpTarget, SnmpVersion, TcpListener, TemplateScope, ThreatList, TimeSource, Tls,
-        XdpAttach, XdpCopy,
+        GeoUpdate, HttpTls, InterfaceRule, Listener, Protocol, ReceiveMode, Secret, SnmpAuth,
+        SnmpPrivacy, SnmpTarget, SnmpVersion, TcpListener, TemplateScope, ThreatList, TimeSource,
+        Tls, XdpAttach, XdpCopy,
     };
 
     /// A configuration in which nothing is absent, so that every key of the structs is seen.
@@ -385,6 +389,11 @@ mod tests {
         config.store.password = Some(Secret::new("x"));
         config.store.password_file = Some("/x".into());
         config.http.password_file = Some("/x".into());
+        config.http.token_file = Some("/x".into());
+        config.http.tls = HttpTls {
+            cert: Some("/x".into()),
+            key: Some("/x".into()),
+        };
         config.store.embedded.library = Some("/x".into());
         config.store.embedded.tcp = Some(SocketAddr::from(([127, 0, 0, 1], 9000)));
         config

@@ -36,9 +36,9 @@ pub use enrich::{
     InterfaceRule, Snmp, SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion, ThreatList,
 };
 pub use error::{ConfigError, Problem};
-pub use http::{Http, PAGE_PASSWORD_MIN};
+pub use http::{Http, HttpTls, PAGE_PASSWORD_MIN, TOKEN_VARIABLE};
 pub use json_schema::json_schema;
-pub use load::{DEFAULT_PATH, load, load_or_default, parse};
+pub use load::{DEFAULT_PATH, load, load_or_default, locate, parse};
 pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
 };

@@ -19,8 +19,8 @@ use bytesize::ByteSize;
 use collector_ebpf::maps;
 
 use super::{
-    Batch, Config, Decode, Embedded, ExporterOverride, Problem, Protocol, Receive, ReceiveMode,
-    Store, display,
+    Batch, Config, Decode, Embedded, ExporterOverride, Limit, Problem, Protocol, Receive,
+    ReceiveMode, Store, display,
 };
 
 /// Most workers; more than this on one host share processors and gain nothing.
@@ -49,6 +49,8 @@ const FRAMES_MIN: u32 = 256;
 const FRAMES_MAX: u32 = 131_072;
 /// A waiting worker gives way to others after this time at the latest.
 const BUSY_POLL_US_MAX: usize = 10_000;
+/// Most datagrams a second of one sender: a limit beyond what a network card brings is none.
+const RATE_MAX: usize = 100_000_000;
 /// Most datagrams of one turn.
 pub const BURST_MAX: usize = 4096;
 
@@ -130,8 +132,22 @@ impl Problems {
             );
             self.add("receive.gro", text);
         }
+        self.limit(&receive.limit);
         self.xdp(receive);
         self.tcp(receive);
+    }
+
+    fn limit(&mut self, limit: &Limit) {
+        let rates = 0..=RATE_MAX;
+        self.count("receive.limit.rate", limit.rate as usize, rates.clone());
+        self.count("receive.limit.burst", limit.burst as usize, rates.clone());
+        let key = "receive.limit.exporters";
+        self.prefixes(key, limit.exporters.iter().map(|one| one.source));
+        for (index, one) in limit.exporters.iter().enumerate() {
+            let at = |name: &str| format!("{key}[{index}].{name}");
+            self.count(&at("rate"), one.rate as usize, rates.clone());
+            self.count(&at("burst"), one.burst as usize, rates.clone());
+        }
     }
 
     fn tcp(&mut self, receive: &Receive) {

@@ -1,4 +1,4 @@
-//! `receive.limit`: a sender that sends too much loses what is beyond, counted, and nobody else does.
+//! `receive.limit`: a sender that sends too much loses what is beyond, counted; nobody else does.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! How much one sender may send: `receive.limit`.
 //!
-//! In: the source of a datagram and when it arrived. Out: whether it is within its limit. Owner: one
-//! worker, which counts for itself; no allocation after set-up.
+//! In: the source of a datagram and when it arrived. Out: whether it is within its limit. Owner:
+//! one worker, which counts for itself; no allocation after set-up.
 
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;

@@ -120,7 +120,7 @@ impl Collector {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn templates() -> Vec<u8> {
     ipfix(&[set(2, &template(256, &TWENTY_FIELDS))])

@@ -15,6 +15,7 @@ use crate::batch::Batcher;
 use crate::decode::{Decoder, ExtraRows, FlowSink, Teaching};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts, WorkerLedger};
+use crate::receive::limit::RateLimit;
 use crate::receive::{Connections, Datagram, Receive};
 use crate::units::UnixNanos;
 
@@ -34,6 +35,8 @@ pub struct Worker<R> {
     stages: Stages,
     /// `None` for a worker that is alone.
     sharing: Option<Sharing>,
+    /// `None` where nobody is limited.
+    limit: Option<RateLimit>,
     ledger: WorkerLedger,
     kernel_drops_read: UnixNanos,
     /// What the receiver said of connections the last time.
@@ -120,6 +123,14 @@ impl Stages {
         }
     }
 
+    /// Counts one that is not looked at any further.
+    #[cold]
+    fn refuse(&mut self, datagram: &Datagram<'_>, reason: DropReason) {
+        self.counts.datagrams_received += 1;
+        self.counts.bytes_received += datagram.payload.len() as u64;
+        self.counts.drop_one(reason);
+    }
+
     /// Datagrams of this worker's own sockets, whoever decodes them.
     fn own_datagrams(&self) -> u64 {
         let counts = &self.counts;
@@ -142,6 +153,7 @@ impl<R: Receive> Worker<R> {
                 counts: WorkerCounts::default(),
             },
             sharing: None,
+            limit: None,
             ledger,
             kernel_drops_read: UnixNanos::default(),
             connections: Connections::default(),
@@ -152,6 +164,12 @@ impl<R: Receive> Worker<R> {
     #[must_use]
     pub fn sharing(self, sharing: Option<Sharing>) -> Self {
         Self { sharing, ..self }
+    }
+
+    /// Lets nobody send more than that.
+    #[must_use]
+    pub fn limiting(self, limit: Option<RateLimit>) -> Self {
+        Self { limit, ..self }
     }
 
     /// Turns until `stop`, then takes what the sockets still hold and what others handed over, and
@@ -188,6 +206,7 @@ impl<R: Receive> Worker<R> {
             receiver,
             stages,
             sharing,
+            limit,
             connections,
             ..
         } = self;
@@ -197,6 +216,11 @@ impl<R: Receive> Worker<R> {
         };
         let before = stages.own_datagrams();
         let outcome = receiver.receive(patience, &mut |datagram: &Datagram<'_>| {
+            if let Some(limit) = limit
+                && !limit.admits(datagram.source, datagram.received)
+            {
+                return stages.refuse(datagram, DropReason::ExporterRateLimited);
+            }
             let is_lent = match sharing {
                 Some(sharing) if sharing.is_overloaded() => stages.lend(datagram, sharing),
                 _ => false,

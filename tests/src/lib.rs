@@ -13,6 +13,7 @@ pub mod generator;
 pub mod grafana;
 pub mod kernel;
 pub mod load;
+pub mod metrics;
 pub mod mmdb;
 pub mod name_server;
 pub mod namespace;

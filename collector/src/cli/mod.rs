@@ -12,6 +12,7 @@ pub mod generate;
 pub mod geoip;
 pub mod import;
 pub mod init;
+mod preflight;
 pub mod query;
 pub mod replay;
 pub mod run;

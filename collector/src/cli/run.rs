@@ -39,6 +39,7 @@ use tracing::{error, info, warn};
 use crew::Crew;
 use enriching::{Enriching, Names};
 
+use super::preflight;
 use super::storage::Storage;
 
 /// Arguments of `flowsluice run`.
@@ -52,6 +53,7 @@ pub struct Args {
 pub fn main(Args { config }: Args) -> anyhow::Result<()> {
     allocator::set_up();
     let (config, file) = config::load_or_default(config.as_deref())?;
+    preflight::refuse(&config, file.as_deref())?;
     flowsluice::log::init(&config.log)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -60,14 +62,28 @@ pub fn main(Args { config }: Args) -> anyhow::Result<()> {
             .map_or("built-in defaults".into(), |file| file.display().to_string()),
         "starting"
     );
+    let warnings = preflight::warnings(&config, file.as_deref());
+    for warning in warnings.iter().chain(&preflight::strangers(&config)) {
+        warn!("{warning}");
+    }
     raise_open_files();
     let cpus = receive::affinity::plan(&config.receive, &receive::affinity::available())?;
     let runtime = housekeeping_runtime(&cpus)?;
     // From here on a signal means an orderly stop, also while the rest is still starting.
     let signals = Signals::catch(&runtime)?;
-    let access = http::Access::of(&config.http)?;
-    let http = (runtime.block_on(http::bind(config.http.listen))?, access);
-    Running::start(&config, file, &cpus, http, &runtime)?.until(signals, &runtime)
+    let front = Front {
+        access: http::Access::of(&config.http)?,
+        tls: http::Encryption::of(&config.http)?,
+        listener: runtime.block_on(http::bind(config.http.listen))?,
+    };
+    Running::start(&config, file, &cpus, front, &runtime)?.until(signals, &runtime)
+}
+
+/// Where people and programs ask.
+struct Front {
+    listener: TcpListener,
+    tls: Option<http::Encryption>,
+    access: http::Access,
 }
 
 /// Signals that end a run. Caught from the start, so that none is lost while parts come up.
@@ -119,7 +135,7 @@ impl Running {
         config: &Config,
         file: Option<PathBuf>,
         cpus: &[Option<usize>],
-        (http, access): (TcpListener, http::Access),
+        front: Front,
         runtime: &Runtime,
     ) -> anyhow::Result<Self> {
         let started = (Instant::now(), UnixNanos::now());
@@ -150,7 +166,7 @@ impl Running {
         let (counted, learned) = (Arc::clone(&ledger), Arc::clone(&shared));
         let state = http::State::new(counted, learned, facts, storage.facts());
         let state = Arc::new(state);
-        state.show(http::Page::new(access, storage.reader()));
+        state.show(http::Page::new(front.access, storage.reader()));
         let names = Names {
             shared: &shared,
             state_dir: keeper.as_ref().map(Keeper::folder),
@@ -177,7 +193,7 @@ impl Running {
             .context("the interfaces cannot be followed")?;
         drop_capabilities();
         state.set_phase(http::Phase::Collecting);
-        runtime.spawn(http::serve(http, Arc::clone(&state)));
+        runtime.spawn(http::serve(front.listener, front.tls, Arc::clone(&state)));
         runtime.spawn(service::follow(Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
         storage.keep_budget(config, &ledger.store, runtime);

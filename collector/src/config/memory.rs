@@ -13,6 +13,7 @@ use crate::decode::nsel;
 use crate::decode::sequence::{HELD_BYTES, SOURCES_BYTES};
 use crate::decode::sflow::{CounterQueue, DiscardQueue};
 use crate::enrich::{RECENT_BYTES, dns, snmp};
+use crate::receive::limit::RateLimit;
 use crate::store::{SIDE_TABLES, side};
 use crate::worker::sharing;
 use crate::{batch, names, receive};
@@ -153,6 +154,10 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         let parcels = [workers, (n(sharing::memory_bytes()), "B")];
         Line::product(Owner::Collector, "datagrams handed over", &parcels)
     });
+    let senders = receive.limit.is_on().then(|| {
+        let senders = [workers, (n(RateLimit::BYTES), "B")];
+        Line::product(Owner::Collector, "senders that are limited", &senders)
+    });
     let lines = [
         Line {
             owner: Owner::Collector,
@@ -176,6 +181,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         .into_iter()
         .chain(state_lines(decode, batching))
         .chain(parcels)
+        .chain(senders)
         .chain(connections)
         .chain(read_back)
         .collect()

@@ -13,6 +13,7 @@ mod error;
 mod http;
 mod json_schema;
 mod keys;
+mod limit;
 mod load;
 pub mod memory;
 pub mod minimal;
@@ -36,9 +37,10 @@ pub use enrich::{
     InterfaceRule, Snmp, SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion, ThreatList,
 };
 pub use error::{ConfigError, Problem};
-pub use http::{Http, PAGE_PASSWORD_MIN};
+pub use http::{Http, HttpTls, PAGE_PASSWORD_MIN, TOKEN_VARIABLE};
 pub use json_schema::json_schema;
-pub use load::{DEFAULT_PATH, load, load_or_default, parse};
+pub use limit::{ExporterLimit, Limit};
+pub use load::{DEFAULT_PATH, load, load_or_default, locate, parse};
 pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
 };
@@ -128,6 +130,8 @@ pub struct Receive {
     /// Prefixes that exporters may send from; datagrams of others are dropped and counted as
     /// `exporter_not_allowed`. Empty allows all.
     pub allow: Vec<IpNet>,
+    /// How much one sender may send by UDP.
+    pub limit: Limit,
     /// Receiving without the kernel's UDP stack.
     pub xdp: Xdp,
     /// IPFIX over TCP.
@@ -148,6 +152,7 @@ impl Default for Receive {
             share: false,
             gro: false,
             allow: Vec::new(),
+            limit: Limit::default(),
             xdp: Xdp::default(),
             tcp: Tcp::default(),
         }

@@ -5,6 +5,7 @@
 //! beside the workers; nothing here makes a worker wait. A reading is taken when somebody asks.
 
 mod connections;
+mod encryption;
 mod health;
 mod metrics;
 mod page;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::State as Extract;
 use axum::http::{StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -35,9 +36,10 @@ use crate::store::occupancy::Occupancy;
 use crate::units::UnixNanos;
 
 use connections::{Bounded, Limits};
+pub use encryption::Encryption;
 use health::Readings;
 pub use metrics::{Family, Kind, Labels, Value};
-pub use page::{Access, Page};
+pub use page::{Access, AccessError, Page};
 use page::{Live, Peer};
 
 /// What does not change while the collector runs.
@@ -303,15 +305,20 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Answers on `listener` until the task is dropped.
+/// Answers on `listener` until the task is dropped; by TLS alone where there is any.
 ///
 /// # Errors
 /// When the listener fails for good.
-pub async fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
-    serve_until(listener, state, std::future::pending()).await
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Encryption>,
+    state: Arc<State>,
+) -> io::Result<()> {
+    let forever = std::future::pending();
+    serve_bounded(listener, tls, state, Limits::default(), forever).await
 }
 
-/// As [`serve`], until `stop` is done; answers that are under way are finished.
+/// As [`serve`] in clear, until `stop` is done; answers that are under way are finished.
 ///
 /// # Errors
 /// When the listener fails for good.
@@ -320,11 +327,12 @@ pub async fn serve_until(
     state: Arc<State>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    serve_bounded(listener, state, Limits::default(), stop).await
+    serve_bounded(listener, None, state, Limits::default(), stop).await
 }
 
 async fn serve_bounded(
     listener: TcpListener,
+    tls: Option<Encryption>,
     state: Arc<State>,
     limits: Limits,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -340,7 +348,7 @@ async fn serve_bounded(
             let _ = tokio::task::spawn_blocking(move || reader.read(Instant::now())).await;
         }
     };
-    let listener = Bounded::new(listener, limits);
+    let listener = Bounded::new(listener, tls.map(Encryption::acceptor), limits);
     let router = router(state).into_make_service_with_connect_info::<Peer>();
     let serve = axum::serve(listener, router).with_graceful_shutdown(stop);
     tokio::select! {
@@ -357,6 +365,7 @@ fn router(state: Arc<State>) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
+        .layer(from_fn_with_state(Arc::clone(&state), page::guard_all))
         .layer(map_response(page::strict))
         .with_state(state)
 }

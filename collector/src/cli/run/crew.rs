@@ -10,6 +10,7 @@ use flowsluice::config::Config;
 use flowsluice::decode::{self, Decoder};
 use flowsluice::ledger::{Ledger, WorkerLedger};
 use flowsluice::receive::allow::Allowed;
+use flowsluice::receive::limit::RateLimit;
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::{self, Receiver};
 use flowsluice::store::WorkerQueue;
@@ -52,7 +53,8 @@ impl Crew<'_> {
                 .allowing(Allowed::new(&receive.allow));
             let thread = self.thread(workers.len(), Inlet::Udp(receiver), decoder, queue);
             let name = format!("worker-{}", workers.len());
-            workers.push(thread.sharing(sharing).spawn(name)?);
+            let thread = thread.sharing(sharing).limiting(RateLimit::of(receive));
+            workers.push(thread.spawn(name)?);
         }
         for (receiver, queue) in tcp.into_iter().zip(queues) {
             // The protocols of a UDP listener say nothing of a TCP port with the same number.
@@ -78,6 +80,7 @@ impl Crew<'_> {
                 .with_extra(!self.config.decode.extra.is_empty())
                 .enriching(self.enriching.enricher()),
             sharing: None,
+            limit: None,
             ledger: self.ledger.worker(index),
             cpu: self.cpus.get(index).copied().flatten(),
             stop: Arc::clone(self.stop),
@@ -99,6 +102,7 @@ struct WorkerThread {
     decoder: Decoder,
     batcher: Batcher,
     sharing: Option<Sharing>,
+    limit: Option<RateLimit>,
     ledger: WorkerLedger,
     cpu: Option<usize>,
     stop: Arc<AtomicBool>,
@@ -108,6 +112,10 @@ struct WorkerThread {
 impl WorkerThread {
     fn sharing(self, sharing: Option<Sharing>) -> Self {
         Self { sharing, ..self }
+    }
+
+    fn limiting(self, limit: Option<RateLimit>) -> Self {
+        Self { limit, ..self }
     }
 
     fn spawn(self, name: String) -> anyhow::Result<JoinHandle<()>> {
@@ -124,6 +132,7 @@ impl WorkerThread {
             decoder,
             batcher,
             sharing,
+            limit,
             ledger,
             cpu,
             stop,
@@ -142,16 +151,19 @@ impl WorkerThread {
             Inlet::Udp(Receiver::IoUring(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
                     .sharing(sharing)
+                    .limiting(limit)
                     .run(&stop)
             }
             Inlet::Udp(Receiver::Recvmmsg(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
                     .sharing(sharing)
+                    .limiting(limit)
                     .run(&stop)
             }
             Inlet::Udp(Receiver::AfXdp(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
                     .sharing(sharing)
+                    .limiting(limit)
                     .run(&stop)
             }
             Inlet::Tcp(receiver) => Worker::new(receiver, decoder, batcher, ledger).run(&stop),

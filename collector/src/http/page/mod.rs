@@ -50,7 +50,8 @@ use super::connections::Bounded;
 use super::{INDEX, State, status};
 use crate::store::Endpoint;
 
-pub use access::Access;
+pub(super) use access::guard_all;
+pub use access::{Access, AccessError};
 use ask::Asker;
 use filter::Asked;
 use language::Language;

@@ -19,6 +19,7 @@ mod geo;
 mod instructions;
 mod load;
 mod outage;
+mod package;
 mod progress;
 mod services;
 mod shell;
@@ -66,6 +67,8 @@ enum Task {
     Load(load::Args),
     /// Kill ClickHouse and the collector under a steady rate and account for every flow.
     Outage(outage::Args),
+    /// Make the packages for Debian and for Red Hat; --check uses them in a fresh Debian.
+    Package(package::Args),
 }
 
 fn main() -> ExitCode {
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Load(args) => load::main(&args),
         Task::Outage(args) => outage::main(&args),
+        Task::Package(args) => package::main(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

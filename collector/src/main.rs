@@ -4,7 +4,7 @@ mod cli;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// A flow collector appliance: NetFlow, IPFIX and sFlow into ClickHouse.
 #[derive(Parser)]
@@ -45,6 +45,9 @@ enum Command {
     /// The embedded ClickHouse itself; started by `run`.
     #[command(hide = true)]
     Engine(cli::engine::Args),
+    /// Print this command line as JSON: man pages and completions are made of it.
+    #[command(hide = true)]
+    CommandLine,
 }
 
 fn main() -> ExitCode {
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Geoip(args) => cli::geoip::main(args),
         Command::Import(args) => cli::import::main(args),
         Command::Engine(args) => cli::engine::main(args),
+        Command::CommandLine => cli::command_line::main(Cli::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use flowsluice::config::ConfigError;
 
 pub mod check;
+pub mod command_line;
 pub mod doctor;
 pub mod engine;
 pub mod export;

@@ -15,6 +15,7 @@ use crate::batch::Batcher;
 use crate::decode::{Decoder, ExtraRows, FlowSink, Teaching};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts, WorkerLedger};
+use crate::receive::tee::Tee;
 use crate::receive::{Connections, Datagram, Receive};
 use crate::units::UnixNanos;
 
@@ -34,6 +35,8 @@ pub struct Worker<R> {
     stages: Stages,
     /// `None` for a worker that is alone.
     sharing: Option<Sharing>,
+    /// `None` where nothing is forwarded.
+    tee: Option<Tee>,
     ledger: WorkerLedger,
     kernel_drops_read: UnixNanos,
     /// What the receiver said of connections the last time.
@@ -142,6 +145,7 @@ impl<R: Receive> Worker<R> {
                 counts: WorkerCounts::default(),
             },
             sharing: None,
+            tee: None,
             ledger,
             kernel_drops_read: UnixNanos::default(),
             connections: Connections::default(),
@@ -152,6 +156,12 @@ impl<R: Receive> Worker<R> {
     #[must_use]
     pub fn sharing(self, sharing: Option<Sharing>) -> Self {
         Self { sharing, ..self }
+    }
+
+    /// Has it forward what its sockets bring.
+    #[must_use]
+    pub fn forwarding(self, tee: Option<Tee>) -> Self {
+        Self { tee, ..self }
     }
 
     /// Turns until `stop`, then takes what the sockets still hold and what others handed over, and
@@ -188,6 +198,7 @@ impl<R: Receive> Worker<R> {
             receiver,
             stages,
             sharing,
+            tee,
             connections,
             ..
         } = self;
@@ -197,6 +208,11 @@ impl<R: Receive> Worker<R> {
         };
         let before = stages.own_datagrams();
         let outcome = receiver.receive(patience, &mut |datagram: &Datagram<'_>| {
+            if let Some(tee) = tee
+                && stages.decoder.allows(datagram.source)
+            {
+                tee.offer(datagram);
+            }
             let is_lent = match sharing {
                 Some(sharing) if sharing.is_overloaded() => stages.lend(datagram, sharing),
                 _ => false,

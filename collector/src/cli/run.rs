@@ -20,6 +20,7 @@ use flowsluice::knowledge;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, losses};
 use flowsluice::names;
 use flowsluice::receive::tcp::TcpReceiver;
+use flowsluice::receive::tee::Forwarding;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
 use flowsluice::service;
@@ -104,6 +105,8 @@ struct Running {
     ledger: Arc<Ledger>,
     storage: Storage,
     following: Following,
+    /// `None` where nothing is forwarded.
+    tee: Option<Forwarding>,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     enriching: Enriching,
@@ -160,11 +163,17 @@ impl Running {
         enriching.show(&state);
         let stop = Arc::new(AtomicBool::new(false));
         let (failed, failures) = mpsc::unbounded_channel();
+        let tee = Forwarding::start(&config.receive, drop_capabilities);
+        let tee = tee.context("receive.tee: no thread can be started for it")?;
+        if let Some(tee) = &tee {
+            state.forwarded_by(tee.tee());
+        }
         let crew = Crew {
             config,
             cpus,
             shared: &shared,
             enriching: &enriching,
+            tee: tee.as_ref().map(Forwarding::tee),
             ledger: &ledger,
             stop: &stop,
             failed,
@@ -187,6 +196,7 @@ impl Running {
             ledger,
             storage,
             following,
+            tee,
             workers,
             stop,
             enriching,
@@ -216,6 +226,9 @@ impl Running {
         for worker in self.workers {
             // A worker that panicked has ended the process (panic = "abort").
             let _ = worker.join();
+        }
+        if let Some(tee) = self.tee {
+            tee.stop();
         }
         self.enriching.stop(runtime);
         self.telling.finish(runtime);

@@ -114,6 +114,10 @@ const KEYS: &[Key] = &[
     key("receive.share", Kind::Flag),
     key("receive.gro", Kind::Flag),
     key("receive.allow", Kind::Prefixes),
+    key("receive.tee", Kind::Tables),
+    key("receive.tee[].to", Kind::Text),
+    key("receive.tee[].exporters", Kind::Prefixes),
+    key("receive.tee[].keep_source", Kind::Flag),
     key("receive.xdp", Kind::Table),
     key("receive.xdp.interfaces", Kind::Texts),
     key("receive.xdp.attach", Kind::Word(ATTACH)),
@@ -237,6 +241,7 @@ const LAST: &[Key] = &[
 pub(super) const REQUIRED: &[&str] = &[
     "receive.listeners[].port",
     "receive.tcp.listeners[].port",
+    "receive.tee[].to",
     "decode.exporters[].source",
     "enrich.geo.updates[].file",
     "enrich.geo.updates[].from",
@@ -350,7 +355,7 @@ mod tests {
     use crate::config::{
         ApplicationType, Boundary, Config, DnsNames, Enrich, ExporterLabels, ExporterOverride,
         GeoUpdate, InterfaceRule, Listener, Protocol, ReceiveMode, Secret, SnmpAuth, SnmpPrivacy,
-        SnmpTarget, SnmpVersion, TcpListener, TemplateScope, ThreatList, TimeSource, Tls,
+        SnmpTarget, SnmpVersion, TcpListener, Tee, TemplateScope, ThreatList, TimeSource, Tls,
         XdpAttach, XdpCopy,
     };
 
@@ -365,6 +370,11 @@ mod tests {
         config.receive.tcp.listeners = vec![TcpListener {
             address: "::".parse().unwrap(),
             port: 4739,
+        }];
+        config.receive.tee = vec![Tee {
+            to: "192.0.2.20:2055".into(),
+            exporters: vec!["192.0.2.0/24".parse().unwrap()],
+            keep_source: true,
         }];
         config.decode.exporters = vec![ExporterOverride {
             source: "192.0.2.0/24".parse().unwrap(),

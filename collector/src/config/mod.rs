@@ -21,6 +21,7 @@ mod servers;
 mod store;
 mod tables;
 mod tcp;
+mod tee;
 mod validate;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -46,6 +47,7 @@ pub use servers::{Compression, Tls, USER_VARIABLE};
 pub use store::{Embedded, Spool, SpoolFsync, SpoolMode, Store, StoreKind, StoreTarget};
 pub use tables::{Budget, Group, Partition, Profile, RetentionOf};
 pub use tcp::{Tcp, TcpListener};
+pub use tee::Tee;
 pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};
 
 /// The whole file.
@@ -132,6 +134,8 @@ pub struct Receive {
     pub xdp: Xdp,
     /// IPFIX over TCP.
     pub tcp: Tcp,
+    /// Other collectors that get the same datagrams.
+    pub tee: Vec<Tee>,
 }
 
 impl Default for Receive {
@@ -150,6 +154,7 @@ impl Default for Receive {
             allow: Vec::new(),
             xdp: Xdp::default(),
             tcp: Tcp::default(),
+            tee: Vec::new(),
         }
     }
 }

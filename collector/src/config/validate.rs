@@ -7,6 +7,7 @@ mod enrich;
 mod servers;
 mod spool;
 mod tables;
+mod tee;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -130,6 +131,7 @@ impl Problems {
         }
         self.xdp(receive);
         self.tcp(receive);
+        self.tee(receive);
     }
 
     fn tcp(&mut self, receive: &Receive) {

@@ -1,5 +1,6 @@
 //! One datagram: which protocol, which exporter, and what became of it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::exporters::{Domain, Domains};
@@ -9,7 +10,7 @@ use super::plan::Spans;
 use super::protocol::{Enabled, protocol};
 use super::record::ExtrasBuffer;
 use super::sequence::{Held, Observation};
-use super::sets::{Message, TemplateLimits, Workspace};
+use super::sets::{TemplateLimits, Workspace};
 use super::shared::{AGE_EVERY_NS, Aged, DomainKey, Shared};
 use super::{
     Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow1, netflow5, netflow7, netflow9, sflow,
@@ -117,6 +118,12 @@ impl Decoder {
         Self { allowed, ..self }
     }
 
+    /// Whether datagrams of `source` are taken.
+    #[must_use]
+    pub fn allows(&self, source: IpAddr) -> bool {
+        self.allowed.contains(source)
+    }
+
     /// Takes what comes by TCP: what an exporter tells holds for its connection only.
     #[must_use]
     pub fn by_session(self) -> Self {
@@ -148,7 +155,10 @@ impl Decoder {
                 self.status.now = datagram.received;
                 self.status.is_busy = true;
             }
-            Err(reason) => counts.drop_one(reason),
+            Err(reason) => {
+                counts.drop_one(reason);
+                self.shared.undecodable.keep(datagram, reason);
+            }
         }
     }
 
@@ -382,7 +392,7 @@ impl Decoder {
                     _ => break,
                 }
             }
-            trailing(&message, payload, work.counts);
+            ipfix::trailing(&message, payload, work.counts);
         })?;
         counts.datagrams_ipfix += 1;
         Ok(())
@@ -487,11 +497,3 @@ impl Decoder {
 
 /// Nanoseconds between two reports to the status page.
 const STATUS_EVERY_NS: u64 = 1_000_000_000;
-
-/// Counts bytes after the last message that are neither a message nor padding.
-fn trailing(last: &Message<'_>, payload: &[u8], counts: &mut WorkerCounts) {
-    let rest = payload.get(last.bytes.len()..).unwrap_or_default();
-    if rest.iter().any(|byte| *byte != 0) {
-        counts.drop_one(DropReason::SetMalformed);
-    }
-}

@@ -11,6 +11,7 @@ use flowsluice::decode::{self, Decoder};
 use flowsluice::ledger::{Ledger, WorkerLedger};
 use flowsluice::receive::allow::Allowed;
 use flowsluice::receive::tcp::TcpReceiver;
+use flowsluice::receive::tee::Tee;
 use flowsluice::receive::{self, Receiver};
 use flowsluice::store::WorkerQueue;
 use flowsluice::worker::Worker;
@@ -27,6 +28,7 @@ pub(super) struct Crew<'a> {
     pub(super) cpus: &'a [Option<usize>],
     pub(super) shared: &'a Arc<decode::Shared>,
     pub(super) enriching: &'a Enriching,
+    pub(super) tee: Option<Tee>,
     pub(super) ledger: &'a Ledger,
     pub(super) stop: &'a Arc<AtomicBool>,
     pub(super) failed: mpsc::UnboundedSender<String>,
@@ -52,7 +54,8 @@ impl Crew<'_> {
                 .allowing(Allowed::new(&receive.allow));
             let thread = self.thread(workers.len(), Inlet::Udp(receiver), decoder, queue);
             let name = format!("worker-{}", workers.len());
-            workers.push(thread.sharing(sharing).spawn(name)?);
+            let thread = thread.sharing(sharing).forwarding(self.tee.clone());
+            workers.push(thread.spawn(name)?);
         }
         for (receiver, queue) in tcp.into_iter().zip(queues) {
             // The protocols of a UDP listener say nothing of a TCP port with the same number.
@@ -78,6 +81,7 @@ impl Crew<'_> {
                 .with_extra(!self.config.decode.extra.is_empty())
                 .enriching(self.enriching.enricher()),
             sharing: None,
+            tee: None,
             ledger: self.ledger.worker(index),
             cpu: self.cpus.get(index).copied().flatten(),
             stop: Arc::clone(self.stop),
@@ -99,6 +103,7 @@ struct WorkerThread {
     decoder: Decoder,
     batcher: Batcher,
     sharing: Option<Sharing>,
+    tee: Option<Tee>,
     ledger: WorkerLedger,
     cpu: Option<usize>,
     stop: Arc<AtomicBool>,
@@ -108,6 +113,10 @@ struct WorkerThread {
 impl WorkerThread {
     fn sharing(self, sharing: Option<Sharing>) -> Self {
         Self { sharing, ..self }
+    }
+
+    fn forwarding(self, tee: Option<Tee>) -> Self {
+        Self { tee, ..self }
     }
 
     fn spawn(self, name: String) -> anyhow::Result<JoinHandle<()>> {
@@ -124,6 +133,7 @@ impl WorkerThread {
             decoder,
             batcher,
             sharing,
+            tee,
             ledger,
             cpu,
             stop,
@@ -142,16 +152,19 @@ impl WorkerThread {
             Inlet::Udp(Receiver::IoUring(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
                     .sharing(sharing)
+                    .forwarding(tee)
                     .run(&stop)
             }
             Inlet::Udp(Receiver::Recvmmsg(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
                     .sharing(sharing)
+                    .forwarding(tee)
                     .run(&stop)
             }
             Inlet::Udp(Receiver::AfXdp(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
                     .sharing(sharing)
+                    .forwarding(tee)
                     .run(&stop)
             }
             Inlet::Tcp(receiver) => Worker::new(receiver, decoder, batcher, ledger).run(&stop),

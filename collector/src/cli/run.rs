@@ -2,6 +2,7 @@
 
 mod crew;
 mod enriching;
+mod reloading;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use flowsluice::http;
 use flowsluice::knowledge;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, losses};
 use flowsluice::names;
+use flowsluice::receive::allow::AllowList;
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::tee::Forwarding;
 use flowsluice::receive::xdp::steering::{Following, Steering};
@@ -39,6 +41,7 @@ use tracing::{error, info, warn};
 
 use crew::Crew;
 use enriching::{Enriching, Names};
+use reloading::Reloading;
 
 use super::storage::Storage;
 
@@ -110,6 +113,7 @@ struct Running {
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     enriching: Enriching,
+    reloading: Reloading,
     telling: Telling,
     stats: Stats,
     state: Arc<http::State>,
@@ -126,13 +130,15 @@ impl Running {
         runtime: &Runtime,
     ) -> anyhow::Result<Self> {
         let started = (Instant::now(), UnixNanos::now());
+        let reloading = Reloading::new(file, config);
+        let receiving = Receiving::open(&config.receive, cpus.len(), reloading.allow())?;
+        let facts = receiving.facts(started, cpus);
         let Receiving {
-            mode,
-            listeners,
             receivers,
             tcp,
             steering,
-        } = Receiving::open(&config.receive, cpus.len())?;
+            ..
+        } = receiving;
         // What comes by TCP has a worker of its own behind the others.
         let workers_max = cpus.len() + usize::from(tcp.is_some());
         let ledger = Arc::new(Ledger::new(workers_max));
@@ -140,39 +146,23 @@ impl Running {
         let keeper = Keeper::open(&config.decode, &shared, started.1);
         let (storage, queues) =
             Storage::start(config, runtime, Arc::clone(&ledger.store), workers_max)?;
-        let facts = http::Facts {
-            version: env!("CARGO_PKG_VERSION"),
-            started,
-            receive_mode: mode.name(),
-            interfaces: steering.modes().to_vec(),
-            cpus: cpus.to_vec(),
-            listeners,
-            tcp_listeners: tcp.as_ref().map(TcpReceiver::addresses).unwrap_or_default(),
-        };
-        log_receiving(&facts);
-        let (counted, learned) = (Arc::clone(&ledger), Arc::clone(&shared));
-        let state = http::State::new(counted, learned, facts, storage.facts());
-        let state = Arc::new(state);
-        state.show(http::Page::new(access, storage.reader()));
+        let state = show((&ledger, &shared), facts, &storage, access);
         let names = Names {
             shared: &shared,
             state_dir: keeper.as_ref().map(Keeper::folder),
             rows: storage.side_rows(),
         };
-        let enriching = Enriching::start(config, file, names, cpus, runtime)?;
+        let enriching = Enriching::start(config, names, cpus, runtime)?;
         enriching.show(&state);
         let stop = Arc::new(AtomicBool::new(false));
         let (failed, failures) = mpsc::unbounded_channel();
-        let tee = Forwarding::start(&config.receive, drop_capabilities);
-        let tee = tee.context("receive.tee: no thread can be started for it")?;
-        if let Some(tee) = &tee {
-            state.forwarded_by(tee.tee());
-        }
+        let tee = forward(config, &state)?;
         let crew = Crew {
             config,
             cpus,
             shared: &shared,
             enriching: &enriching,
+            allow: reloading.allow(),
             tee: tee.as_ref().map(Forwarding::tee),
             ledger: &ledger,
             stop: &stop,
@@ -182,7 +172,7 @@ impl Running {
         // The thread that follows the interfaces takes the capabilities with it; from here on
         // neither this thread nor one that it starts has any.
         let following = steering
-            .follow(Arc::clone(&ledger.frames))
+            .follow(Arc::clone(&ledger.frames), Arc::clone(reloading.allow()))
             .context("the interfaces cannot be followed")?;
         drop_capabilities();
         state.set_phase(http::Phase::Collecting);
@@ -200,6 +190,7 @@ impl Running {
             workers,
             stop,
             enriching,
+            reloading,
             telling,
             stats,
             state,
@@ -212,7 +203,9 @@ impl Running {
     fn until(mut self, mut signals: Signals, runtime: &Runtime) -> anyhow::Result<()> {
         let failure = runtime.block_on(async {
             tokio::select! {
-                name = signals.last(|| self.enriching.reload()) => {
+                name = signals.last(|| {
+                    self.reloading.reload(&self.enriching, &self.storage, runtime);
+                }) => {
                     info!(signal = name, "stopping");
                     None
                 }
@@ -252,6 +245,30 @@ impl Running {
         );
         Ok(())
     }
+}
+
+/// What `/status` and the page are made of.
+fn show(
+    (ledger, shared): (&Arc<Ledger>, &Arc<decode::Shared>),
+    facts: http::Facts,
+    storage: &Storage,
+    access: http::Access,
+) -> Arc<http::State> {
+    log_receiving(&facts);
+    let (ledger, shared) = (Arc::clone(ledger), Arc::clone(shared));
+    let state = http::State::new(ledger, shared, facts, storage.facts());
+    state.show(http::Page::new(access, storage.reader()));
+    Arc::new(state)
+}
+
+/// Starts what forwards datagrams, if any are to be.
+fn forward(config: &Config, state: &http::State) -> anyhow::Result<Option<Forwarding>> {
+    let tee = Forwarding::start(&config.receive, drop_capabilities);
+    let tee = tee.context("receive.tee: no thread can be started for it")?;
+    if let Some(tee) = &tee {
+        state.forwarded_by(tee.tee());
+    }
+    Ok(tee)
 }
 
 /// What is received from, now that all sockets are open.
@@ -359,7 +376,11 @@ struct Receiving {
 }
 
 impl Receiving {
-    fn open(config: &config::Receive, workers: usize) -> anyhow::Result<Self> {
+    fn open(
+        config: &config::Receive,
+        workers: usize,
+        allow: &Arc<AllowList>,
+    ) -> anyhow::Result<Self> {
         let mut sockets = receive::sockets::Plan::new(config)?;
         let listeners = sockets.addresses().to_vec();
         let ports: Vec<u16> = listeners.iter().map(SocketAddr::port).collect();
@@ -381,9 +402,25 @@ impl Receiving {
             mode,
             listeners,
             receivers,
-            tcp: TcpReceiver::open(config)?,
+            tcp: TcpReceiver::open(config, allow)?,
             steering,
         })
+    }
+}
+
+impl Receiving {
+    /// For the status, of a collector that `started` with workers on `cpus`.
+    fn facts(&self, started: (Instant, UnixNanos), cpus: &[Option<usize>]) -> http::Facts {
+        let tcp = self.tcp.as_ref();
+        http::Facts {
+            version: env!("CARGO_PKG_VERSION"),
+            started,
+            receive_mode: self.mode.name(),
+            interfaces: self.steering.modes().to_vec(),
+            cpus: cpus.to_vec(),
+            listeners: self.listeners.clone(),
+            tcp_listeners: tcp.map(TcpReceiver::addresses).unwrap_or_default(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`memory`] adds up what it will take. [`minimal`] is a file to begin with, [`json_schema`] what
 //! editors check one by.
 
+mod changed;
 mod decode;
 pub mod display;
 mod documented;
@@ -13,6 +14,7 @@ mod error;
 mod http;
 mod json_schema;
 mod keys;
+mod live;
 mod load;
 pub mod memory;
 pub mod minimal;
@@ -39,6 +41,7 @@ pub use enrich::{
 pub use error::{ConfigError, Problem};
 pub use http::{Http, PAGE_PASSWORD_MIN};
 pub use json_schema::json_schema;
+pub use live::LiveRetention;
 pub use load::{DEFAULT_PATH, load, load_or_default, parse};
 pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,

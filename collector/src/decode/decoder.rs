@@ -19,14 +19,14 @@ use super::{
 use crate::config::{self, Protocol, Tunnels};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
-use crate::receive::allow::Allowed;
+use crate::receive::allow::Followed;
 use crate::receive::{Datagram, Session};
 use crate::units::UnixNanos;
 
 /// A worker's decoder: all state between datagrams.
 #[derive(Debug)]
 pub struct Decoder {
-    allowed: Allowed,
+    allowed: Followed,
     enabled: Enabled,
     /// All bits where the source port names the session, none where datagrams have no sessions.
     session_mask: u16,
@@ -77,7 +77,7 @@ impl Decoder {
         shared.decoder_begins();
         let overrides = Overrides::new(&config.exporters);
         Self {
-            allowed: Allowed::default(),
+            allowed: Followed::default(),
             session_mask: 0,
             enabled: Enabled::new(&config.protocols, listeners),
             limits: TemplateLimits {
@@ -114,7 +114,7 @@ impl Decoder {
 
     /// Takes datagrams of these senders only.
     #[must_use]
-    pub fn allowing(self, allowed: Allowed) -> Self {
+    pub fn allowing(self, allowed: Followed) -> Self {
         Self { allowed, ..self }
     }
 
@@ -165,6 +165,7 @@ impl Decoder {
     /// Once a turn: takes over what other workers learned, and tells the status page once a second.
     #[inline]
     pub fn turn(&mut self) {
+        self.allowed.refresh();
         self.take_over();
         self.held.hand_in();
         let status = &mut self.status;

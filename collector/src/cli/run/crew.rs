@@ -9,7 +9,7 @@ use flowsluice::batch::Batcher;
 use flowsluice::config::Config;
 use flowsluice::decode::{self, Decoder};
 use flowsluice::ledger::{Ledger, WorkerLedger};
-use flowsluice::receive::allow::Allowed;
+use flowsluice::receive::allow::{AllowList, Followed};
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::tee::Tee;
 use flowsluice::receive::{self, Receiver};
@@ -28,6 +28,7 @@ pub(super) struct Crew<'a> {
     pub(super) cpus: &'a [Option<usize>],
     pub(super) shared: &'a Arc<decode::Shared>,
     pub(super) enriching: &'a Enriching,
+    pub(super) allow: &'a Arc<AllowList>,
     pub(super) tee: Option<Tee>,
     pub(super) ledger: &'a Ledger,
     pub(super) stop: &'a Arc<AtomicBool>,
@@ -51,7 +52,7 @@ impl Crew<'_> {
         let parts = receivers.into_iter().zip(sharing).zip(queues.by_ref());
         for ((receiver, sharing), queue) in parts {
             let decoder = Decoder::new(decode, &receive.listeners, Arc::clone(self.shared))
-                .allowing(Allowed::new(&receive.allow));
+                .allowing(Followed::new(self.allow));
             let thread = self.thread(workers.len(), Inlet::Udp(receiver), decoder, queue);
             let name = format!("worker-{}", workers.len());
             let thread = thread.sharing(sharing).forwarding(self.tee.clone());

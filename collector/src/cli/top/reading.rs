@@ -38,7 +38,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// The collector at `url`, or that of the configuration, whose user and password count here too.
+    /// The collector at `url`, or that of the configuration, whose user and password it is given.
     pub fn new(url: Option<String>, http: &config::Http) -> anyhow::Result<Self> {
         let password = http.password()?;
         let authorization = password.map(|password| {

@@ -238,7 +238,7 @@ impl<R: Receive> Worker<R> {
             sharing.turn(taken, now);
         }
         stages.rows.batcher.turn(now, &mut stages.rows.counts);
-        if now.0.saturating_sub(self.kernel_drops_read.0) >= KERNEL_DROPS_EVERY_NS {
+        if now.0.abs_diff(self.kernel_drops_read.0) >= KERNEL_DROPS_EVERY_NS {
             stages.counts.datagrams_dropped_by_kernel = self.receiver.kernel_drops();
             self.kernel_drops_read = now;
         }

@@ -2,8 +2,9 @@
 //!
 //! In: datagrams of all workers' sockets. Out: the same bytes to each target of `receive.tee` whose
 //! exporters they are of. Owner: a thread of its own; workers hand copies over in bounded lock-free
-//! queues whose buffers are allocated at start, and wait for nothing. A copy that finds no room, and
-//! one that the kernel does not send, is counted. Without a target there is neither thread nor queue.
+//! queues whose buffers are allocated at start, and wait for nothing. A copy that finds no room is
+//! counted, and so is one that the kernel does not send. Without a target there is neither thread
+//! nor queue.
 
 mod outlet;
 

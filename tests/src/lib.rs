@@ -31,6 +31,7 @@ pub mod settings;
 pub mod sql;
 pub mod standalone;
 pub mod status;
+pub mod terminal;
 pub mod tls;
 pub mod wire;
 

@@ -62,8 +62,8 @@ fn checksums(lock: &str) -> Result<BTreeMap<(String, String), String>> {
     Ok(all.collect())
 }
 
-/// The collector's dependencies that end up in its binary, by the id that cargo gives them, and what
-/// each needs itself.
+/// The collector's dependencies that end up in its binary, by the id that cargo gives them, and
+/// what each needs itself.
 fn reached(metadata: &Value, root: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let nodes = metadata["resolve"]["nodes"].as_array().context("nodes")?;
     let mut needs = BTreeMap::new();

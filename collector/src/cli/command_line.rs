@@ -47,7 +47,7 @@ fn argument(argument: &Arg) -> Value {
         "is_last": argument.is_last_set(),
         "value_names": names.iter().map(ToString::to_string).collect::<Vec<_>>(),
 
-        "values": values.iter().map(|one| one.get_name()).collect::<Vec<_>>(),
+        "values": values.iter().map(clap::builder::PossibleValue::get_name).collect::<Vec<_>>(),
         "defaults": defaults.iter().map(|one| one.to_string_lossy()).collect::<Vec<_>>(),
         "help": argument.get_help().map(ToString::to_string),
         "long_help": argument.get_long_help().map(ToString::to_string),

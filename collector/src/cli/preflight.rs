@@ -146,7 +146,7 @@ fn secrets(config: &Config, file: Option<&Path>) -> Vec<(String, PathBuf)> {
         let path = path.filter(|path| !path.as_os_str().is_empty());
         found.extend(path.map(|path| (key.to_owned(), path.to_owned())));
     };
-    add("store.password", store.password.as_ref().and_then(|_| file));
+    add("store.password", store.password.as_ref().and(file));
     add("store.password_file", store.password_file.as_deref());
     add("store.tls.key", store.tls.key.as_deref());
     let http = &config.http;
@@ -155,7 +155,7 @@ fn secrets(config: &Config, file: Option<&Path>) -> Vec<(String, PathBuf)> {
     add("http.tls.key", http.tls.key.as_deref());
     for (index, target) in config.enrich.snmp.targets.iter().enumerate() {
         let key = |name: &str| format!("enrich.snmp.targets[{index}].{name}");
-        let community = target.community.as_ref().and_then(|_| file);
+        let community = target.community.as_ref().and(file);
         add(&key("community"), community);
         for (name, path) in [
             ("community_file", &target.community_file),

@@ -1,7 +1,7 @@
 //! `cargo xtask package --check`: the packages in a fresh Debian with a booted systemd.
 //!
-//! The claim: they install, collect, are confined, lose nothing at a stop, are upgraded with what an
-//! administrator changed, and a purge leaves nothing. In: the .debs, Debian by this host's apt.
+//! The claim: they install, collect, are confined, lose nothing at a stop, are upgraded with what
+//! an administrator changed, and a purge leaves nothing. In: the .debs, Debian by this host's apt.
 
 mod machine;
 mod packages;

@@ -1,7 +1,7 @@
 //! `cargo xtask package --check`: the packages in a fresh Debian with a booted systemd.
 //!
-//! The claim: they install, collect, are confined, lose nothing at a stop, are upgraded with what an
-//! administrator changed, and a purge leaves nothing. In: the .debs, Debian by this host's apt.
+//! The claim: they install, collect, are confined, lose nothing at a stop, are upgraded with what
+//! an administrator changed, and a purge leaves nothing. In: the .debs, Debian by this host's apt.
 
 mod machine;
 mod packages;
@@ -87,7 +87,8 @@ fn booted(machine: &Machine, debs: &Debs) -> Result<()> {
     service::is_watched(machine)?;
     service::refuses_a_wrong_configuration(machine)?;
     packages::upgrade(machine, debs)?;
-    packages::remove_and_purge(machine, &before)
+    packages::remove_and_purge(machine, &before)?;
+    packages::one_after_the_other(machine, debs, &before)
 }
 
 /// One line of what was seen.

@@ -98,16 +98,17 @@ pub fn main(args: &Args) -> Result<()> {
         println!("{}", rpm::make(package, &out)?.display());
         debs.push(deb);
     }
+    std::fs::remove_dir_all(out.join("work")).context("remove the packages' trees")?;
     if args.check {
         // The same again, as the version that comes after it.
-        let later = format!("{}+later", args.version);
-        let later = deb::make(&collector::package(&binary, &later, &out)?, &out)?;
+        let (version, folder) = (format!("{}+later", args.version), out.join("later"));
+        let later = collector::package(&binary, &version, &folder)?;
         check::run(&check::Debs {
             collector: &debs[0],
             engine: &debs[1],
-            later: &later,
+            later: &deb::make(&later, &folder)?,
         })?;
-        std::fs::remove_file(later)?;
+        std::fs::remove_dir_all(folder)?;
     }
     Ok(())
 }

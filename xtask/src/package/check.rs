@@ -87,7 +87,8 @@ fn booted(machine: &Machine, debs: &Debs) -> Result<()> {
     service::is_watched(machine)?;
     service::refuses_a_wrong_configuration(machine)?;
     packages::upgrade(machine, debs)?;
-    packages::remove_and_purge(machine, &before)
+    packages::remove_and_purge(machine, &before)?;
+    packages::one_after_the_other(machine, debs, &before)
 }
 
 /// One line of what was seen.

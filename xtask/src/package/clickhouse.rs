@@ -45,8 +45,8 @@ libchdb.so is chDB, ClickHouse as a library.
 Copyright: ClickHouse, Inc., Yandex LLC, and the authors of chDB
 Licence: Apache-2.0. On Debian, /usr/share/common-licenses/Apache-2.0 has its text.
 
-It holds libraries of others, each with a licence of its own: see third-party-licences.txt.gz, which
-is what the engine itself tells (SELECT * FROM system.licenses).
+It holds libraries of others, each with a licence of its own: see third-party-licences.txt.gz,
+which is what the engine itself tells (SELECT * FROM system.licenses).
 ";
 
 /// Lets the engine write down the licences of what it is made of.

@@ -10,6 +10,7 @@ use super::root::{Listing, Root, inside};
 use super::{Debs, saw};
 
 const CONFIGURATION: &str = "/etc/flowsluice/flowsluice.toml";
+const BOTH: [&str; 2] = ["flowsluice", "flowsluice-clickhouse"];
 const WANTED: &str = "/etc/systemd/system/multi-user.target.wants/flowsluice.service";
 
 /// Installed and purged where no systemd runs.
@@ -46,6 +47,17 @@ pub fn install(machine: &Machine, debs: &Debs) -> Result<()> {
     ensure!(pages > 10, "{pages} pages of manual");
     saw("both packages installed, the service active, its ClickHouse answers");
     Ok(())
+}
+
+/// The collector alone, which has no engine then; it is started when that comes. Purged again.
+pub fn one_after_the_other(machine: &Machine, debs: &Debs, before: &Listing) -> Result<()> {
+    machine.run(&["dpkg", "--install", &inside(debs.collector)])?;
+    let state = machine.property("ActiveState")?;
+    ensure!(state != "active", "it collects without an engine");
+    machine.run(&["dpkg", "--install", &inside(debs.engine)])?;
+    machine.until_answer("SELECT 1", "1")?;
+    saw("the collector alone does not start; it is started when the engine comes");
+    purge(machine, before)
 }
 
 /// The later version in its place: configuration and rows are kept, the service is a new one.
@@ -87,14 +99,17 @@ pub fn upgrade(machine: &Machine, debs: &Debs) -> Result<()> {
 
 /// Removed, the data are kept; purged, nothing is.
 pub fn remove_and_purge(machine: &Machine, before: &Listing) -> Result<()> {
-    let both = ["flowsluice", "flowsluice-clickhouse"];
-    machine.run(&[&["dpkg", "--remove"], &both[..]].concat())?;
+    machine.run(&[&["dpkg", "--remove"], &BOTH[..]].concat())?;
     ensure!(machine.refuses(&["pgrep", "flowsluice"]), "it still runs");
     for kept in [CONFIGURATION, "/var/lib/flowsluice/clickhouse"] {
         ensure!(machine.root().path(kept).exists(), "{kept} is gone");
     }
     saw("removed: stopped, configuration and data kept");
-    machine.run(&[&["dpkg", "--purge"], &both[..]].concat())?;
+    purge(machine, before)
+}
+
+fn purge(machine: &Machine, before: &Listing) -> Result<()> {
+    machine.run(&[&["dpkg", "--purge"], &BOTH[..]].concat())?;
     is_clean(&machine.root().listing()?, before)?;
     let failed = machine.run(&["systemctl", "--failed", "--no-legend"])?;
     ensure!(failed.trim().is_empty(), "{failed}");

@@ -85,6 +85,7 @@ pub fn outlasts_a_stop(machine: &Machine) -> Result<()> {
     let said = machine.run(&[
         "flowsluice",
         "generate",
+        "--json",
         "--target",
         TARGET,
         "--rate",

@@ -16,6 +16,7 @@ use crate::decode::{Decoder, ExtraRows, FlowSink, Teaching};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts, WorkerLedger};
 use crate::receive::limit::RateLimit;
+use crate::receive::tee::Tee;
 use crate::receive::{Connections, Datagram, Receive};
 use crate::units::UnixNanos;
 
@@ -37,6 +38,8 @@ pub struct Worker<R> {
     sharing: Option<Sharing>,
     /// `None` where nobody is limited.
     limit: Option<RateLimit>,
+    /// `None` where nothing is forwarded.
+    tee: Option<Tee>,
     ledger: WorkerLedger,
     kernel_drops_read: UnixNanos,
     /// What the receiver said of connections the last time.
@@ -154,6 +157,7 @@ impl<R: Receive> Worker<R> {
             },
             sharing: None,
             limit: None,
+            tee: None,
             ledger,
             kernel_drops_read: UnixNanos::default(),
             connections: Connections::default(),
@@ -170,6 +174,12 @@ impl<R: Receive> Worker<R> {
     #[must_use]
     pub fn limiting(self, limit: Option<RateLimit>) -> Self {
         Self { limit, ..self }
+    }
+
+    /// Has it forward what its sockets bring.
+    #[must_use]
+    pub fn forwarding(self, tee: Option<Tee>) -> Self {
+        Self { tee, ..self }
     }
 
     /// Turns until `stop`, then takes what the sockets still hold and what others handed over, and
@@ -207,6 +217,7 @@ impl<R: Receive> Worker<R> {
             stages,
             sharing,
             limit,
+            tee,
             connections,
             ..
         } = self;
@@ -216,10 +227,18 @@ impl<R: Receive> Worker<R> {
         };
         let before = stages.own_datagrams();
         let outcome = receiver.receive(patience, &mut |datagram: &Datagram<'_>| {
+            // Of others it is counted below that they are not.
+            let is_allowed = || stages.decoder.allows(datagram.source);
             if let Some(limit) = limit
+                && is_allowed()
                 && !limit.admits(datagram.source, datagram.received)
             {
                 return stages.refuse(datagram, DropReason::ExporterRateLimited);
+            }
+            if let Some(tee) = tee
+                && is_allowed()
+            {
+                tee.offer(datagram);
             }
             let is_lent = match sharing {
                 Some(sharing) if sharing.is_overloaded() => stages.lend(datagram, sharing),
@@ -246,7 +265,7 @@ impl<R: Receive> Worker<R> {
             sharing.turn(taken, now);
         }
         stages.rows.batcher.turn(now, &mut stages.rows.counts);
-        if now.0.saturating_sub(self.kernel_drops_read.0) >= KERNEL_DROPS_EVERY_NS {
+        if now.0.abs_diff(self.kernel_drops_read.0) >= KERNEL_DROPS_EVERY_NS {
             stages.counts.datagrams_dropped_by_kernel = self.receiver.kernel_drops();
             self.kernel_drops_read = now;
         }

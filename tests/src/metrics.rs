@@ -119,8 +119,7 @@ pub fn read(text: &str) -> Result<Vec<Metric>> {
 pub fn page(metrics: &[Metric]) -> String {
     let mut page = String::from(
         "# Metrics\n\n\
-         <!-- Made by 'cargo xtask metrics' of what a collector says of itself; do not edit. -->\n\
-         \n\
+         <!-- Made by 'cargo xtask metrics' of what a collector says; do not edit. -->\n\n\
          What `/metrics` answers, in its order (OpenMetrics 1.0). The same figures are rows of the \
          table `collector_stats`, but for\n\
          those of single exporters. What to do when one moves: [troubleshooting.md]\

@@ -19,7 +19,8 @@ fn sender(last: u8) -> Result<UdpSocket> {
 fn a_sender_beyond_its_limit_is_cut_and_counted_and_others_are_not() -> Result<()> {
     let mut settings = Settings::new(Store::Null);
     settings.receive = format!(
-        "limit = {{ rate = 1, burst = {BURST}, exporters = [{{ source = \"127.0.9.2/32\", \
+        "allow = [\"127.0.9.0/24\"]\n\
+         limit = {{ rate = 1, burst = {BURST}, exporters = [{{ source = \"127.0.9.2/32\", \
          rate = 0 }}] }}\n"
     );
     let collector = Collector::start(&settings)?;
@@ -36,7 +37,12 @@ fn a_sender_beyond_its_limit_is_cut_and_counted_and_others_are_not() -> Result<(
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-    let sent = u64::from(SENT) * 2 + BURST;
+    // It is not allowed, and that is why it is dropped, however much it sends.
+    let stranger = UdpSocket::bind((Ipv4Addr::new(127, 0, 8, 1), 0))?;
+    for sequence in 0..2 * BURST as u32 {
+        stranger.send_to(&wire::netflow5(sequence, 1), collector.target())?;
+    }
+    let sent = u64::from(SENT) * 2 + BURST + 2 * BURST;
     let ledger = collector.settle(sent)?;
     assert_accounted(&ledger, sent);
     assert_eq!(ledger.counter("datagrams_dropped_by_kernel"), 0);
@@ -44,7 +50,8 @@ fn a_sender_beyond_its_limit_is_cut_and_counted_and_others_are_not() -> Result<(
     // A datagram a second passes beside the burst; a busy machine may take a while for all of them.
     let most = u64::from(SENT) - BURST;
     assert!((most - 120..=most).contains(&cut), "{cut} of {most}");
-    assert_eq!(ledger.counter("flows_decoded"), sent - cut);
+    assert_eq!(ledger.dropped("exporter_not_allowed"), 2 * BURST);
+    assert_eq!(ledger.counter("flows_decoded"), sent - 2 * BURST - cut);
     let page = collector.page("/metrics")?;
     let reason = "reason=\"exporter_rate_limited\"";
     let mut series = page.lines().filter(|line| line.contains(reason));

@@ -61,9 +61,14 @@ fn every_line_of_the_threat_model_names_a_test_that_is_there() -> Result<()> {
 }
 
 #[test]
-fn no_program_is_started_but_the_collectors_own_engine() -> Result<()> {
+fn no_program_is_started_but_the_engine_and_what_doctor_is_told_to_run() -> Result<()> {
     let source = place::root().join("collector/src");
-    let allowed = source.join("store/embedded/child.rs");
+    let allowed = [
+        "store/embedded/child.rs",
+        // ethtool and the like, for who asks for it, never while it collects.
+        "cli/doctor/fix.rs",
+    ]
+    .map(|file| source.join(file));
     for file in files(&source, "rs")? {
         let text = std::fs::read_to_string(&file)?;
         // Unit tests stand at the end, or in files of their own.
@@ -80,7 +85,7 @@ fn no_program_is_started_but_the_collectors_own_engine() -> Result<()> {
         ];
         let starts_one = starts.iter().any(|word| code.contains(word));
         ensure!(
-            !starts_one || is_test || file == allowed,
+            !starts_one || is_test || allowed.contains(&file),
             "{} starts one",
             file.display()
         );

@@ -19,7 +19,8 @@ use crate::debian::{self, Program};
 use crate::progress::Progress;
 
 const PACKAGE: &str = "@chdb/lib-linux-x64-gnu";
-const VERSION: &str = "26.7.3-stable.1";
+/// Of the package, and so of the library.
+pub const VERSION: &str = "26.7.3-stable.1";
 const ARCHIVE: &str = "chdb-lib-linux-x64-gnu-26.7.3-stable.1.tgz";
 const ARCHIVE_BYTES: u64 = 177_817_999;
 const ARCHIVE_SHA256: &str = "c0d32b129e988f2b9a9a31c9141aecf5e1e2453f9a079efc4d36ab8e3f92b2ad";

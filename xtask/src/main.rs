@@ -20,6 +20,7 @@ mod instructions;
 mod load;
 mod metrics;
 mod outage;
+mod package;
 mod progress;
 mod sbom;
 mod services;
@@ -72,6 +73,8 @@ enum Task {
     Load(load::Args),
     /// Kill ClickHouse and the collector under a steady rate and account for every flow.
     Outage(outage::Args),
+    /// Make the packages for Debian and for Red Hat; --check uses them in a fresh Debian.
+    Package(package::Args),
 }
 
 fn main() -> ExitCode {
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Load(args) => load::main(&args),
         Task::Outage(args) => outage::main(&args),
+        Task::Package(args) => package::main(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -62,7 +62,7 @@ fn checksums(lock: &str) -> Result<BTreeMap<(String, String), String>> {
     Ok(all.collect())
 }
 
-/// The dependencies that end up in the collector's binary, by the id that cargo gives them, and
+/// The collector's dependencies that end up in its binary, by the id that cargo gives them, and
 /// what each needs itself.
 fn reached(metadata: &Value, root: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let nodes = metadata["resolve"]["nodes"].as_array().context("nodes")?;

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use flowsluice::config::ConfigError;
 
 pub mod check;
+pub mod command_line;
 pub mod doctor;
 pub mod engine;
 pub mod export;
@@ -22,6 +23,7 @@ pub mod size;
 pub mod spool;
 mod storage;
 mod target;
+pub mod top;
 
 /// Exit status where the command line or the configuration is refused, clap's too: it stays wrong
 /// however often it is tried, which is what a service manager asks.

@@ -121,6 +121,10 @@ const KEYS: &[Key] = &[
     key("receive.limit.exporters[].source", Kind::Prefix),
     key("receive.limit.exporters[].rate", Kind::Count32),
     key("receive.limit.exporters[].burst", Kind::Count32),
+    key("receive.tee", Kind::Tables),
+    key("receive.tee[].to", Kind::Text),
+    key("receive.tee[].exporters", Kind::Prefixes),
+    key("receive.tee[].keep_source", Kind::Flag),
     key("receive.xdp", Kind::Table),
     key("receive.xdp.interfaces", Kind::Texts),
     key("receive.xdp.attach", Kind::Word(ATTACH)),
@@ -250,6 +254,7 @@ pub(super) const REQUIRED: &[&str] = &[
     "receive.tcp.listeners[].port",
     "receive.limit.exporters[].source",
     "receive.limit.exporters[].rate",
+    "receive.tee[].to",
     "decode.exporters[].source",
     "enrich.geo.updates[].file",
     "enrich.geo.updates[].from",
@@ -363,7 +368,7 @@ mod tests {
     use crate::config::{
         ApplicationType, Boundary, Config, DnsNames, Enrich, ExporterLabels, ExporterLimit,
         ExporterOverride, GeoUpdate, HttpTls, InterfaceRule, Listener, Protocol, ReceiveMode,
-        Secret, SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion, TcpListener, TemplateScope,
+        Secret, SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion, TcpListener, Tee, TemplateScope,
         ThreatList, TimeSource, Tls, XdpAttach, XdpCopy,
     };
 
@@ -383,6 +388,11 @@ mod tests {
             source: "192.0.2.0/24".parse().unwrap(),
             rate: 1,
             burst: 1,
+        }];
+        config.receive.tee = vec![Tee {
+            to: "192.0.2.20:2055".into(),
+            exporters: vec!["192.0.2.0/24".parse().unwrap()],
+            keep_source: true,
         }];
         config.decode.exporters = vec![ExporterOverride {
             source: "192.0.2.0/24".parse().unwrap(),

@@ -93,6 +93,14 @@ pub fn sum(config: &Config, workers: usize, queues: u64) -> MemorySum {
         lines.push(Line::product(Owner::Collector, "AF_XDP frames", &frames));
     }
     let Config { receive, store, .. } = config;
+    if !receive.tee.is_empty() {
+        let copies = [(receive::tee::MEMORY_BYTES as u64, "B")];
+        lines.push(Line::product(
+            Owner::Collector,
+            "copies to forward",
+            &copies,
+        ));
+    }
     let sockets = [
         workers,
         (receive.listeners.len() as u64, "listeners"),

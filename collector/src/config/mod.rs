@@ -5,6 +5,7 @@
 //! [`memory`] adds up what it will take. [`minimal`] is a file to begin with, [`json_schema`] what
 //! editors check one by.
 
+mod changed;
 mod decode;
 pub mod display;
 mod documented;
@@ -14,6 +15,7 @@ mod http;
 mod json_schema;
 mod keys;
 mod limit;
+mod live;
 mod load;
 pub mod memory;
 pub mod minimal;
@@ -22,6 +24,7 @@ mod servers;
 mod store;
 mod tables;
 mod tcp;
+mod tee;
 mod validate;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -40,6 +43,7 @@ pub use error::{ConfigError, Problem};
 pub use http::{Http, HttpTls, PAGE_PASSWORD_MIN, TOKEN_VARIABLE};
 pub use json_schema::json_schema;
 pub use limit::{ExporterLimit, Limit};
+pub use live::LiveRetention;
 pub use load::{DEFAULT_PATH, load, load_or_default, locate, parse};
 pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
@@ -48,6 +52,7 @@ pub use servers::{Compression, Tls, USER_VARIABLE};
 pub use store::{Embedded, Spool, SpoolFsync, SpoolMode, Store, StoreKind, StoreTarget};
 pub use tables::{Budget, Group, Partition, Profile, RetentionOf};
 pub use tcp::{Tcp, TcpListener};
+pub use tee::Tee;
 pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};
 
 /// The whole file.
@@ -136,6 +141,8 @@ pub struct Receive {
     pub xdp: Xdp,
     /// IPFIX over TCP.
     pub tcp: Tcp,
+    /// Other collectors that get the same datagrams.
+    pub tee: Vec<Tee>,
 }
 
 impl Default for Receive {
@@ -155,6 +162,7 @@ impl Default for Receive {
             limit: Limit::default(),
             xdp: Xdp::default(),
             tcp: Tcp::default(),
+            tee: Vec::new(),
         }
     }
 }

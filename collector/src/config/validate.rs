@@ -8,6 +8,7 @@ mod http;
 mod servers;
 mod spool;
 mod tables;
+mod tee;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -135,6 +136,7 @@ impl Problems {
         self.limit(&receive.limit);
         self.xdp(receive);
         self.tcp(receive);
+        self.tee(receive);
     }
 
     fn limit(&mut self, limit: &Limit) {

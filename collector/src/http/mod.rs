@@ -5,6 +5,7 @@
 //! beside the workers; nothing here makes a worker wait. A reading is taken when somebody asks.
 
 mod connections;
+mod debug;
 mod encryption;
 mod health;
 mod metrics;
@@ -30,6 +31,7 @@ use tokio::net::TcpListener;
 use crate::decode;
 use crate::enrich::EnrichFacts;
 use crate::ledger::Ledger;
+use crate::receive::tee::{Tee, TeeFacts};
 use crate::receive::xdp::steering::InterfaceMode;
 use crate::store::EndpointsStatus;
 use crate::store::occupancy::Occupancy;
@@ -136,6 +138,8 @@ pub struct State {
     store: AskStore,
     /// Not set where nothing is known beside flows.
     enrich: OnceLock<AskEnrich>,
+    /// Not set where nothing is forwarded.
+    tee: OnceLock<Tee>,
     /// Not set where there is no page.
     page: OnceLock<Page>,
     phase: AtomicU8,
@@ -160,6 +164,7 @@ impl State {
             facts,
             store,
             enrich: OnceLock::new(),
+            tee: OnceLock::new(),
             page: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             readings: Mutex::new(readings),
@@ -171,6 +176,16 @@ impl State {
     /// Says whom to ask what is known beside flows; once.
     pub fn enriched_by(&self, ask: AskEnrich) {
         let _ = self.enrich.set(ask);
+    }
+
+    /// Says what datagrams are forwarded by; once.
+    pub fn forwarded_by(&self, tee: Tee) {
+        let _ = self.tee.set(tee);
+    }
+
+    /// What became of forwarded datagrams, by target.
+    fn tees(&self) -> Vec<TeeFacts> {
+        self.tee.get().map(Tee::facts).unwrap_or_default()
     }
 
     /// Gives the collector its page; once.
@@ -378,6 +393,8 @@ Flowsluice
 /healthz  200 while the workers turn
 /readyz   200 while flows go from the sockets to the store
 /status   workers, exporters, store and ledger, JSON
+/debug/templates        what exporters said that their records mean, JSON
+/debug/undecodable.pcap the last datagrams that nothing could be made of
 ";
 
 async fn healthz(Extract(state): Extract<Arc<State>>) -> Response {

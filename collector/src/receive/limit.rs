@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use hashbrown::DefaultHashBuilder;
 use ipnet::IpNet;
 
-use super::allow::Allowed;
 use crate::config;
 use crate::flow::Address;
 use crate::units::UnixNanos;
@@ -28,8 +27,6 @@ pub struct RateLimit {
     default: Rate,
     /// The longest prefixes first.
     exceptions: Box<[(IpNet, Rate)]>,
-    /// What others send is refused for another reason.
-    allowed: Allowed,
 }
 
 /// How often datagrams may come.
@@ -71,15 +68,11 @@ impl RateLimit {
             hasher: DefaultHashBuilder::default(),
             default: Rate::new(limit.rate, limit.burst),
             exceptions: exceptions.into(),
-            allowed: Allowed::new(&receive.allow),
         })
     }
 
     /// Whether a datagram of `source` may be taken `now`; counts it if so.
     pub fn admits(&mut self, source: IpAddr, now: UnixNanos) -> bool {
-        if !self.allowed.contains(source) {
-            return true;
-        }
         let address = u128::from_be_bytes(Address::from(source).0);
         let set = self.hasher.hash_one(address) as usize % self.sets.len();
         let Some(set) = self.sets.get_mut(set) else {
@@ -226,15 +219,6 @@ mod tests {
         let hour = 3600 * SECOND;
         let source = "192.0.2.1".parse().unwrap();
         assert!(limit.admits(source, UnixNanos(START - hour)));
-    }
-
-    #[test]
-    fn who_is_not_allowed_is_left_to_the_allow_list() {
-        let mut receive = limit(1, 1);
-        receive.allow = vec!["192.0.2.0/24".parse().unwrap()];
-        let mut limit = RateLimit::of(&receive).unwrap();
-        let stranger = "198.51.100.1".parse().unwrap();
-        assert!((0..10).all(|_| limit.admits(stranger, UnixNanos(START))));
     }
 
     #[test]

@@ -10,11 +10,13 @@ pub mod allow;
 pub mod limit;
 pub mod sockets;
 pub mod tcp;
+pub mod tee;
 pub mod udp;
 pub mod uring;
 pub mod xdp;
 
 mod kernel;
+pub mod packet;
 pub mod replay;
 
 use std::io;

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
 use super::supervisor::{Event, Spec};
 
 /// A started child; killed and reaped when dropped.
@@ -185,6 +187,12 @@ fn detach(parent: u32) -> io::Result<()> {
             0,
         );
     }
+    // Those of a unit's AmbientCapabilities are inheritable, too: worth nothing to a program whose
+    // file has none, and not its business. A kernel that refuses leaves them.
+    let _ = capabilities(None).and_then(|had| {
+        let inheritable = CapabilitySet::empty();
+        set_capabilities(None, CapabilitySets { inheritable, ..had })
+    });
     // SAFETY: getppid has no arguments and cannot fail.
     if u32::try_from(unsafe { libc::getppid() }) != Ok(parent) {
         // The parent died before the kernel was asked to tell.

@@ -115,6 +115,13 @@ fn beyond_loopback_a_token_is_asked_for_and_tls_alone_is_spoken() -> Result<()> 
             "{wrong}"
         );
     }
+    // On the host itself the configuration is all that is needed.
+    let top = Command::new(place::binary()?)
+        .args(["top", "--once", "--every", "200ms", "--config"])
+        .arg(folder.join("flowsluice.toml"))
+        .output()?;
+    let said = String::from_utf8_lossy(&[&top.stdout[..], &top.stderr].concat()).into_owned();
+    ensure!(top.status.success() && !said.contains(TOKEN), "{said}");
     let plain = format!("http://localhost:{port}/healthz");
     let in_clear = status(&agent(None)?, &plain, Some(&right));
     ensure!(in_clear.is_err(), "answered in clear: {in_clear:?}");

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use flowsluice::config;
 use serde_json::Value;
 use ureq::Agent;
+use ureq::tls::TlsConfig;
 
 /// How long an answer may take: questions to the store have their own limit below that.
 const ANSWER_MAX: Duration = Duration::from_secs(12);
@@ -38,22 +39,31 @@ pub struct Source {
 }
 
 impl Source {
-    /// The collector at `url`, or that of the configuration, whose user and password it is given.
+    /// The collector at `url`, or that of the configuration, whose token or password it is given.
     pub fn new(url: Option<String>, http: &config::Http) -> anyhow::Result<Self> {
-        let password = http.password()?;
-        let authorization = password.map(|password| {
+        let token = http.token()?;
+        let token = token.map(|token| format!("Bearer {}", token.reveal()));
+        let password = http.password()?.map(|password| {
             let pair = format!("{}:{}", http.user, password.reveal());
             format!("Basic {}", STANDARD.encode(pair))
         });
+        // The certificate bears a name, and this host's own address is asked, where nobody else can
+        // answer: there it is not looked at.
+        let tls = TlsConfig::builder().disable_verification(url.is_none());
         let agent = Agent::config_builder()
             .timeout_global(Some(ANSWER_MAX))
             .http_status_as_error(false)
+            .tls_config(tls.build())
             .build();
-        let url = url.unwrap_or_else(|| format!("http://{}", reached(http.listen)));
+        let scheme = match http.tls.cert {
+            Some(_) => "https",
+            None => "http",
+        };
+        let url = url.unwrap_or_else(|| format!("{scheme}://{}", reached(http.listen)));
         Ok(Self {
             agent: agent.into(),
             url: url.trim_end_matches('/').to_owned(),
-            authorization,
+            authorization: token.or(password),
             talkers: None,
         })
     }

@@ -46,8 +46,8 @@ enum Command {
     #[command(hide = true)]
     Engine(cli::engine::Args),
     /// Print this command line as JSON: man pages and completions are made of it.
-    #[command(hide = true)]
-    CommandLine,
+    #[command(name = "command-line", hide = true)]
+    Describe,
 }
 
 fn main() -> ExitCode {
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Command::Geoip(args) => cli::geoip::main(args),
         Command::Import(args) => cli::import::main(args),
         Command::Engine(args) => cli::engine::main(args),
-        Command::CommandLine => cli::command_line::main(Cli::command()),
+        Command::Describe => cli::command_line::main(Cli::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

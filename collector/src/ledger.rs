@@ -87,6 +87,8 @@ drop_reasons! {
     StreamMalformed = (Datagram, "stream_malformed"),
     /// The sender is in no prefix of `receive.allow`.
     ExporterNotAllowed = (Datagram, "exporter_not_allowed"),
+    /// The sender sends more than `receive.limit` lets it.
+    ExporterRateLimited = (Datagram, "exporter_rate_limited"),
     /// The datagram was longer than `receive.datagram_max` and the kernel cut it.
     DatagramCut = (Datagram, "datagram_cut"),
     /// The datagram is shorter than the header of the protocol that it names.

@@ -44,6 +44,8 @@ pub mod host;
 
 pub mod sizing;
 
+mod certificate;
+
 mod folder;
 
 pub mod units;

@@ -34,6 +34,8 @@ enum Command {
     Export(cli::export::Args),
     /// List blocks that wait on the disk, and retry or drop those that ClickHouse refused.
     Spool(cli::spool::Args),
+    /// Show what a running collector does: rates, exporters, drops, the ledger, talkers.
+    Top(cli::top::Args),
     /// Tell which cores, memory and disk a rate of flows takes.
     Size(cli::size::Args),
     /// Simulate exporters: send realistic flows to a collector.
@@ -47,7 +49,7 @@ enum Command {
     Engine(cli::engine::Args),
     /// Print this command line as JSON: man pages and completions are made of it.
     #[command(name = "command-line", hide = true)]
-    Describe,
+    Itself,
 }
 
 fn main() -> ExitCode {
@@ -61,12 +63,13 @@ fn main() -> ExitCode {
         Command::Schema(args) => cli::schema::main(args),
         Command::Export(args) => cli::export::main(args),
         Command::Spool(args) => cli::spool::main(args),
+        Command::Top(args) => cli::top::main(args),
         Command::Size(args) => return cli::size::main(&args),
         Command::Generate(args) => cli::generate::main(args),
         Command::Geoip(args) => cli::geoip::main(args),
         Command::Import(args) => cli::import::main(args),
         Command::Engine(args) => cli::engine::main(args),
-        Command::Describe => cli::command_line::main(Cli::command()),
+        Command::Itself => cli::command_line::main(Cli::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,6 +15,8 @@ use crate::batch::Batcher;
 use crate::decode::{Decoder, ExtraRows, FlowSink, Teaching};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts, WorkerLedger};
+use crate::receive::limit::RateLimit;
+use crate::receive::tee::Tee;
 use crate::receive::{Connections, Datagram, Receive};
 use crate::units::UnixNanos;
 
@@ -34,6 +36,10 @@ pub struct Worker<R> {
     stages: Stages,
     /// `None` for a worker that is alone.
     sharing: Option<Sharing>,
+    /// `None` where nobody is limited.
+    limit: Option<RateLimit>,
+    /// `None` where nothing is forwarded.
+    tee: Option<Tee>,
     ledger: WorkerLedger,
     kernel_drops_read: UnixNanos,
     /// What the receiver said of connections the last time.
@@ -120,6 +126,14 @@ impl Stages {
         }
     }
 
+    /// Counts one that is not looked at any further.
+    #[cold]
+    fn refuse(&mut self, datagram: &Datagram<'_>, reason: DropReason) {
+        self.counts.datagrams_received += 1;
+        self.counts.bytes_received += datagram.payload.len() as u64;
+        self.counts.drop_one(reason);
+    }
+
     /// Datagrams of this worker's own sockets, whoever decodes them.
     fn own_datagrams(&self) -> u64 {
         let counts = &self.counts;
@@ -142,6 +156,8 @@ impl<R: Receive> Worker<R> {
                 counts: WorkerCounts::default(),
             },
             sharing: None,
+            limit: None,
+            tee: None,
             ledger,
             kernel_drops_read: UnixNanos::default(),
             connections: Connections::default(),
@@ -152,6 +168,18 @@ impl<R: Receive> Worker<R> {
     #[must_use]
     pub fn sharing(self, sharing: Option<Sharing>) -> Self {
         Self { sharing, ..self }
+    }
+
+    /// Lets nobody send more than that.
+    #[must_use]
+    pub fn limiting(self, limit: Option<RateLimit>) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Has it forward what its sockets bring.
+    #[must_use]
+    pub fn forwarding(self, tee: Option<Tee>) -> Self {
+        Self { tee, ..self }
     }
 
     /// Turns until `stop`, then takes what the sockets still hold and what others handed over, and
@@ -188,6 +216,8 @@ impl<R: Receive> Worker<R> {
             receiver,
             stages,
             sharing,
+            limit,
+            tee,
             connections,
             ..
         } = self;
@@ -197,6 +227,19 @@ impl<R: Receive> Worker<R> {
         };
         let before = stages.own_datagrams();
         let outcome = receiver.receive(patience, &mut |datagram: &Datagram<'_>| {
+            // Of others it is counted below that they are not.
+            let is_allowed = || stages.decoder.allows(datagram.source);
+            if let Some(limit) = limit
+                && is_allowed()
+                && !limit.admits(datagram.source, datagram.received)
+            {
+                return stages.refuse(datagram, DropReason::ExporterRateLimited);
+            }
+            if let Some(tee) = tee
+                && is_allowed()
+            {
+                tee.offer(datagram);
+            }
             let is_lent = match sharing {
                 Some(sharing) if sharing.is_overloaded() => stages.lend(datagram, sharing),
                 _ => false,
@@ -222,7 +265,7 @@ impl<R: Receive> Worker<R> {
             sharing.turn(taken, now);
         }
         stages.rows.batcher.turn(now, &mut stages.rows.counts);
-        if now.0.saturating_sub(self.kernel_drops_read.0) >= KERNEL_DROPS_EVERY_NS {
+        if now.0.abs_diff(self.kernel_drops_read.0) >= KERNEL_DROPS_EVERY_NS {
             stages.counts.datagrams_dropped_by_kernel = self.receiver.kernel_drops();
             self.kernel_drops_read = now;
         }

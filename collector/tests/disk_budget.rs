@@ -242,7 +242,7 @@ fn what_others_store_counts_and_is_not_dropped() {
         id.trim()
     );
     place.run(&detach);
-    let counted = engine::within(Duration::from_secs(20), || {
+    let counted = engine::within(Duration::from_secs(60), || {
         place.used() >= before * 99 / 100
     });
     assert!(
@@ -277,7 +277,7 @@ fn a_running_collector_keeps_it_by_itself_once_the_tables_are_there() {
         "the tables may not be there yet"
     );
     set_ready.send_replace(true);
-    let kept = engine::within(Duration::from_secs(20), || {
+    let kept = engine::within(Duration::from_secs(60), || {
         place.expired(Group::Flows) >= ROWS
     });
     assert!(kept, "{:?}", place.counts.budget.read());
@@ -289,13 +289,13 @@ fn a_running_collector_keeps_it_by_itself_once_the_tables_are_there() {
          SELECT now(), IPv4ToIPv6(toIPv4(rand32(1))), IPv4ToIPv6(toIPv4(rand32(2))), rand64(3) \
          FROM numbers(16000)",
     );
-    let kept = engine::within(Duration::from_secs(20), || {
+    let kept = engine::within(Duration::from_secs(60), || {
         place.expired(Group::Flows) > expired
     });
     assert!(kept, "{:?}", place.counts.budget.read());
     let settled = || sum(&place) + place.expired(Group::Flows) == before + expired + 16_000;
     assert!(
-        engine::within(Duration::from_secs(20), settled),
+        engine::within(Duration::from_secs(60), settled),
         "every row is there or counted"
     );
 }

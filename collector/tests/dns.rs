@@ -3,9 +3,6 @@
 mod engine;
 
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,104 +13,31 @@ use flowsluice::enrich::dns::{Asker, Dns, DnsCounts};
 use flowsluice::flow::Address;
 use flowsluice::ledger::{Ledger, LedgerSnapshot};
 use flowsluice::store::{Attempt, Block, ClickHouse, Insert, SideBatch, SideTable, Store, Taken};
-use flowsluice_tests::place;
-use flowsluice_tests::process::{Process, Signal, pause};
+use flowsluice_tests::process::{Signal, pause};
+use flowsluice_tests::{NameServer, place};
 use tokio::runtime::Runtime;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// Names 10.0.0.0/8 and fd00::/8, where nobody else has names, and refuses everything else.
-const ZONES: [&str; 8] = [
-    "no-resolv",
-    "no-hosts",
-    "bind-interfaces",
-    "listen-address=127.0.0.1",
-    "local=/10.in-addr.arpa/",
-    "local=/d.f.ip6.arpa/",
-    "ptr-record=1.0.0.10.in-addr.arpa,router1.example",
-    "ptr-record=1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa,\
-     six.example",
-];
+const ZONES: &str = "\
+local=/10.in-addr.arpa/
+local=/d.f.ip6.arpa/
+ptr-record=1.0.0.10.in-addr.arpa,router1.example
+ptr-record=1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa,six.example
+";
 
-/// dnsmasq on a port of its own.
-struct Server {
-    program: PathBuf,
-    port: u16,
-    folder: tempfile::TempDir,
-    process: Option<Process>,
+/// A server that answers for `hosts` names 10.1.x.y as well.
+fn server_for(hosts: u32) -> Option<NameServer> {
+    NameServer::start_or_skip(&zones(hosts, "example")).unwrap()
 }
 
-impl Server {
-    /// Answers for `hosts` names 10.1.x.y as well.
-    fn start(hosts: u32) -> Option<Self> {
-        let program = place::program_or_skip("dnsmasq", "dnsmasq-base")?;
-        let mut server = Self {
-            program,
-            port: 0,
-            folder: tempfile::tempdir().unwrap(),
-            process: None,
-        };
-        // It listens by TCP as well, and somebody may have the port for that.
-        let is_there = (0..5).any(|_| {
-            server.port = place::free_udp_port().unwrap();
-            server.try_serve(hosts, "example")
-        });
-        assert!(is_there, "{}", server.process().tail(10));
-        Some(server)
-    }
-
-    /// Starts it, anew where it runs.
-    fn serve(&mut self, hosts: u32, domain: &str) {
-        let is_there = self.try_serve(hosts, domain);
-        assert!(is_there, "{}", self.process().tail(10));
-    }
-
-    /// The same; false when it ended by itself, or does not answer.
-    fn try_serve(&mut self, hosts: u32, domain: &str) -> bool {
-        self.process = None;
-        let mut text = format!("port={}\n", self.port);
-        for line in ZONES {
-            text += &format!("{line}\n");
-        }
-        for number in 0..hosts {
-            let [.., high, low] = number.to_be_bytes();
-            let record = format!("{low}.{high}.1.10.in-addr.arpa,host{number}.{domain}");
-            text += &format!("ptr-record={record}\n");
-        }
-        let file = self.folder.path().join("dnsmasq.conf");
-        std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(&self.program);
-        command.arg("--keep-in-foreground").arg("--pid-file");
-        command.arg(format!("--conf-file={}", file.display()));
-        if std::fs::metadata(&file).unwrap().uid() == 0 {
-            // There may be no user dnsmasq.
-            command.arg("--user=root");
-        }
-        let log = self.folder.path().join("log");
-        let mut process = Process::spawn("dnsmasq", &mut command, &log).unwrap();
-        let mut has_ended = false;
-        let answers = || {
-            has_ended = process.poll().unwrap().is_some();
-            if has_ended {
-                return true;
-            }
-            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.connect(("127.0.0.1", self.port)).unwrap();
-            socket
-                .set_read_timeout(Some(Duration::from_millis(50)))
-                .unwrap();
-            // The header of a question for the root's name servers, and the question.
-            let _ = socket.send(b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\0\0\x02\0\x01");
-            socket.recv(&mut [0; 512]).is_ok()
-        };
-        let is_told = within(LONG, answers);
-        self.process = Some(process);
-        is_told && !has_ended
-    }
-
-    fn process(&mut self) -> &mut Process {
-        self.process.as_mut().unwrap()
-    }
+fn zones(hosts: u32, domain: &str) -> String {
+    let records = (0..hosts).map(|number| {
+        let [.., high, low] = number.to_be_bytes();
+        format!("ptr-record={low}.{high}.1.10.in-addr.arpa,host{number}.{domain}\n")
+    });
+    ZONES.to_owned() + &records.collect::<String>()
 }
 
 /// Keeps what is stored of `hosts`, a line a row.
@@ -217,10 +141,10 @@ impl Rig {
     }
 }
 
-fn config(server: &Server) -> config::Dns {
+fn config(server: &NameServer) -> config::Dns {
     config::Dns {
         names: DnsNames::Both,
-        servers: vec![format!("127.0.0.1:{}", server.port)],
+        servers: vec![server.address()],
         timeout: Duration::from_millis(300),
         ..config::Dns::default()
     }
@@ -230,7 +154,7 @@ fn address(text: &str) -> Address {
     text.parse::<IpAddr>().unwrap().into()
 }
 
-/// The address of host `number` of a [`Server`].
+/// The address of host `number` of [`server_for`].
 fn host(number: u32) -> Address {
     let [.., high, low] = number.to_be_bytes();
     Address::from_v4([10, 1, high, low])
@@ -238,7 +162,7 @@ fn host(number: u32) -> Address {
 
 #[test]
 fn names_of_both_kinds_of_addresses_are_found_and_stored() {
-    let Some(server) = Server::start(300) else {
+    let Some(server) = server_for(300) else {
         return;
     };
     let mut rig = Rig::new(&config(&server));
@@ -275,7 +199,7 @@ fn names_of_both_kinds_of_addresses_are_found_and_stored() {
 
 #[test]
 fn what_is_known_is_not_asked_again_and_what_is_refused_only_later() {
-    let Some(server) = Server::start(0) else {
+    let Some(server) = server_for(0) else {
         return;
     };
     let mut rig = Rig::new(&config(&server));
@@ -297,7 +221,7 @@ fn what_is_known_is_not_asked_again_and_what_is_refused_only_later() {
 
 #[test]
 fn a_name_in_use_stays_while_the_server_is_silent_and_changes_when_it_is_back() {
-    let Some(mut server) = Server::start(20) else {
+    let Some(mut server) = server_for(20) else {
         return;
     };
     let config = config::Dns {
@@ -327,7 +251,7 @@ fn a_name_in_use_stays_while_the_server_is_silent_and_changes_when_it_is_back() 
     server.process().signal(Signal::CONT).unwrap();
     rig.wait_until(|counts| counts.servers_dead == 0);
     rig.wait_for(host(15), "host15.example");
-    server.serve(20, "renamed");
+    server.serve(&zones(20, "renamed")).unwrap();
     rig.wait_for(host(15), "host15.renamed");
 }
 
@@ -396,7 +320,7 @@ fn a_hostile_name_is_harmless_and_outlives_servfail() {
 
 #[test]
 fn a_name_that_nobody_uses_is_forgotten() {
-    let Some(server) = Server::start(2) else {
+    let Some(server) = server_for(2) else {
         return;
     };
     let config = config::Dns {
@@ -412,7 +336,7 @@ fn a_name_that_nobody_uses_is_forgotten() {
 
 #[test]
 fn another_server_is_asked_when_the_first_does_not_know_or_is_not_there() {
-    let Some(server) = Server::start(40) else {
+    let Some(server) = server_for(40) else {
         return;
     };
     let nobody = place::free_udp_port().unwrap();
@@ -441,7 +365,7 @@ fn another_server_is_asked_when_the_first_does_not_know_or_is_not_there() {
 
 #[test]
 fn caches_queues_and_rate_keep_their_bounds() {
-    let Some(server) = Server::start(1000) else {
+    let Some(server) = server_for(1000) else {
         return;
     };
     let config = config::Dns {
@@ -481,7 +405,7 @@ fn caches_queues_and_rate_keep_their_bounds() {
 
 #[test]
 fn without_names_to_ask_for_nobody_is_asked() {
-    let Some(server) = Server::start(1) else {
+    let Some(server) = server_for(1) else {
         return;
     };
     let config = config::Dns {
@@ -497,7 +421,7 @@ fn without_names_to_ask_for_nobody_is_asked() {
 
 #[test]
 fn exporters_do_not_stand_behind_addresses_of_flows() {
-    let Some(server) = Server::start(1) else {
+    let Some(server) = server_for(1) else {
         return;
     };
     let config = config::Dns {

@@ -37,7 +37,7 @@ fn killed_child_comes_back_on_the_same_port_with_its_data() {
     );
     let first = engine.pid().unwrap();
     kill(first);
-    assert!(within(Duration::from_secs(5), || !engine.is_ready()));
+    assert!(within(Duration::from_secs(30), || !engine.is_ready()));
     assert!(engine.wait_ready(START_MAX));
     assert_eq!(engine.restarts(), 1);
     assert_ne!(engine.pid(), Some(first));
@@ -86,7 +86,7 @@ fn stopping_is_quick_while_a_client_asks_and_another_one_keeps_its_connection() 
         ask(&writer, endless).0
     });
     let running = "SELECT count() FROM system.processes WHERE user = 'writer'";
-    assert!(within(Duration::from_secs(10), || run(
+    assert!(within(Duration::from_secs(30), || run(
         &engine.reader(),
         running
     ) != "0\n"));
@@ -204,7 +204,7 @@ fn child_does_not_outlive_a_killed_parent() {
     assert!(is_alive(holder.engine));
     holder.process.kill().unwrap();
     holder.process.wait().unwrap();
-    assert!(within(Duration::from_secs(2), || !is_alive(holder.engine)));
+    assert!(within(Duration::from_secs(30), || !is_alive(holder.engine)));
     // A collector that is started again at once gets the folder.
     let engine = started(&config(library, home.path()));
     engine.stop();
@@ -231,7 +231,7 @@ fn engine_child_ends_when_its_standard_input_does() {
     assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
     drop(child.stdin.take());
     let mut status = None;
-    let ended = within(Duration::from_secs(2), || {
+    let ended = within(Duration::from_secs(30), || {
         status = child.try_wait().unwrap();
         status.is_some()
     });
@@ -295,7 +295,7 @@ fn child_that_cannot_start_is_tried_again_and_stopping_does_not_hang() {
     let fake = home.path().join("libchdb.so");
     std::fs::write(&fake, "not a library").unwrap();
     let engine = Engine::start_with(&config(fake, home.path()), Path::new(BINARY)).unwrap();
-    assert!(within(Duration::from_secs(10), || engine.restarts() >= 2));
+    assert!(within(Duration::from_secs(30), || engine.restarts() >= 2));
     assert!(!engine.is_ready());
     let began = Instant::now();
     engine.stop();

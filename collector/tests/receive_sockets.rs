@@ -82,7 +82,7 @@ fn turn(receiver: &mut Receiver, timeout: Duration) -> Vec<Taken> {
 
 /// Turns until `expected` datagrams are there, then one more, so that too many show as well.
 fn take(receiver: &mut Receiver, expected: usize) -> Vec<Taken> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     let mut taken = Vec::new();
     while taken.len() < expected && Instant::now() < deadline {
         taken.extend(turn(receiver, Duration::from_millis(100)));

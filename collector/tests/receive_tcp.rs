@@ -13,6 +13,7 @@ use flowsluice::batch::Batcher;
 use flowsluice::config;
 use flowsluice::decode::{Decoder, Shared};
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot};
+use flowsluice::receive::allow::AllowList;
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::store::{Null, Store};
 use flowsluice::worker::Worker;
@@ -45,7 +46,9 @@ impl Collector {
     }
 
     fn with(config: &config::Receive) -> Self {
-        let receiver = TcpReceiver::open(config).unwrap().unwrap();
+        let receiver = TcpReceiver::open(config, &AllowList::new(&config.allow))
+            .unwrap()
+            .unwrap();
         let address = receiver.addresses()[0];
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -120,7 +123,7 @@ impl Collector {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn templates() -> Vec<u8> {
     ipfix(&[set(2, &template(256, &TWENTY_FIELDS))])
@@ -352,7 +355,7 @@ fn a_port_of_another_program_is_told_with_the_key_to_change() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = receive_config();
     config.tcp.listeners[0].port = held.local_addr().unwrap().port();
-    let error = TcpReceiver::open(&config)
+    let error = TcpReceiver::open(&config, &AllowList::new(&config.allow))
         .map(drop)
         .unwrap_err()
         .to_string();

@@ -146,7 +146,7 @@ fn taken(datagram: &Datagram<'_>) -> Taken {
 
 /// Turns until `expected` datagrams are there, then some more, so that too many show as well.
 fn take(receiver: &mut XdpReceiver, expected: usize) -> Vec<Taken> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     let mut all = Vec::new();
     let mut turn = |all: &mut Vec<Taken>, patience| {
         let patience = Duration::from_millis(patience);

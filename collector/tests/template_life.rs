@@ -12,7 +12,7 @@ use flowsluice::decode::Shared;
 use flowsluice::flow::{Flow, SamplingSource};
 use flowsluice::ledger::DropReason;
 use flowsluice::receive::Session;
-use flowsluice::receive::allow::Allowed;
+use flowsluice::receive::allow::{AllowList, Followed};
 use flowsluice::units::UnixNanos;
 use messages::{
     Bench, RECEIVED, UPTIME_MS, datagram, ipfix, netflow9, options_template_ipfix,
@@ -490,7 +490,7 @@ fn strangers_teach_nothing_where_exporters_are_listed() {
         counts,
         rows,
     } = Bench::with(&config, Arc::clone(&shared));
-    let allowed = Allowed::new(&["192.0.2.0/24".parse().unwrap()]);
+    let allowed = Followed::new(&AllowList::new(&["192.0.2.0/24".parse().unwrap()]));
     let mut bench = Bench {
         decoder: decoder.allowing(allowed),
         counts,

@@ -346,7 +346,7 @@ pub fn reader(status: &Status, data_dir: &Path) -> Result<ClickHouse> {
 
 fn page(http: SocketAddr, path: &str) -> Result<String> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(5)))
+        .timeout_global(Some(Duration::from_secs(30)))
         .build()
         .into();
     let url = format!("http://{http}{path}");

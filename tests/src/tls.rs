@@ -12,7 +12,7 @@ use crate::place;
 use crate::process::Process;
 
 /// Until stunnel listens.
-const LISTENS_MAX: Duration = Duration::from_secs(10);
+const LISTENS_MAX: Duration = Duration::from_secs(60);
 
 /// A certificate and its key, as PEM files.
 #[derive(Clone, Debug)]

@@ -112,7 +112,7 @@ fn kill(collector: Collector, veth: &Veth) -> Result<Before> {
     let before = now()?;
     collector.kill()?;
     let killed = [before, now()?];
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while veth.xdp()?.is_some() || is_alive(engine) {
         ensure!(
             Instant::now() < deadline,

@@ -205,6 +205,51 @@ fn an_mtu_beyond_one_buffer_is_told_with_the_one_that_fits() -> Result<()> {
 }
 
 #[test]
+fn what_is_fixed_is_shown_first_done_once_and_undone() -> Result<()> {
+    let Some(namespace) = Namespace::new_or_skip("doctor") else {
+        return Ok(());
+    };
+    ip(
+        &namespace,
+        "link add v0 mtu 9000 type veth peer name v1 mtu 9000",
+    )?;
+    ip(&namespace, "link set dev v1 up")?;
+    let folder = tempfile::tempdir()?;
+    let undo_file = folder.path().join("undo.json");
+    let run = |arguments: &[&str]| -> Result<String> {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace.name()]);
+        command.arg(place::binary()?).arg("doctor").args(arguments);
+        let output = command.arg("--undo-file").arg(&undo_file).output()?;
+        let said = flowsluice_tests::program::said(&output);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        Ok(said)
+    };
+    let [up, mtu] = ["ip link set dev v0 up", "ip link set dev v0 mtu 3506"];
+    let facts = || -> Result<Value> {
+        let seen = doctor(&namespace, &["v0"])?;
+        let interface = &seen.section("v0")["interface"];
+        Ok(serde_json::json!([interface["mtu"], interface["is_up"]]))
+    };
+    let before = facts()?;
+    let shown = run(&["--fix", "--dry-run", "v0"])?;
+    assert!(shown.contains(up) && shown.contains(mtu), "{shown}");
+    assert_eq!(facts()?, before, "nothing is done");
+    assert!(!undo_file.exists());
+    let done = run(&["--fix", "v0"])?;
+    assert!(done.contains(up) && done.contains(mtu), "{done}");
+    assert_eq!(facts()?, serde_json::json!([3506, true]));
+    let again = run(&["--fix", "v0"])?;
+    assert!(again.contains("# nothing to change"), "{again}");
+    let undone = run(&["--undo"])?;
+    assert!(undone.contains("ip link set dev v0 mtu 9000"), "{undone}");
+    assert_eq!(facts()?, before);
+    assert!(!undo_file.exists());
+    assert!(run(&["--undo"])?.contains("# nothing was changed"));
+    Ok(())
+}
+
+#[test]
 fn an_interface_that_does_not_exist_is_a_problem() -> Result<()> {
     let binary = place::binary()?;
     let output = Command::new(binary)

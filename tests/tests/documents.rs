@@ -5,19 +5,21 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use flowsluice_tests::{ClickHouse, Collector, Settings, Store, place};
+use flowsluice_tests::{metrics, place};
 
 /// The same guide in two languages.
 const GUIDES: [&str; 2] = ["deploy/troubleshooting.md", "deploy/ja/troubleshooting.md"];
 /// Those whose links are followed.
-const LINKED: [&str; 10] = [
+const LINKED: [&str; 12] = [
     "README.md",
     "benches/RESULTS.md",
     "collector/ARCHITECTURE.md",
     "deploy/backup.md",
     "deploy/ja/README.md",
     "deploy/ja/troubleshooting.md",
+    "deploy/metrics.md",
     "deploy/scale-out.md",
+    "deploy/security.md",
     "deploy/troubleshooting.md",
     "grafana/README.md",
     "sql/README.md",
@@ -99,15 +101,7 @@ struct Told {
 impl Told {
     /// Of a collector that has everything to tell of: two servers, which are away.
     fn by_a_collector() -> Result<Self> {
-        let away = |port: u16| ClickHouse {
-            url: format!("http://127.0.0.1:{port}"),
-            user: "default".into(),
-            password: "nobody asks".into(),
-            database: "flowsluice".into(),
-        };
-        let mut settings = Settings::new(Store::Servers(vec![away(1), away(2)]));
-        settings.more = "spool.max_bytes = \"0B\"\n".into();
-        let collector = Collector::launch(&settings)?;
+        let collector = metrics::teller()?;
         let status = collector.status()?;
         let reasons = status.at("/ledger/dropped").and_then(|at| at.as_object());
         let page = collector.page("/metrics")?;
@@ -139,6 +133,18 @@ fn guides_explain_every_reason_of_a_drop_and_name_no_metric_that_is_not_there() 
             .collect();
         assert!(strange.is_empty(), "{guide}: no such metric: {strange:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_page_of_metrics_is_what_a_collector_says() -> Result<()> {
+    let made = metrics::page(&metrics::told()?);
+    let remedy = "run 'cargo xtask metrics'";
+    let committed = read(metrics::PAGE)?;
+    for (committed, made) in committed.lines().zip(made.lines()) {
+        assert_eq!(committed, made, "{remedy}");
+    }
+    assert_eq!(committed.lines().count(), made.lines().count(), "{remedy}");
     Ok(())
 }
 

@@ -135,10 +135,11 @@ fn health_metrics_and_status_tell_the_same_ledger() -> Result<()> {
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum();
     assert_eq!(received, sent.datagrams, "in the metrics:\n{metrics}");
-    let status = collector.wait_until("exporters are shown", Duration::from_secs(5), |status| {
-        let exporters = status.at("/exporters").and_then(|e| e.as_array());
-        exporters.is_some_and(|exporters| !exporters.is_empty())
-    })?;
+    let status =
+        collector.wait_until("exporters are shown", Duration::from_secs(60), |status| {
+            let exporters = status.at("/exporters").and_then(|e| e.as_array());
+            exporters.is_some_and(|exporters| !exporters.is_empty())
+        })?;
     let exporters = status.at("/exporters").and_then(|e| e.as_array());
     let flows: u64 = exporters
         .into_iter()

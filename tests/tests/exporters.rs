@@ -196,7 +196,7 @@ fn assert_no_gaps(collector: &Collector) -> Result<()> {
 /// Waits until so many flows are stored and nothing is under way.
 fn wait_for(collector: &Collector, flows: u64) -> Result<()> {
     let what = format!("{flows} flows stored");
-    collector.wait_until(&what, Duration::from_secs(20), |status| {
+    collector.wait_until(&what, Duration::from_secs(60), |status| {
         let ledger = status.ledger();
         ledger.store("flows_stored") >= flows && ledger.flows_under_way() == 0
     })?;

@@ -317,7 +317,7 @@ fn of_an_exporter_that_is_shared_only_what_the_kernel_dropped_is_missing() -> Re
     assert!(ledger.counter("datagrams_lent") > 0, "\n{}", ledger.table());
     let dropped = ledger.counter("datagrams_dropped_by_kernel");
     let what = "every number that did not arrive is lost";
-    let status = collector.wait_until(what, Duration::from_secs(20), |status| {
+    let status = collector.wait_until(what, Duration::from_secs(60), |status| {
         let figure = |name: &str| {
             let pointer = format!("/exporters/0/sequence/{name}");
             status.at(&pointer).and_then(serde_json::Value::as_u64)

@@ -66,7 +66,7 @@ impl Nfcapd {
         command.args(["-t", "3600", "-b", "127.0.0.1", "-p"]);
         command.arg(target.port().to_string()).arg("-w").arg(&flows);
         let mut process = Process::spawn("nfcapd", &mut command, &folder.join("nfcapd.log"))?;
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while place::udp_port_is_free(target.port()) {
             let ended = process.poll()?.is_some() || Instant::now() > deadline;
             ensure!(!ended, "it does not listen\n{}", process.tail(20));

@@ -9,7 +9,7 @@ use flowsluice_tests::{Collector, Settings, Store};
 use serde_json::Value;
 
 const RECORDS: u64 = 5;
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(state_dir: &Path) -> Settings {
     Settings {

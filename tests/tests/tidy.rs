@@ -20,11 +20,12 @@ const TOP_LEVEL: [&str; 10] = [
     "xtask",
 ];
 /// Files that stand beside them.
-const BESIDE: [&str; 5] = [
+const BESIDE: [&str; 6] = [
     "Cargo.lock",
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "clippy.toml",
+    "deny.toml",
     "rustfmt.toml",
 ];
 /// Made from data, a line an entry: as long as the data.

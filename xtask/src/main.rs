@@ -18,9 +18,11 @@ mod generated;
 mod geo;
 mod instructions;
 mod load;
+mod metrics;
 mod outage;
 mod package;
 mod progress;
+mod sbom;
 mod services;
 mod shell;
 mod test;
@@ -61,6 +63,10 @@ enum Task {
     ClusterSql(generated::Args),
     /// Make Grafana's dashboards and alerts, in English and Japanese.
     Dashboards(generated::Args),
+    /// Make the page of all metrics, deploy/metrics.md.
+    Metrics(generated::Args),
+    /// Write what the collector is built of, as a CycloneDX bill of materials.
+    Sbom(sbom::Args),
     /// Fuzz the decoders, the packet parser, captures and the configuration.
     Fuzz(fuzz::Args),
     /// Send at a fixed rate to the release build and report what became of it.
@@ -84,6 +90,8 @@ fn main() -> ExitCode {
         Task::Services(args) => services::main(&args),
         Task::ClusterSql(args) => cluster_sql::main(&args),
         Task::Dashboards(args) => dashboards::main(&args),
+        Task::Metrics(args) => metrics::main(&args),
+        Task::Sbom(args) => sbom::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Load(args) => load::main(&args),
         Task::Outage(args) => outage::main(&args),

@@ -116,7 +116,8 @@ impl Batcher {
     pub fn turn(&mut self, now: UnixNanos, counts: &mut WorkerCounts) {
         self.renew();
         let Some(open) = &self.open else { return };
-        if now.0.saturating_sub(open.since.0) >= self.age_max_ns && self.batches_free() > 0 {
+        // A clock that was set back makes a batch old as well: no row waits until it catches up.
+        if now.0.abs_diff(open.since.0) >= self.age_max_ns && self.batches_free() > 0 {
             self.seal(counts);
         }
     }

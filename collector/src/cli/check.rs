@@ -7,12 +7,10 @@ mod tables;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::iter::once;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-
-use flowsluice::config::{self, Config, ReceiveMode, StoreTarget, display, memory};
+use flowsluice::config::{self, Config, ConfigError, ReceiveMode, StoreTarget, display, memory};
 use flowsluice::enrich::parts::{Part, Parts};
 use flowsluice::host::Interface;
 use flowsluice::receive::xdp::{Step, XdpRefused};
@@ -20,7 +18,7 @@ use flowsluice::receive::{self, affinity};
 use flowsluice::store::embedded;
 use flowsluice::store::spool::BLOCKS_MAX;
 
-use super::print;
+use super::{preflight, print};
 
 /// Arguments of `flowsluice check`.
 #[derive(clap::Args)]
@@ -51,10 +49,18 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     let Args { config: named } = args;
     let (config, file) = match config::load_or_default(named.as_deref()) {
         Ok(loaded) => loaded,
-        Err(error) => {
-            eprintln!("{error}");
-            let (n, file) = (error.problems.len(), error.file);
-            return Err(Refused(format!("{file}: {}", counted(n, "error"))).into());
+        Err(mut error) => {
+            // What stands in the rest of the file is looked at all the same.
+            if let Some(rest) = error.understood.take() {
+                let file = Path::new(&error.file);
+                let told = Report::of(&rest, Some(file)).errors;
+                let mut more = config::locate(file, told);
+                // What is said of a key once is not said twice.
+                more.retain(|problem| !error.problems.iter().any(|told| told.is_within(problem)));
+                error.problems.extend(more);
+                error.problems.sort_by_key(|problem| problem.line);
+            }
+            return Err(refused(&error));
         }
     };
     let Report {
@@ -66,15 +72,12 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         .iter()
         .map(|warning| format!("warning: {warning}\n"));
     print(once(text).chain(lines))?;
-    for error in &errors {
-        eprintln!("error: {error}");
+    if let Some(error) = preflight::on_host(file.as_deref(), errors) {
+        return Err(refused(&error));
     }
     let name = file.map_or("built-in defaults".into(), |file| {
         file.display().to_string()
     });
-    if !errors.is_empty() {
-        bail!("{name}: {} on this host", counted(errors.len(), "error"));
-    }
     let asked = match config.store.target() {
         StoreTarget::Null => "",
         StoreTarget::Server(_) | StoreTarget::Embedded => "; ClickHouse was not asked",
@@ -83,6 +86,13 @@ pub fn main(args: Args) -> anyhow::Result<()> {
         "{name}: ok, {}{asked}\n",
         counted(warnings.len(), "warning")
     )])
+}
+
+/// Tells everything that is wrong, and how much it is.
+fn refused(error: &ConfigError) -> anyhow::Error {
+    eprintln!("{error}");
+    let (n, file) = (error.problems.len(), &error.file);
+    Refused(format!("{file}: {}", counted(n, "error"))).into()
 }
 
 /// What is printed of a configuration that is valid by itself.
@@ -97,12 +107,16 @@ struct Report {
 
 impl Report {
     fn of(config: &Config, file: Option<&Path>) -> Self {
-        let mut report = Self::default();
+        let mut report = Self {
+            text: String::new(),
+            warnings: preflight::warnings(config, file),
+            errors: preflight::refusals(config, file),
+        };
         report.title("effective configuration");
         report.text.push_str(&display::toml(config));
         report.title("on this host");
-        let mode = report.receive_mode(config);
-        let cpus = report.cpus(config);
+        let mode = Self::receive_mode(config);
+        let cpus = Self::cpus(config);
         let queues = report.bound(config, &mode, &cpus);
         report.tables(config);
         report.state(&config.decode.state_dir);
@@ -113,7 +127,7 @@ impl Report {
         writeln!(report.text, "{sum}\n").expect("a String takes everything");
         report.receive_buffer(config);
         match config.store.target() {
-            StoreTarget::Server(_) => report.server(config, file),
+            StoreTarget::Server(_) => report.server(config),
             StoreTarget::Embedded => report.embedded(config),
             StoreTarget::Null => report.null(&config.store),
         }
@@ -148,26 +162,19 @@ impl Report {
         }
     }
 
-    fn receive_mode(&mut self, config: &Config) -> String {
+    fn receive_mode(config: &Config) -> String {
         match receive::choose(&config.receive) {
             Ok(ReceiveMode::IoUring) => "io_uring".into(),
             Ok(_) => "recvmmsg".into(),
-            Err(refused) => {
-                self.errors.push(refused.to_string());
-                "io_uring (refused)".into()
-            }
+            Err(_) => "io_uring (refused)".into(),
         }
     }
 
     /// The processor of each worker, as the workers would be pinned.
-    fn cpus(&mut self, config: &Config) -> Vec<Option<usize>> {
-        match affinity::plan(&config.receive, &affinity::available()) {
-            Ok(cpus) => cpus,
-            Err(error) => {
-                self.errors.push(error.to_string());
-                vec![None; config.receive.workers.max(config.receive.cpus.len())]
-            }
-        }
+    fn cpus(config: &Config) -> Vec<Option<usize>> {
+        let receive = &config.receive;
+        let plan = affinity::plan(receive, &affinity::available());
+        plan.unwrap_or_else(|_| vec![None; receive.workers.max(receive.cpus.len())])
     }
 
     /// What is listened on and how; returns the queues that get an AF_XDP socket.
@@ -288,13 +295,11 @@ impl Report {
 
     fn embedded(&mut self, config: &Config) {
         let embedded = &config.store.embedded;
-        if let Err(error) = embedded::library(embedded) {
-            let told = match embedded.library {
-                Some(_) => &mut self.errors,
-                // The service may have another environment.
-                None => &mut self.warnings,
-            };
-            told.push(format!("{error:#}"));
+        if embedded.library.is_none()
+            && let Err(error) = embedded::library(embedded)
+        {
+            // The service may have another environment.
+            self.warnings.push(format!("{error:#}"));
         }
         self.is_writable("store.embedded.data_dir", &embedded.data_dir, "");
     }
@@ -303,12 +308,8 @@ impl Report {
     /// not, with what is `lost` then.
     fn is_writable(&mut self, key: &str, folder: &Path, lost: &str) -> bool {
         let shown = folder.display();
-        let existing = existing(folder);
+        let existing = preflight::existing(folder);
         if existing.exists() && !existing.is_dir() {
-            let file = existing.display();
-            self.errors.push(format!(
-                "{key}: {shown} cannot be a folder, as {file} is a file{lost}; choose another"
-            ));
             return false;
         }
         let made = writable(existing);
@@ -362,12 +363,6 @@ fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{plural}")
 }
 
-/// What there is of a path.
-fn existing(path: &Path) -> &Path {
-    let mut ancestors = path.ancestors();
-    ancestors.find(|path| path.exists()).unwrap_or(path)
-}
-
 /// Whether files can be made in a folder. Leaves nothing behind: a file without a name is gone when
 /// it is closed.
 fn writable(folder: &Path) -> io::Result<()> {
@@ -385,11 +380,6 @@ fn writable(folder: &Path) -> io::Result<()> {
         }
         outcome => outcome.map(drop),
     }
-}
-
-fn is_readable_by_all(path: &Path) -> bool {
-    const OTHERS_READ: u32 = 0o004;
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & OTHERS_READ != 0)
 }
 
 #[cfg(test)]
@@ -499,31 +489,5 @@ mod tests {
             warnings.contains("store.embedded.http: everybody"),
             "{warnings}"
         );
-    }
-
-    #[test]
-    fn a_password_that_everybody_may_read_is_warned_of() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("password");
-        std::fs::write(&path, "secret\n").unwrap();
-        let set_mode = |mode| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-            std::fs::set_permissions(&path, mode).unwrap();
-        };
-        let text = format!(
-            "[store]\nurl = \"http://localhost\"\npassword_file = {:?}\n",
-            path.display().to_string()
-        );
-        let warned = || {
-            let report = Report::of(&parse(&text), None);
-            report
-                .warnings
-                .iter()
-                .any(|warning| warning.contains("chmod o="))
-        };
-        set_mode(0o644);
-        assert!(warned());
-        set_mode(0o640);
-        assert!(!warned());
     }
 }

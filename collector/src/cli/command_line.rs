@@ -3,8 +3,7 @@
 //! In: clap's description of all commands. Out: one document, of which `cargo xtask package` makes
 //! man pages and shell completions, so that they say what the command says.
 
-use clap::builder::PossibleValue;
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, Command};
 use serde_json::{Value, json};
 
 use super::print;
@@ -44,10 +43,11 @@ fn argument(argument: &Arg) -> Value {
         "long": argument.get_long(),
         "takes_values": takes_values,
         "is_required": argument.is_required_set(),
-        "is_repeated": matches!(argument.get_action(), ArgAction::Append),
+        "is_repeated": matches!(argument.get_action(), clap::ArgAction::Append),
         "is_last": argument.is_last_set(),
         "value_names": names.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "values": values.iter().map(PossibleValue::get_name).collect::<Vec<_>>(),
+
+        "values": values.iter().map(clap::builder::PossibleValue::get_name).collect::<Vec<_>>(),
         "defaults": defaults.iter().map(|one| one.to_string_lossy()).collect::<Vec<_>>(),
         "help": argument.get_help().map(ToString::to_string),
         "long_help": argument.get_long_help().map(ToString::to_string),

@@ -1,5 +1,6 @@
 //! `flowsluice doctor`.
 
+mod fix;
 mod host;
 mod interface;
 mod queues;
@@ -34,6 +35,43 @@ pub struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Run the commands that can be taken back: of the host and all interfaces, or of the named
+    /// interfaces alone. Each is printed before it is run. As root.
+    #[arg(long, conflicts_with_all = ["json", "undo"])]
+    fix: bool,
+    /// Take back what --fix did, the last first.
+    #[arg(long, conflicts_with_all = ["json", "interfaces"])]
+    undo: bool,
+    /// Only print what --fix or --undo would run.
+    #[arg(long)]
+    dry_run: bool,
+    /// Where --fix writes what was before.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/var/lib/misc/flowsluice-doctor.json"
+    )]
+    undo_file: PathBuf,
+}
+
+impl Args {
+    /// `None` where nothing is to be changed; else whether all went well.
+    fn change(&self) -> Option<anyhow::Result<bool>> {
+        let Self {
+            interfaces,
+            config,
+            undo_file,
+            dry_run,
+            ..
+        } = self;
+        let examine = || examine(interfaces.clone(), config.as_deref());
+        match (self.fix, self.undo) {
+            (true, _) => Some(fix::fix(examine, interfaces, undo_file, *dry_run)),
+            (_, true) => Some(fix::undo(undo_file, *dry_run)),
+            _ if *dry_run => Some(Err(anyhow::anyhow!("--dry-run is for --fix and --undo"))),
+            _ => None,
+        }
+    }
 }
 
 /// What the checks hold the host against.
@@ -58,13 +96,24 @@ impl Wanted {
     }
 }
 
-/// Looks and prints; changes nothing.
+/// Looks and prints; changes nothing but by `--fix` and `--undo`.
 pub fn main(args: Args) -> ExitCode {
     const CANNOT_RUN: u8 = 2;
+    if let Some(changed) = args.change() {
+        return match changed {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("flowsluice: {error:#}");
+                CANNOT_RUN.into()
+            }
+        };
+    }
     let Args {
         interfaces,
         config,
         json,
+        ..
     } = args;
     let printed = examine(interfaces, config.as_deref()).and_then(|report| {
         let text = if json { report.json()? } else { report.text() };

@@ -13,6 +13,7 @@ pub mod generate;
 pub mod geoip;
 pub mod import;
 pub mod init;
+mod preflight;
 pub mod query;
 pub mod replay;
 pub mod run;
@@ -22,6 +23,7 @@ pub mod size;
 pub mod spool;
 mod storage;
 mod target;
+pub mod top;
 
 /// Exit status where the command line or the configuration is refused, clap's too: it stays wrong
 /// however often it is tried, which is what a service manager asks.

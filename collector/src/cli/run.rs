@@ -2,6 +2,8 @@
 
 mod crew;
 mod enriching;
+mod reloading;
+mod telling;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,32 +15,31 @@ use std::time::Instant;
 use anyhow::Context;
 use flowsluice::config::{self, Config, ReceiveMode};
 use flowsluice::decode;
-use flowsluice::decode::persist::{Keeper, Keeping};
+use flowsluice::decode::persist::Keeper;
 use flowsluice::host::allocator;
 use flowsluice::http;
-use flowsluice::knowledge;
 use flowsluice::ledger::{DropReason, Ledger, LedgerSnapshot, losses};
-use flowsluice::names;
+use flowsluice::receive::allow::AllowList;
 use flowsluice::receive::tcp::TcpReceiver;
+use flowsluice::receive::tee::Forwarding;
 use flowsluice::receive::xdp::steering::{Following, Steering};
 use flowsluice::receive::{self, Receiver};
 use flowsluice::service;
-use flowsluice::stats;
-use flowsluice::store::SideRows;
-use flowsluice::store::occupancy::Asker;
 use flowsluice::units::UnixNanos;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task;
-use tracing::{error, info, warn};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
 
 use crew::Crew;
 use enriching::{Enriching, Names};
+use reloading::Reloading;
+use telling::{Stats, Telling};
 
+use super::preflight;
 use super::storage::Storage;
 
 /// Arguments of `flowsluice run`.
@@ -52,6 +53,7 @@ pub struct Args {
 pub fn main(Args { config }: Args) -> anyhow::Result<()> {
     allocator::set_up();
     let (config, file) = config::load_or_default(config.as_deref())?;
+    preflight::refuse(&config, file.as_deref())?;
     flowsluice::log::init(&config.log)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -60,14 +62,28 @@ pub fn main(Args { config }: Args) -> anyhow::Result<()> {
             .map_or("built-in defaults".into(), |file| file.display().to_string()),
         "starting"
     );
+    let warnings = preflight::warnings(&config, file.as_deref());
+    for warning in warnings.iter().chain(&preflight::strangers(&config)) {
+        warn!("{warning}");
+    }
     raise_open_files();
     let cpus = receive::affinity::plan(&config.receive, &receive::affinity::available())?;
     let runtime = housekeeping_runtime(&cpus)?;
     // From here on a signal means an orderly stop, also while the rest is still starting.
     let signals = Signals::catch(&runtime)?;
-    let access = http::Access::of(&config.http)?;
-    let http = (runtime.block_on(http::bind(config.http.listen))?, access);
-    Running::start(&config, file, &cpus, http, &runtime)?.until(signals, &runtime)
+    let front = Front {
+        access: http::Access::of(&config.http)?,
+        tls: http::Encryption::of(&config.http)?,
+        listener: runtime.block_on(http::bind(config.http.listen))?,
+    };
+    Running::start(&config, file, &cpus, front, &runtime)?.until(signals, &runtime)
+}
+
+/// Where people and programs ask.
+struct Front {
+    listener: TcpListener,
+    tls: Option<http::Encryption>,
+    access: http::Access,
 }
 
 /// Signals that end a run. Caught from the start, so that none is lost while parts come up.
@@ -104,9 +120,12 @@ struct Running {
     ledger: Arc<Ledger>,
     storage: Storage,
     following: Following,
+    /// `None` where nothing is forwarded.
+    tee: Option<Forwarding>,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     enriching: Enriching,
+    reloading: Reloading,
     telling: Telling,
     stats: Stats,
     state: Arc<http::State>,
@@ -119,17 +138,19 @@ impl Running {
         config: &Config,
         file: Option<PathBuf>,
         cpus: &[Option<usize>],
-        (http, access): (TcpListener, http::Access),
+        front: Front,
         runtime: &Runtime,
     ) -> anyhow::Result<Self> {
         let started = (Instant::now(), UnixNanos::now());
+        let reloading = Reloading::new(file, config);
+        let receiving = Receiving::open(&config.receive, cpus.len(), reloading.allow())?;
+        let facts = receiving.facts(started, cpus);
         let Receiving {
-            mode,
-            listeners,
             receivers,
             tcp,
             steering,
-        } = Receiving::open(&config.receive, cpus.len())?;
+            ..
+        } = receiving;
         // What comes by TCP has a worker of its own behind the others.
         let workers_max = cpus.len() + usize::from(tcp.is_some());
         let ledger = Arc::new(Ledger::new(workers_max));
@@ -137,34 +158,24 @@ impl Running {
         let keeper = Keeper::open(&config.decode, &shared, started.1);
         let (storage, queues) =
             Storage::start(config, runtime, Arc::clone(&ledger.store), workers_max)?;
-        let facts = http::Facts {
-            version: env!("CARGO_PKG_VERSION"),
-            started,
-            receive_mode: mode.name(),
-            interfaces: steering.modes().to_vec(),
-            cpus: cpus.to_vec(),
-            listeners,
-            tcp_listeners: tcp.as_ref().map(TcpReceiver::addresses).unwrap_or_default(),
-        };
-        log_receiving(&facts);
-        let (counted, learned) = (Arc::clone(&ledger), Arc::clone(&shared));
-        let state = http::State::new(counted, learned, facts, storage.facts());
-        let state = Arc::new(state);
-        state.show(http::Page::new(access, storage.reader()));
+        let state = show((&ledger, &shared), facts, &storage, front.access);
         let names = Names {
             shared: &shared,
             state_dir: keeper.as_ref().map(Keeper::folder),
             rows: storage.side_rows(),
         };
-        let enriching = Enriching::start(config, file, names, cpus, runtime)?;
+        let enriching = Enriching::start(config, names, cpus, runtime)?;
         enriching.show(&state);
         let stop = Arc::new(AtomicBool::new(false));
         let (failed, failures) = mpsc::unbounded_channel();
+        let tee = forward(config, &state)?;
         let crew = Crew {
             config,
             cpus,
             shared: &shared,
             enriching: &enriching,
+            allow: reloading.allow(),
+            tee: tee.as_ref().map(Forwarding::tee),
             ledger: &ledger,
             stop: &stop,
             failed,
@@ -173,11 +184,11 @@ impl Running {
         // The thread that follows the interfaces takes the capabilities with it; from here on
         // neither this thread nor one that it starts has any.
         let following = steering
-            .follow(Arc::clone(&ledger.frames))
+            .follow(Arc::clone(&ledger.frames), Arc::clone(reloading.allow()))
             .context("the interfaces cannot be followed")?;
         drop_capabilities();
         state.set_phase(http::Phase::Collecting);
-        runtime.spawn(http::serve(http, Arc::clone(&state)));
+        runtime.spawn(http::serve(front.listener, front.tls, Arc::clone(&state)));
         runtime.spawn(service::follow(Arc::clone(&state)));
         runtime.spawn(losses::tell(Arc::clone(&ledger)));
         storage.keep_budget(config, &ledger.store, runtime);
@@ -187,9 +198,11 @@ impl Running {
             ledger,
             storage,
             following,
+            tee,
             workers,
             stop,
             enriching,
+            reloading,
             telling,
             stats,
             state,
@@ -202,7 +215,9 @@ impl Running {
     fn until(mut self, mut signals: Signals, runtime: &Runtime) -> anyhow::Result<()> {
         let failure = runtime.block_on(async {
             tokio::select! {
-                name = signals.last(|| self.enriching.reload()) => {
+                name = signals.last(|| {
+                    self.reloading.reload(&self.enriching, &self.storage, runtime);
+                }) => {
                     info!(signal = name, "stopping");
                     None
                 }
@@ -216,6 +231,9 @@ impl Running {
         for worker in self.workers {
             // A worker that panicked has ended the process (panic = "abort").
             let _ = worker.join();
+        }
+        if let Some(tee) = self.tee {
+            tee.stop();
         }
         self.enriching.stop(runtime);
         self.telling.finish(runtime);
@@ -241,6 +259,30 @@ impl Running {
     }
 }
 
+/// What `/status` and the page are made of.
+fn show(
+    (ledger, shared): (&Arc<Ledger>, &Arc<decode::Shared>),
+    facts: http::Facts,
+    storage: &Storage,
+    access: http::Access,
+) -> Arc<http::State> {
+    log_receiving(&facts);
+    let (ledger, shared) = (Arc::clone(ledger), Arc::clone(shared));
+    let state = http::State::new(ledger, shared, facts, storage.facts());
+    state.show(http::Page::new(access, storage.reader()));
+    Arc::new(state)
+}
+
+/// Starts what forwards datagrams, if any are to be.
+fn forward(config: &Config, state: &http::State) -> anyhow::Result<Option<Forwarding>> {
+    let tee = Forwarding::start(&config.receive, drop_capabilities);
+    let tee = tee.context("receive.tee: no thread can be started for it")?;
+    if let Some(tee) = &tee {
+        state.forwarded_by(tee.tee());
+    }
+    Ok(tee)
+}
+
 /// What is received from, now that all sockets are open.
 fn log_receiving(facts: &http::Facts) {
     info!(
@@ -250,87 +292,6 @@ fn log_receiving(facts: &http::Facts) {
         tcp_listeners = ?facts.tcp_listeners,
         "receiving"
     );
-}
-
-/// The tasks that tell what is known of exporters.
-struct Telling {
-    stop: oneshot::Sender<()>,
-    task: task::JoinHandle<()>,
-    names: task::JoinHandle<()>,
-    shared: Arc<decode::Shared>,
-    rows: SideRows,
-    /// `None` where nothing outlasts a restart.
-    keeping: Option<Keeping>,
-}
-
-impl Telling {
-    fn start(
-        shared: Arc<decode::Shared>,
-        keeper: Option<Keeper>,
-        rows: SideRows,
-        runtime: &Runtime,
-    ) -> anyhow::Result<Self> {
-        let keeping = keeper.map(Keeper::keep).transpose();
-        let keeping = keeping.context("decode.state_dir: no thread can be started for it")?;
-        runtime.spawn(decode::watch::tell(Arc::clone(&shared)));
-        let (stop, stopped) = oneshot::channel();
-        let told = knowledge::tell(Arc::clone(&shared), rows.clone(), stopped);
-        let names = names::rows::keep(Arc::clone(&shared.names), rows.clone());
-        Ok(Self {
-            stop,
-            task: runtime.spawn(told),
-            names: runtime.spawn(names),
-            keeping,
-            shared,
-            rows,
-        })
-    }
-
-    /// Has them tell what is left, now that the workers have ended.
-    fn finish(self, runtime: &Runtime) {
-        drop(self.stop);
-        // It never ends by itself; what it left is taken in here.
-        self.names.abort();
-        let _ = runtime.block_on(self.names);
-        names::rows::take_in(&self.shared.names, &self.rows);
-        // All that there is to know is known now.
-        if let Some(keeping) = self.keeping {
-            keeping.stop();
-        }
-        if let Err(error) = runtime.block_on(self.task) {
-            error!(%error, "what is known of exporters was not told to the end");
-        }
-    }
-}
-
-/// The task that tells once a minute what `/metrics` shows.
-struct Stats {
-    stop: oneshot::Sender<()>,
-    task: task::JoinHandle<stats::Teller>,
-}
-
-impl Stats {
-    fn start(
-        state: &Arc<http::State>,
-        storage: &Storage,
-        started: UnixNanos,
-        runtime: &Runtime,
-    ) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        let asker = storage.endpoint.clone().map(Asker::new);
-        let teller = stats::Teller::new(storage.side_rows(), started);
-        let told = stats::tell(Arc::clone(state), asker, teller, stopped);
-        Self {
-            stop,
-            task: runtime.spawn(told),
-        }
-    }
-
-    /// Yields who tells the rest.
-    fn stop(self, runtime: &Runtime) -> Option<stats::Teller> {
-        drop(self.stop);
-        runtime.block_on(self.task).ok()
-    }
 }
 
 /// What datagrams come in by: sockets, and interfaces past the kernel.
@@ -346,7 +307,11 @@ struct Receiving {
 }
 
 impl Receiving {
-    fn open(config: &config::Receive, workers: usize) -> anyhow::Result<Self> {
+    fn open(
+        config: &config::Receive,
+        workers: usize,
+        allow: &Arc<AllowList>,
+    ) -> anyhow::Result<Self> {
         let mut sockets = receive::sockets::Plan::new(config)?;
         let listeners = sockets.addresses().to_vec();
         let ports: Vec<u16> = listeners.iter().map(SocketAddr::port).collect();
@@ -368,9 +333,25 @@ impl Receiving {
             mode,
             listeners,
             receivers,
-            tcp: TcpReceiver::open(config)?,
+            tcp: TcpReceiver::open(config, allow)?,
             steering,
         })
+    }
+}
+
+impl Receiving {
+    /// For the status, of a collector that `started` with workers on `cpus`.
+    fn facts(&self, started: (Instant, UnixNanos), cpus: &[Option<usize>]) -> http::Facts {
+        let tcp = self.tcp.as_ref();
+        http::Facts {
+            version: env!("CARGO_PKG_VERSION"),
+            started,
+            receive_mode: self.mode.name(),
+            interfaces: self.steering.modes().to_vec(),
+            cpus: cpus.to_vec(),
+            listeners: self.listeners.clone(),
+            tcp_listeners: tcp.map(TcpReceiver::addresses).unwrap_or_default(),
+        }
     }
 }
 

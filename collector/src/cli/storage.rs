@@ -1,20 +1,47 @@
 //! The store of `run` and `replay`, by one path: a server, the embedded engine, or none.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use bytesize::ByteSize;
-use flowsluice::config::{Config, StoreTarget};
+use flowsluice::config::{self, Config, StoreTarget};
 use flowsluice::http::{self, AskedAt, StoreFacts, StoreKind};
 use flowsluice::ledger::StoreCounts;
 use flowsluice::store::budget::Keeper;
+use flowsluice::store::clickhouse;
 use flowsluice::store::embedded::{self, Engine};
+use flowsluice::store::schema::{self, Wanted};
 use flowsluice::store::{self, Endpoint, SideRows, Spool, StopReport, Store, WorkerQueue};
 use tokio::runtime::Runtime;
-use tracing::{error, warn};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
 
 /// Where rows go, and where they wait: ClickHouse's address, its process when that is ours, the
 /// spool.
 type Ends = (Option<Endpoint>, Option<Arc<Engine>>, Option<Arc<Spool>>);
+
+/// How long a server that does not take a new retention is left alone.
+const RETAIN_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// Tries until it is done.
+async fn retain_at(server: &Endpoint, wanted: &Wanted) {
+    let client = clickhouse::client(server);
+    let mut is_told = false;
+    while let Err(error) = schema::apply(&client, &server.database, wanted).await {
+        if !std::mem::replace(&mut is_told, true) {
+            warn!(
+                url = server.url,
+                "SIGHUP: store.retention is not in force there yet, and tried again: {error}; {}",
+                error.remedy()
+            );
+        }
+        tokio::time::sleep(RETAIN_AGAIN_AFTER).await;
+    }
+    info!(
+        url = server.url,
+        "SIGHUP: the tables keep their rows as configured"
+    );
+}
 
 /// Where rows go while a command runs.
 pub struct Storage {
@@ -23,6 +50,8 @@ pub struct Storage {
     engine: Option<Arc<Engine>>,
     /// Where ClickHouse listens, and as whom rows are written; none for the null store.
     pub endpoint: Option<Endpoint>,
+    /// A change of the retention that is under way.
+    retaining: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Storage {
@@ -103,6 +132,7 @@ impl Storage {
             store,
             engine,
             endpoint,
+            retaining: Mutex::default(),
         };
         (storage, queues)
     }
@@ -119,6 +149,36 @@ impl Storage {
         };
         for keeper in Keeper::of_each(endpoint, &config.store, counts) {
             runtime.spawn(keeper.keep(self.store.ready()));
+        }
+    }
+
+    /// Has the tables keep their rows as `config`, whose retention was changed, says: as soon as
+    /// ClickHouse is there.
+    pub fn retain(&self, config: &config::Store, runtime: &Runtime) {
+        let Some(endpoint) = &self.endpoint else {
+            return;
+        };
+        // Of a cluster one server has all others follow.
+        let servers: Vec<Endpoint> = match endpoint.cluster {
+            Some(_) => vec![endpoint.reachable()],
+            None => endpoint.each().collect(),
+        };
+        let wanted = Wanted::new(config);
+        let mut ready = self.store.ready();
+        let retained = runtime.spawn(async move {
+            if ready.wait_for(|ready| *ready).await.is_err() {
+                return;
+            }
+            for server in &servers {
+                retain_at(server, &wanted).await;
+            }
+        });
+        let mut retaining = self
+            .retaining
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = retaining.replace(retained) {
+            before.abort();
         }
     }
 

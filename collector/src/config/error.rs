@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Config;
+
 /// One mistake: where it stands, what was found and what to do instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -26,6 +28,13 @@ impl Problem {
         }
     }
 
+    /// Whether it is about the key that `other` is about, or one below it.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        let rest = self.key.strip_prefix(&other.key);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+
     /// The same problem, as much about the key `also`.
     pub(super) fn with(self, also: &'static str) -> Self {
         Self { also, ..self }
@@ -33,12 +42,14 @@ impl Problem {
 }
 
 /// All that is wrong with one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ConfigError {
     /// The file as it was named, or "built-in defaults".
     pub file: String,
     /// At least one, in the order of the file.
     pub problems: Vec<Problem>,
+    /// The rest of the file, where it could be understood: more may be wrong with that.
+    pub understood: Option<Box<Config>>,
 }
 
 impl fmt::Display for ConfigError {

@@ -1,16 +1,19 @@
-//! `[http]`: where the collector answers, and who may see its page.
+//! `[http]`: where the collector answers, and whom.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
 use super::secret::{SecretError, secret_of};
 
-/// Bytes of the page's password at least: it is asked for over the network, as often as anybody
-/// likes.
+/// Bytes of the page's password and of the token at least: they are asked for over the network, as
+/// often as anybody likes.
 pub const PAGE_PASSWORD_MIN: usize = 12;
+
+/// The environment variable that holds the token; it wins over `http.token_file`.
+pub const TOKEN_VARIABLE: &str = "FLOWSLUICE_HTTP_TOKEN";
 
 /// `[http]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -20,9 +23,23 @@ pub struct Http {
     pub listen: SocketAddr,
     /// The user that the page asks for.
     pub user: String,
-    /// File whose first line is the page's password. Without one the page needs none on loopback,
-    /// and is off elsewhere.
+    /// File whose first line is the page's password. Without one the page needs none on loopback.
     pub password_file: Option<PathBuf>,
+    /// File whose first line is the token that programs send (RFC 6750). With one, everything that
+    /// is asked for wants it, or the page's password; beyond loopback there must be one of the two.
+    pub token_file: Option<PathBuf>,
+    /// What encrypts the answers.
+    pub tls: HttpTls,
+}
+
+/// `[http.tls]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpTls {
+    /// PEM file of the certificate, with those that lead to a CA behind it; none answers in clear.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub key: Option<PathBuf>,
 }
 
 impl Default for Http {
@@ -31,6 +48,8 @@ impl Default for Http {
             listen: SocketAddr::from(([127, 0, 0, 1], 9190)),
             user: "flowsluice".into(),
             password_file: None,
+            token_file: None,
+            tls: HttpTls::default(),
         }
     }
 }
@@ -41,26 +60,51 @@ impl Http {
     /// # Errors
     /// When the file has no first line to read, or one that is soon guessed.
     pub fn password(&self) -> Result<Option<Secret>, SecretError> {
-        const KEY: &str = "http.password_file";
-        let Some(path) = &self.password_file else {
-            return Ok(None);
-        };
-        let password = secret_of(KEY, path)?;
-        if password.reveal().len() < PAGE_PASSWORD_MIN {
-            return Err(SecretError::Short {
-                key: KEY,
-                path: path.clone(),
-                least: PAGE_PASSWORD_MIN,
-            });
-        }
-        Ok(Some(password))
+        let file = self.password_file.as_deref();
+        file.map(|path| guarding("http.password_file", path))
+            .transpose()
     }
 
-    /// Whether the page is served: to this host alone, or to who knows the password.
-    #[must_use]
-    pub fn has_page(&self) -> bool {
-        self.password_file.is_some() || self.listen.ip().is_loopback()
+    /// The token, if there is one: of the environment, else of the file.
+    ///
+    /// # Errors
+    /// As [`Http::password`].
+    pub fn token(&self) -> Result<Option<Secret>, SecretError> {
+        self.token_with(std::env::var(TOKEN_VARIABLE).ok())
     }
+
+    fn token_with(&self, environment: Option<String>) -> Result<Option<Secret>, SecretError> {
+        if let Some(token) = environment.filter(|text| !text.is_empty()) {
+            let place = || "its value".to_owned();
+            return long_enough(TOKEN_VARIABLE, Secret::new(token), place).map(Some);
+        }
+        let file = self.token_file.as_deref();
+        file.map(|path| guarding("http.token_file", path))
+            .transpose()
+    }
+}
+
+/// The first line of the file that `key` names.
+fn guarding(key: &'static str, path: &Path) -> Result<Secret, SecretError> {
+    let secret = secret_of(key, path)?;
+    long_enough(key, secret, || {
+        format!("the first line of {}", path.display())
+    })
+}
+
+fn long_enough(
+    key: &'static str,
+    secret: Secret,
+    place: impl FnOnce() -> String,
+) -> Result<Secret, SecretError> {
+    if secret.reveal().len() >= PAGE_PASSWORD_MIN {
+        return Ok(secret);
+    }
+    Err(SecretError::Short {
+        key,
+        place: place(),
+        least: PAGE_PASSWORD_MIN,
+    })
 }
 
 #[cfg(test)]
@@ -68,17 +112,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_is_off_where_others_could_see_it_without_a_password() {
-        let http = |listen: &str, file: Option<&str>| Http {
-            listen: listen.parse().unwrap(),
-            password_file: file.map(PathBuf::from),
-            ..Http::default()
+    fn the_token_is_the_environments_or_the_files_first_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "token of the file\n").unwrap();
+        let mut http = Http::default();
+        let of = |http: &Http, variable: Option<&str>| {
+            let token = http.token_with(variable.map(str::to_owned));
+            token.map(|token| token.map(|secret| secret.reveal().to_owned()))
         };
-        assert!(Http::default().has_page());
-        assert!(http("[::1]:9190", None).has_page());
-        assert!(!http("0.0.0.0:9190", None).has_page());
-        assert!(!http("[::]:9190", None).has_page());
-        assert!(http("0.0.0.0:9190", Some("/etc/flowsluice/page.password")).has_page());
+        assert_eq!(of(&http, None).unwrap(), None);
+        http.token_file = Some(path);
+        assert_eq!(of(&http, None).unwrap().unwrap(), "token of the file");
+        let of_environment = of(&http, Some("token of the environment"));
+        assert_eq!(of_environment.unwrap().unwrap(), "token of the environment");
+        let told = of(&http, Some("short")).unwrap_err().to_string();
+        assert!(
+            told.starts_with("FLOWSLUICE_HTTP_TOKEN: its value"),
+            "{told}"
+        );
+        assert!(!told.contains("short"), "{told}");
     }
 
     #[test]

@@ -114,6 +114,17 @@ const KEYS: &[Key] = &[
     key("receive.share", Kind::Flag),
     key("receive.gro", Kind::Flag),
     key("receive.allow", Kind::Prefixes),
+    key("receive.limit", Kind::Table),
+    key("receive.limit.rate", Kind::Count32),
+    key("receive.limit.burst", Kind::Count32),
+    key("receive.limit.exporters", Kind::Tables),
+    key("receive.limit.exporters[].source", Kind::Prefix),
+    key("receive.limit.exporters[].rate", Kind::Count32),
+    key("receive.limit.exporters[].burst", Kind::Count32),
+    key("receive.tee", Kind::Tables),
+    key("receive.tee[].to", Kind::Text),
+    key("receive.tee[].exporters", Kind::Prefixes),
+    key("receive.tee[].keep_source", Kind::Flag),
     key("receive.xdp", Kind::Table),
     key("receive.xdp.interfaces", Kind::Texts),
     key("receive.xdp.attach", Kind::Word(ATTACH)),
@@ -228,6 +239,10 @@ const LAST: &[Key] = &[
     key("http.listen", Kind::Socket),
     key("http.user", Kind::Text),
     key("http.password_file", Kind::Path),
+    key("http.token_file", Kind::Path),
+    key("http.tls", Kind::Table),
+    key("http.tls.cert", Kind::Path),
+    key("http.tls.key", Kind::Path),
     key("log", Kind::Table),
     key("log.level", Kind::Text),
     key("log.format", Kind::Word(FORMATS)),
@@ -237,6 +252,9 @@ const LAST: &[Key] = &[
 pub(super) const REQUIRED: &[&str] = &[
     "receive.listeners[].port",
     "receive.tcp.listeners[].port",
+    "receive.limit.exporters[].source",
+    "receive.limit.exporters[].rate",
+    "receive.tee[].to",
     "decode.exporters[].source",
     "enrich.geo.updates[].file",
     "enrich.geo.updates[].from",
@@ -348,10 +366,10 @@ fn quoted(words: &[&str], between: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::{
-        ApplicationType, Boundary, Config, DnsNames, Enrich, ExporterLabels, ExporterOverride,
-        GeoUpdate, InterfaceRule, Listener, Protocol, ReceiveMode, Secret, SnmpAuth, SnmpPrivacy,
-        SnmpTarget, SnmpVersion, TcpListener, TemplateScope, ThreatList, TimeSource, Tls,
-        XdpAttach, XdpCopy,
+        ApplicationType, Boundary, Config, DnsNames, Enrich, ExporterLabels, ExporterLimit,
+        ExporterOverride, GeoUpdate, HttpTls, InterfaceRule, Listener, Protocol, ReceiveMode,
+        Secret, SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion, TcpListener, Tee, TemplateScope,
+        ThreatList, TimeSource, Tls, XdpAttach, XdpCopy,
     };
 
     /// A configuration in which nothing is absent, so that every key of the structs is seen.
@@ -365,6 +383,16 @@ mod tests {
         config.receive.tcp.listeners = vec![TcpListener {
             address: "::".parse().unwrap(),
             port: 4739,
+        }];
+        config.receive.limit.exporters = vec![ExporterLimit {
+            source: "192.0.2.0/24".parse().unwrap(),
+            rate: 1,
+            burst: 1,
+        }];
+        config.receive.tee = vec![Tee {
+            to: "192.0.2.20:2055".into(),
+            exporters: vec!["192.0.2.0/24".parse().unwrap()],
+            keep_source: true,
         }];
         config.decode.exporters = vec![ExporterOverride {
             source: "192.0.2.0/24".parse().unwrap(),
@@ -385,6 +413,11 @@ mod tests {
         config.store.password = Some(Secret::new("x"));
         config.store.password_file = Some("/x".into());
         config.http.password_file = Some("/x".into());
+        config.http.token_file = Some("/x".into());
+        config.http.tls = HttpTls {
+            cert: Some("/x".into()),
+            key: Some("/x".into()),
+        };
         config.store.embedded.library = Some("/x".into());
         config.store.embedded.tcp = Some(SocketAddr::from(([127, 0, 0, 1], 9000)));
         config

@@ -24,13 +24,47 @@ pub const DEFAULT_PATH: &str = "/etc/flowsluice/flowsluice.toml";
 /// When it cannot be read, is no TOML, has keys or values that are not known, or means nothing.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let file = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    match text_of(path) {
         Ok(text) => parse(&file, &text),
-        Err(error) => Err(ConfigError {
+        Err(problem) => Err(ConfigError {
             file,
-            problems: vec![Problem::new("", unreadable(&error))],
+            problems: vec![problem],
+            understood: None,
         }),
     }
+}
+
+/// The file as text.
+fn text_of(path: &Path) -> Result<String, Problem> {
+    let bytes = std::fs::read(path).map_err(|error| Problem::new("", unreadable(&error)))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Problem {
+            line: Some(line_of(error.as_bytes(), at)),
+            ..Problem::new("", "found what is no UTF-8; write the file again as UTF-8")
+        }
+    })
+}
+
+/// Gives each of `told`, messages that begin with their key, the line of `file` that it is about.
+#[must_use]
+pub fn locate(file: &Path, told: Vec<String>) -> Vec<Problem> {
+    let problem = |text: String| match text.split_once(": ") {
+        Some((key, rest)) if is_key(key) => Problem::new(key, rest),
+        _ => Problem::new("", text),
+    };
+    let problems = told.into_iter().map(problem).collect();
+    let text = text_of(file).unwrap_or_default();
+    let (root, _) = DeTable::parse_recoverable(&text);
+    let mut located: Vec<_> = located(problems, &root, &text).collect();
+    located.sort_by_key(|problem| problem.line);
+    located
+}
+
+/// Whether it looks like `receive.listeners[1].port`.
+fn is_key(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._[]".contains(c);
+    !text.is_empty() && text.chars().all(is_part)
 }
 
 /// Reads the file that was named, else [`DEFAULT_PATH`] when it exists, else takes the built-in
@@ -56,6 +90,7 @@ pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
     let failed = |problems| ConfigError {
         file: file.to_owned(),
         problems,
+        understood: None,
     };
     let (mut root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
@@ -69,8 +104,12 @@ pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
     let Walk { mut problems, .. } = walk;
 
     let lines = root.clone();
+    let mut understood = None;
     match Config::deserialize(toml::Deserializer::from(root)) {
-        Ok(config) => problems.extend(located(config.validate(), &lines, text)),
+        Ok(config) => {
+            problems.extend(located(config.validate(), &lines, text));
+            understood = Some(Box::new(config));
+        }
         // The walk has seen every value, so this is one that the table of keys is wrong about.
         Err(error) => problems.extend(syntax_problems(text, &[error])),
     }
@@ -79,7 +118,10 @@ pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         return config.map_err(|error| failed(syntax_problems(text, &[error])));
     }
     problems.sort_by_key(|problem| problem.line);
-    Err(failed(problems))
+    Err(ConfigError {
+        understood,
+        ..failed(problems)
+    })
 }
 
 /// Holds the tree against the table of keys and takes out of it what does not fit, so that the rest
@@ -195,6 +237,9 @@ fn unreadable(error: &std::io::Error) -> String {
         std::io::ErrorKind::PermissionDenied => {
             "the file may not be read; give this user permission"
         }
+        std::io::ErrorKind::IsADirectory => {
+            "this is a folder; name the file in it, such as flowsluice.toml"
+        }
         _ => return format!("the file cannot be read ({error})"),
     };
     remedy.to_owned()
@@ -203,11 +248,20 @@ fn unreadable(error: &std::io::Error) -> String {
 fn syntax_problems(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
     let problem = |error: &toml::de::Error| Problem {
         line: error.span().map(|span| line_at(text, span.start)),
-        ..Problem::new("", error.message().replace('\n', "; "))
+        ..Problem::new("", with_remedy(&error.message().replace('\n', "; ")))
     };
     let mut problems: Vec<_> = errors.iter().map(problem).collect();
     problems.sort_by_key(|problem| problem.line);
     problems
+}
+
+/// What the parser says, and what to do.
+fn with_remedy(message: &str) -> String {
+    let remedy = match message {
+        "duplicate key" => "remove one of the two",
+        _ => "text stands in \"quotes\", lists in [brackets], a table begins with its [name]",
+    };
+    format!("{message}; {remedy}")
 }
 
 /// Gives each problem the line of its key, or of the table that the key would stand in.
@@ -250,7 +304,11 @@ fn span_of(root: &DeTable<'_>, path: &str) -> (Option<Range<usize>>, bool) {
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().iter().take(offset);
+    line_of(text.as_bytes(), offset)
+}
+
+fn line_of(text: &[u8], offset: usize) -> usize {
+    let before = text.iter().take(offset);
     before.filter(|byte| **byte == b'\n').count() + 1
 }
 

@@ -13,6 +13,7 @@ use crate::decode::nsel;
 use crate::decode::sequence::{HELD_BYTES, SOURCES_BYTES};
 use crate::decode::sflow::{CounterQueue, DiscardQueue};
 use crate::enrich::{RECENT_BYTES, dns, snmp};
+use crate::receive::limit::RateLimit;
 use crate::store::{SIDE_TABLES, side};
 use crate::worker::sharing;
 use crate::{batch, names, receive};
@@ -92,6 +93,14 @@ pub fn sum(config: &Config, workers: usize, queues: u64) -> MemorySum {
         lines.push(Line::product(Owner::Collector, "AF_XDP frames", &frames));
     }
     let Config { receive, store, .. } = config;
+    if !receive.tee.is_empty() {
+        let copies = [(receive::tee::MEMORY_BYTES as u64, "B")];
+        lines.push(Line::product(
+            Owner::Collector,
+            "copies to forward",
+            &copies,
+        ));
+    }
     let sockets = [
         workers,
         (receive.listeners.len() as u64, "listeners"),
@@ -153,6 +162,10 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         let parcels = [workers, (n(sharing::memory_bytes()), "B")];
         Line::product(Owner::Collector, "datagrams handed over", &parcels)
     });
+    let senders = receive.limit.is_on().then(|| {
+        let senders = [workers, (n(RateLimit::BYTES), "B")];
+        Line::product(Owner::Collector, "senders that are limited", &senders)
+    });
     let lines = [
         Line {
             owner: Owner::Collector,
@@ -176,6 +189,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
         .into_iter()
         .chain(state_lines(decode, batching))
         .chain(parcels)
+        .chain(senders)
         .chain(connections)
         .chain(read_back)
         .collect()

@@ -5,6 +5,7 @@
 //! [`memory`] adds up what it will take. [`minimal`] is a file to begin with, [`json_schema`] what
 //! editors check one by.
 
+mod changed;
 mod decode;
 pub mod display;
 mod documented;
@@ -13,6 +14,8 @@ mod error;
 mod http;
 mod json_schema;
 mod keys;
+mod limit;
+mod live;
 mod load;
 pub mod memory;
 pub mod minimal;
@@ -21,6 +24,7 @@ mod servers;
 mod store;
 mod tables;
 mod tcp;
+mod tee;
 mod validate;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -36,9 +40,11 @@ pub use enrich::{
     InterfaceRule, Snmp, SnmpAuth, SnmpPrivacy, SnmpTarget, SnmpVersion, ThreatList,
 };
 pub use error::{ConfigError, Problem};
-pub use http::{Http, PAGE_PASSWORD_MIN};
+pub use http::{Http, HttpTls, PAGE_PASSWORD_MIN, TOKEN_VARIABLE};
 pub use json_schema::json_schema;
-pub use load::{DEFAULT_PATH, load, load_or_default, parse};
+pub use limit::{ExporterLimit, Limit};
+pub use live::LiveRetention;
+pub use load::{DEFAULT_PATH, load, load_or_default, locate, parse};
 pub use secret::{
     FirstLineError, PASSWORD_MAX, PASSWORD_VARIABLE, SecretError, first_line, first_line_text,
 };
@@ -46,6 +52,7 @@ pub use servers::{Compression, Tls, USER_VARIABLE};
 pub use store::{Embedded, Spool, SpoolFsync, SpoolMode, Store, StoreKind, StoreTarget};
 pub use tables::{Budget, Group, Partition, Profile, RetentionOf};
 pub use tcp::{Tcp, TcpListener};
+pub use tee::Tee;
 pub use validate::{BATCH_ROWS_MAX, BURST_MAX, LISTENERS_MAX, WORKERS_MAX};
 
 /// The whole file.
@@ -128,10 +135,14 @@ pub struct Receive {
     /// Prefixes that exporters may send from; datagrams of others are dropped and counted as
     /// `exporter_not_allowed`. Empty allows all.
     pub allow: Vec<IpNet>,
+    /// How much one sender may send by UDP.
+    pub limit: Limit,
     /// Receiving without the kernel's UDP stack.
     pub xdp: Xdp,
     /// IPFIX over TCP.
     pub tcp: Tcp,
+    /// Other collectors that get the same datagrams.
+    pub tee: Vec<Tee>,
 }
 
 impl Default for Receive {
@@ -148,8 +159,10 @@ impl Default for Receive {
             share: false,
             gro: false,
             allow: Vec::new(),
+            limit: Limit::default(),
             xdp: Xdp::default(),
             tcp: Tcp::default(),
+            tee: Vec::new(),
         }
     }
 }

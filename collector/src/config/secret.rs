@@ -13,7 +13,8 @@ pub const PASSWORD_VARIABLE: &str = "FLOWSLUICE_STORE_PASSWORD";
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
-    #[error("{key}: {path} cannot be read ({source})", path = path.display())]
+    #[error("{key}: {path} cannot be read ({source}); name a file that this user may read",
+        path = path.display())]
     Unreadable {
         /// The key that names it.
         key: &'static str,
@@ -31,14 +32,16 @@ pub enum SecretError {
         /// The file.
         path: PathBuf,
     },
-    /// Its first line is too short for what it guards.
-    #[error("{key}: the first line of {path} is soon guessed; write at least {least} bytes, for \
-        example what 'openssl rand -base64 24' prints", path = path.display())]
+    /// It is too short for what it guards.
+    #[error(
+        "{key}: {place} is soon guessed; write at least {least} bytes, for example what \
+        'openssl rand -base64 24' prints"
+    )]
     Short {
-        /// The key that names it.
+        /// The key that names it, or the variable.
         key: &'static str,
-        /// The file.
-        path: PathBuf,
+        /// Where it stands, for people.
+        place: String,
         /// Bytes that it needs.
         least: usize,
     },

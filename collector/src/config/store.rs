@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::tables::{Budget, Partition, Profile, RetentionOf};
-use super::{Compression, Secret, Tls, display};
+use super::{Compression, LiveRetention, Secret, Tls, display};
 
 /// Where rows go, as the file says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -97,6 +97,9 @@ pub struct Store {
     pub embedded: Embedded,
     /// Blocks on the disk.
     pub spool: Spool,
+    /// What a reload made of the retention.
+    #[serde(skip)]
+    pub live: LiveRetention,
 }
 
 impl Store {
@@ -150,6 +153,7 @@ impl Default for Store {
             tls: Tls::default(),
             embedded: Embedded::default(),
             spool: Spool::default(),
+            live: LiveRetention::default(),
         }
     }
 }

@@ -235,8 +235,12 @@ impl Store {
             Group::RollupHour => 400 * DAY,
             _ => Duration::ZERO,
         };
-        let default = self.retention.max(least);
-        self.retention_of.named(group).unwrap_or(default)
+        let live = self.live.get();
+        let (retention, retention_of) = match &live {
+            Some((retention, retention_of)) => (*retention, retention_of),
+            None => (self.retention, &self.retention_of),
+        };
+        retention_of.named(group).unwrap_or(retention.max(least))
     }
 
     /// The length of the partitions of `flows` when it is made now. `auto` takes the longest that

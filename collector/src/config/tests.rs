@@ -109,7 +109,8 @@ fn an_unknown_key_is_told_with_its_line_its_neighbours_and_the_likely_one() {
     assert_eq!(
         errors("[receive]\nworkerz = 4\n\n[batch]\nsize = 3\n"),
         "f.toml:2: receive.workerz: unknown key; did you mean 'workers'? allowed: mode, workers, \
-         cpus, pin, listeners, socket_buffer, datagram_max, burst, share, gro, allow, xdp, tcp\n\
+         cpus, pin, listeners, socket_buffer, datagram_max, burst, share, gro, allow, limit, tee, \
+         xdp, tcp\n\
          f.toml:5: batch.size: unknown key; allowed: rows_max, age_max, per_worker"
     );
     assert_eq!(

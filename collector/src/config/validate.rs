@@ -4,9 +4,11 @@
 //! `flowsluice check` and of the stages themselves.
 
 mod enrich;
+mod http;
 mod servers;
 mod spool;
 mod tables;
+mod tee;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -18,8 +20,8 @@ use bytesize::ByteSize;
 use collector_ebpf::maps;
 
 use super::{
-    Batch, Config, Decode, Embedded, ExporterOverride, Problem, Protocol, Receive, ReceiveMode,
-    Store, StoreTarget, display,
+    Batch, Config, Decode, Embedded, ExporterOverride, Limit, Problem, Protocol, Receive,
+    ReceiveMode, Store, display,
 };
 
 /// Most workers; more than this on one host share processors and gain nothing.
@@ -48,6 +50,8 @@ const FRAMES_MIN: u32 = 256;
 const FRAMES_MAX: u32 = 131_072;
 /// A waiting worker gives way to others after this time at the latest.
 const BUSY_POLL_US_MAX: usize = 10_000;
+/// Most datagrams a second of one sender: a limit beyond what a network card brings is none.
+const RATE_MAX: usize = 100_000_000;
 /// Most datagrams of one turn.
 pub const BURST_MAX: usize = 4096;
 
@@ -62,7 +66,8 @@ impl Config {
         problems.batch(&self.batch);
         problems.store(&self.store);
         problems.embedded(&self.store.embedded);
-        problems.http(self);
+        problems.http(&self.http);
+        problems.clashes(self);
         if let Err(text) = crate::log::filter(&self.log.level) {
             problems.add("log.level", text);
         }
@@ -128,8 +133,23 @@ impl Problems {
             );
             self.add("receive.gro", text);
         }
+        self.limit(&receive.limit);
         self.xdp(receive);
         self.tcp(receive);
+        self.tee(receive);
+    }
+
+    fn limit(&mut self, limit: &Limit) {
+        let rates = 0..=RATE_MAX;
+        self.count("receive.limit.rate", limit.rate as usize, rates.clone());
+        self.count("receive.limit.burst", limit.burst as usize, rates.clone());
+        let key = "receive.limit.exporters";
+        self.prefixes(key, limit.exporters.iter().map(|one| one.source));
+        for (index, one) in limit.exporters.iter().enumerate() {
+            let at = |name: &str| format!("{key}[{index}].{name}");
+            self.count(&at("rate"), one.rate as usize, rates.clone());
+            self.count(&at("burst"), one.burst as usize, rates.clone());
+        }
     }
 
     fn tcp(&mut self, receive: &Receive) {
@@ -367,48 +387,7 @@ impl Problems {
         // Idle, the engine holds about 220 MB.
         let memory = ByteSize::mib(512)..=ByteSize::gib(16 * 1024);
         self.bytes("store.embedded.memory_max", embedded.memory_max, memory);
-        if embedded.tcp.is_some_and(|tcp| clash(tcp, embedded.http)) {
-            let text = format!(
-                "{} is also store.embedded.http; give each its own port",
-                embedded.http
-            );
-            self.0
-                .push(Problem::new("store.embedded.tcp", text).with("store.embedded.http"));
-        }
     }
-
-    fn http(&mut self, config: &Config) {
-        let http = &config.http;
-        // RFC 7617 section 2: a user-id holds no colon.
-        if http.user.is_empty() || http.user.contains(|c: char| c.is_control() || c == ':') {
-            let text = format!("found {:?}; allowed: a name without a colon", http.user);
-            self.add("http.user", text);
-        }
-        if let Some(path) = &http.password_file {
-            self.absolute("http.password_file", path);
-        }
-        if config.store.target() != StoreTarget::Embedded {
-            return;
-        }
-        let listen = config.http.listen;
-        let embedded = &config.store.embedded;
-        let others = [
-            ("store.embedded.http", Some(embedded.http)),
-            ("store.embedded.tcp", embedded.tcp),
-        ];
-        for (key, other) in others {
-            if other.is_some_and(|other| clash(listen, other)) {
-                let text = format!("{listen} is also {key}; give each its own port");
-                self.0.push(Problem::new("http.listen", text).with(key));
-            }
-        }
-    }
-}
-
-/// Two TCP listeners that cannot both be bound.
-fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() == b.port() && a.port() != 0 && overlap
 }
 
 fn is_identifier(name: &str) -> bool {

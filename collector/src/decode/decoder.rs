@@ -1,5 +1,6 @@
 //! One datagram: which protocol, which exporter, and what became of it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::exporters::{Domain, Domains};
@@ -9,7 +10,7 @@ use super::plan::Spans;
 use super::protocol::{Enabled, protocol};
 use super::record::ExtrasBuffer;
 use super::sequence::{Held, Observation};
-use super::sets::{Message, TemplateLimits, Workspace};
+use super::sets::{TemplateLimits, Workspace};
 use super::shared::{AGE_EVERY_NS, Aged, DomainKey, Shared};
 use super::{
     Burst, BurstBuffer, FlowSink, Teaching, ipfix, netflow1, netflow5, netflow7, netflow9, sflow,
@@ -18,14 +19,14 @@ use super::{
 use crate::config::{self, Protocol, Tunnels};
 use crate::flow::{Flow, FlowType, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
-use crate::receive::allow::Allowed;
+use crate::receive::allow::Followed;
 use crate::receive::{Datagram, Session};
 use crate::units::UnixNanos;
 
 /// A worker's decoder: all state between datagrams.
 #[derive(Debug)]
 pub struct Decoder {
-    allowed: Allowed,
+    allowed: Followed,
     enabled: Enabled,
     /// All bits where the source port names the session, none where datagrams have no sessions.
     session_mask: u16,
@@ -76,7 +77,7 @@ impl Decoder {
         shared.decoder_begins();
         let overrides = Overrides::new(&config.exporters);
         Self {
-            allowed: Allowed::default(),
+            allowed: Followed::default(),
             session_mask: 0,
             enabled: Enabled::new(&config.protocols, listeners),
             limits: TemplateLimits {
@@ -113,8 +114,14 @@ impl Decoder {
 
     /// Takes datagrams of these senders only.
     #[must_use]
-    pub fn allowing(self, allowed: Allowed) -> Self {
+    pub fn allowing(self, allowed: Followed) -> Self {
         Self { allowed, ..self }
+    }
+
+    /// Whether datagrams of `source` are taken.
+    #[must_use]
+    pub fn allows(&self, source: IpAddr) -> bool {
+        self.allowed.contains(source)
     }
 
     /// Takes what comes by TCP: what an exporter tells holds for its connection only.
@@ -148,13 +155,17 @@ impl Decoder {
                 self.status.now = datagram.received;
                 self.status.is_busy = true;
             }
-            Err(reason) => counts.drop_one(reason),
+            Err(reason) => {
+                counts.drop_one(reason);
+                self.shared.undecodable.keep(datagram, reason);
+            }
         }
     }
 
     /// Once a turn: takes over what other workers learned, and tells the status page once a second.
     #[inline]
     pub fn turn(&mut self) {
+        self.allowed.refresh();
         self.take_over();
         self.held.hand_in();
         let status = &mut self.status;
@@ -382,7 +393,7 @@ impl Decoder {
                     _ => break,
                 }
             }
-            trailing(&message, payload, work.counts);
+            ipfix::trailing(&message, payload, work.counts);
         })?;
         counts.datagrams_ipfix += 1;
         Ok(())
@@ -487,11 +498,3 @@ impl Decoder {
 
 /// Nanoseconds between two reports to the status page.
 const STATUS_EVERY_NS: u64 = 1_000_000_000;
-
-/// Counts bytes after the last message that are neither a message nor padding.
-fn trailing(last: &Message<'_>, payload: &[u8], counts: &mut WorkerCounts) {
-    let rest = payload.get(last.bytes.len()..).unwrap_or_default();
-    if rest.iter().any(|byte| *byte != 0) {
-        counts.drop_one(DropReason::SetMalformed);
-    }
-}

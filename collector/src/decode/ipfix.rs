@@ -4,7 +4,7 @@ use super::Cursor;
 use super::record::Clock;
 use super::sets::Message;
 use super::template::Dialect;
-use crate::ledger::DropReason;
+use crate::ledger::{DropReason, WorkerCounts};
 
 /// The version in the first two bytes.
 pub const VERSION: u16 = 10;
@@ -55,6 +55,14 @@ pub fn header(
 pub fn continues(payload: &[u8], at: usize) -> bool {
     let rest = payload.get(at..).unwrap_or_default();
     rest.len() >= HEADER && rest.starts_with(&VERSION.to_be_bytes())
+}
+
+/// Counts bytes after the last message that are neither a message nor padding.
+pub fn trailing(last: &Message<'_>, payload: &[u8], counts: &mut WorkerCounts) {
+    let rest = payload.get(last.bytes.len()..).unwrap_or_default();
+    if rest.iter().any(|byte| *byte != 0) {
+        counts.drop_one(DropReason::SetMalformed);
+    }
 }
 
 /// The clock of an exporter that was started at `boot_ms` (IE 160 of its options; 0: unknown).

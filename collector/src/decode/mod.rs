@@ -41,6 +41,8 @@ pub mod sflow;
 mod shared;
 mod teaching;
 mod template;
+mod templates_told;
+pub mod undecodable;
 pub mod watch;
 mod window;
 
@@ -57,6 +59,7 @@ pub use plan::TEMPLATE_FIELDS_MAX;
 pub use sampling::SAMPLERS_MAX;
 pub use shared::{DomainKey, ExporterStatus, Shared};
 pub use teaching::Teaching;
+pub use templates_told::templates;
 
 /// Takes decoded flows, a burst at a time.
 pub trait FlowSink {

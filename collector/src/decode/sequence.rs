@@ -185,13 +185,16 @@ pub struct SequenceState {
     pub seen_ms: u64,
 }
 
-/// The numbers of one domain, shared by all workers.
+/// The numbers of one domain, shared by all workers. Each message enters the lock, and waits for
+/// its line of cache: what a message that comes next looks at stands in the same and in the next
+/// line, which processors fetch with it.
 #[derive(Debug, Default)]
+#[repr(C, align(128))]
 pub struct Sequence {
-    tracker: Mutex<Tracker>,
-    agent: Mutex<AgentDrops>,
     /// An observation was dropped: what follows it is no gap.
     is_unsure: AtomicBool,
+    tracker: Mutex<Tracker>,
+    agent: Mutex<AgentDrops>,
 }
 
 impl Sequence {

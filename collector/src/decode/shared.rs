@@ -20,6 +20,7 @@ use super::sampling::Sampling;
 use super::sequence::{Sequence, SequenceStatus, SequenceTotals};
 use super::sflow;
 use super::template::{Kind, Template};
+use super::undecodable::Undecodable;
 use crate::flow::{Address, FlowType, SamplingSource};
 use crate::names::NameBook;
 use crate::units::UnixNanos;
@@ -227,6 +228,8 @@ pub struct Shared {
     pub updated: Updated,
     /// What exporters call their interfaces, VRFs and applications.
     pub names: Arc<NameBook>,
+    /// The last datagrams that nothing could be made of.
+    pub undecodable: Undecodable,
     sflow: sflow::Beside,
 }
 

@@ -156,6 +156,19 @@ impl Definition<'_> {
         template.kind == self.kind && *template.definition == *self.bytes
     }
 
+    /// Its fields, as the exporter wrote them.
+    #[must_use]
+    pub fn fields(&self) -> Option<Vec<FieldSpec>> {
+        let mut cursor = Cursor::new(self.specs);
+        let mut fields = Vec::with_capacity(self.count);
+        for number in 0..self.count {
+            let mut field = field_spec(&mut cursor, self.dialect)?;
+            field.is_scope = number < self.scopes && self.dialect == Dialect::Netflow9;
+            fields.push(field);
+        }
+        Some(fields)
+    }
+
     /// Compiles, with those of the `wanted` elements that fill no column; `None` when its records
     /// would have no bytes.
     #[must_use]
@@ -164,13 +177,7 @@ impl Definition<'_> {
             Kind::Data => wanted,
             Kind::Options => super::Wanted::NOTHING,
         };
-        let mut cursor = Cursor::new(self.specs);
-        let mut fields = Vec::with_capacity(self.count);
-        for number in 0..self.count {
-            let mut field = field_spec(&mut cursor, self.dialect)?;
-            field.is_scope = number < self.scopes && self.dialect == Dialect::Netflow9;
-            fields.push(field);
-        }
+        let fields = self.fields()?;
         let plan = Plan::compile(&fields, wanted)?;
         let naming = match self.kind {
             Kind::Options => Naming::of(&fields, plan.layout()),

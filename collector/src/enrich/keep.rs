@@ -4,13 +4,12 @@
 //! looked at once a second. Out: [`Published`]. Owner: a thread of its own, since it takes a second
 //! or two of work to read a database; the tables before serve meanwhile.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::dns::{Asker, Dns};
 use super::facts::EnrichFacts;
@@ -63,19 +62,19 @@ pub struct Keeper {
 
 #[derive(Debug)]
 enum Command {
-    Reload,
+    /// By this configuration; without one, files that changed are read again.
+    Reload(Option<Box<Config>>),
     Stop,
 }
 
 impl Keeper {
     /// Starts it and waits, up to [`LOAD_MAX`], until what files say is loaded. `on_start` is
-    /// called in the thread; `file` is read again by [`Keeper::reload`].
+    /// called in the thread.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn start(
         config: &Config,
-        file: Option<PathBuf>,
         sources: Sources,
         on_start: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
@@ -87,7 +86,6 @@ impl Keeper {
         let (dns, snmp) = (Arc::clone(&sources.dns), Arc::clone(&sources.snmp));
         let keeping = Keeping {
             config: config.clone(),
-            file,
             parts,
             asker: sources.dns.asker(),
             sources,
@@ -138,10 +136,10 @@ impl Keeper {
         }
     }
 
-    /// Has it read the configuration again, and what was refused before.
-    pub fn reload(&self) {
+    /// Has it follow `config`, if there is one, and read again what was refused before.
+    pub fn reload(&self, config: Option<Config>) {
         // It lives until it is stopped.
-        let _ = self.commands.send(Command::Reload);
+        let _ = self.commands.send(Command::Reload(config.map(Box::new)));
     }
 
     /// Ends it, and asking agents.
@@ -165,7 +163,6 @@ struct Epochs {
 
 struct Keeping {
     config: Config,
-    file: Option<PathBuf>,
     parts: Parts,
     sources: Sources,
     published: Arc<Published>,
@@ -193,7 +190,7 @@ impl Keeping {
         let _ = loaded.send(());
         loop {
             match inbox.recv_timeout(LOOK_EVERY) {
-                Ok(Command::Reload) => self.reload(),
+                Ok(Command::Reload(config)) => self.reload(config),
                 Err(RecvTimeoutError::Timeout) => self.look(),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -275,49 +272,11 @@ impl Keeping {
         self.published.publish(self.parts.tables(&self.learned));
     }
 
-    fn reload(&mut self) {
-        let Some(file) = self.file.clone() else {
-            info!("SIGHUP: there is no configuration file; files that changed are read again");
+    fn reload(&mut self, config: Option<Box<Config>>) {
+        if config.is_none() {
             self.looked = Instant::now();
-            self.reconfigure(self.config.clone(), None);
-            return;
-        };
-        match config::load(&file) {
-            Ok(config) => self.reconfigure(config, Some(&file)),
-            Err(error) => {
-                let error = one_line(&error);
-                error!("SIGHUP: the configuration stays as it was: {error}");
-            }
         }
-    }
-
-    fn reconfigure(&mut self, config: Config, file: Option<&Path>) {
-        let file = file.map_or("built-in defaults".into(), |file| {
-            file.display().to_string()
-        });
-        let at_start = |config: &Config| {
-            let mut config = config.clone();
-            let config::Enrich {
-                dns,
-                snmp,
-                services,
-                ..
-            } = config.enrich;
-            config.enrich = config::Enrich {
-                dns,
-                snmp,
-                services,
-                ..config::Enrich::default()
-            };
-            config
-        };
-        if at_start(&config) != at_start(&self.config) {
-            warn!(
-                file,
-                "SIGHUP: of the configuration only [enrich] without services, dns and snmp is \
-                 taken over while it runs; restart flowsluice for the rest"
-            );
-        }
+        let config = config.map_or_else(|| self.config.clone(), |config| *config);
         let has_news = self.parts.reconfigure(&config.enrich);
         // What is read at a start stays as it was then, so that the next reload tells it again.
         let before = &self.config.enrich;
@@ -332,6 +291,5 @@ impl Keeping {
             self.give_back = Some(Instant::now() + GIVE_BACK_AFTER);
             self.publish();
         }
-        info!(file, "SIGHUP: the configuration was read again");
     }
 }

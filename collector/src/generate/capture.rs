@@ -1,7 +1,8 @@
 //! Writes the simulated datagrams to a pcap file instead of the network.
 //!
 //! Format: pcap with microseconds (draft-ietf-opsawg-pcap), Ethernet frames. The exporters have
-//! their management addresses and send to the registered port of their protocol.
+//! their management addresses and send to the registered port of their protocol. Who has IP packets
+//! writes those.
 
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
@@ -22,13 +23,25 @@ impl<W: Write> Capture<W> {
     ///
     /// # Errors
     /// When the output cannot be written.
-    pub fn begin(mut output: W) -> io::Result<Self> {
+    pub fn begin(output: W) -> io::Result<Self> {
+        Self::of_link(output, LINK_ETHERNET)
+    }
+
+    /// The same for a file of IP packets without frames.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn of_packets(output: W) -> io::Result<Self> {
+        Self::of_link(output, LINK_RAW)
+    }
+
+    fn of_link(mut output: W, link: u32) -> io::Result<Self> {
         output.write_all(&MAGIC_MICROSECONDS.to_le_bytes())?;
         output.write_all(&2_u16.to_le_bytes())?;
         output.write_all(&4_u16.to_le_bytes())?;
         output.write_all(&[0; 8])?;
         output.write_all(&SNAP_LENGTH.to_le_bytes())?;
-        output.write_all(&LINK_ETHERNET.to_le_bytes())?;
+        output.write_all(&link.to_le_bytes())?;
         Ok(Self { output })
     }
 
@@ -42,13 +55,26 @@ impl<W: Write> Capture<W> {
         source: Ipv4Addr,
         datagram: &SimDatagram<'_>,
     ) -> io::Result<()> {
-        let length = (HEADERS + datagram.payload.len()) as u32;
-        let microseconds = (at.0 / 1_000 % 1_000_000) as u32;
-        for word in [at.seconds(), microseconds, length, length] {
-            self.output.write_all(&word.to_le_bytes())?;
-        }
+        self.record(at, HEADERS + datagram.payload.len())?;
         self.output.write_all(&headers(source, datagram))?;
         self.output.write_all(datagram.payload)
+    }
+
+    /// Writes one packet, or frame, that arrived at `at`.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn packet(&mut self, at: UnixNanos, packet: &[u8]) -> io::Result<()> {
+        self.record(at, packet.len())?;
+        self.output.write_all(packet)
+    }
+
+    fn record(&mut self, at: UnixNanos, length: usize) -> io::Result<()> {
+        let microseconds = (at.0 / 1_000 % 1_000_000) as u32;
+        for word in [at.seconds(), microseconds, length as u32, length as u32] {
+            self.output.write_all(&word.to_le_bytes())?;
+        }
+        Ok(())
     }
 
     /// Writes out what is buffered and yields the output.
@@ -137,6 +163,8 @@ const fn port(protocol: Protocol) -> u16 {
 const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
 const SNAP_LENGTH: u32 = 65_535;
 const LINK_ETHERNET: u32 = 1;
+/// LINKTYPE_RAW: IPv4 or IPv6, as its first bits say.
+const LINK_RAW: u32 = 101;
 const UDP_HEADER: usize = 8;
 const HEADERS: usize = 14 + 20 + UDP_HEADER;
 const SOURCE_PORT_FIRST: u16 = 49_152;

@@ -18,18 +18,22 @@ const HEAD: usize = 512;
 
 /// Writes the one database in `source` to `sink`; returns its length.
 pub(super) fn database(source: &mut dyn Read, sink: &mut dyn Write) -> Result<u64> {
+    bounded_database(source, sink, BYTES_MAX)
+}
+
+fn bounded_database(source: &mut dyn Read, sink: &mut dyn Write, bytes_max: u64) -> Result<u64> {
     let (head, mut source) = peek(source)?;
     if head.starts_with(&GZIP) {
-        unzipped(&mut GzDecoder::new(source), sink)
+        unzipped(&mut GzDecoder::new(source), sink, bytes_max)
     } else {
-        unzipped(&mut source, sink)
+        unzipped(&mut source, sink, bytes_max)
     }
 }
 
-fn unzipped(source: &mut dyn Read, sink: &mut dyn Write) -> Result<u64> {
+fn unzipped(source: &mut dyn Read, sink: &mut dyn Write, bytes_max: u64) -> Result<u64> {
     let bounded = Bounded {
         inner: source,
-        left: BYTES_MAX,
+        left: bytes_max,
     };
     let (head, mut source) = peek(bounded)?;
     if head.get(TAR.0) != Some(TAR.1) {
@@ -75,5 +79,34 @@ impl Read for Bounded<'_> {
             None => return Err(io::Error::other(TOO_LARGE)),
         }
         Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    #[test]
+    fn a_small_file_that_unpacks_to_more_than_it_may_is_given_up_on() {
+        let bytes = vec![0; 1 << 20];
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        let added = archive.append_data(&mut header, "city.mmdb", &bytes[..]);
+        added.unwrap();
+        for plain in [bytes, archive.into_inner().unwrap()] {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(&plain).unwrap();
+            let zipped = encoder.finish().unwrap();
+            assert!(zipped.len() < 4096, "{}", zipped.len());
+            let mut sink = Vec::new();
+            let outcome = bounded_database(&mut &zipped[..], &mut sink, 65_536);
+            let told = format!("{:#}", outcome.unwrap_err());
+            assert!(told.contains(TOO_LARGE), "{told}");
+            assert!(sink.len() <= 65_536, "{}", sink.len());
+        }
     }
 }

@@ -5,11 +5,11 @@
 //! a request or does not take its answer is hung up on after [`Limits::patience`].
 
 use std::future::Future as _;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::serve::Listener;
@@ -17,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, TlsAcceptor};
 
 /// What clients may take.
 #[derive(Clone, Copy, Debug)]
@@ -40,14 +42,16 @@ impl Default for Limits {
 /// A listener that keeps to [`Limits`].
 pub(super) struct Bounded {
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     free: Arc<Semaphore>,
     patience: Duration,
 }
 
 impl Bounded {
-    pub fn new(listener: TcpListener, limits: Limits) -> Self {
+    pub fn new(listener: TcpListener, tls: Option<TlsAcceptor>, limits: Limits) -> Self {
         Self {
             listener,
+            tls,
             free: Arc::new(Semaphore::new(limits.connections)),
             patience: limits.patience,
         }
@@ -62,6 +66,10 @@ impl Listener for Bounded {
         let permit = Arc::clone(&self.free).acquire_owned().await;
         let permit = permit.expect("nobody closes the semaphore");
         let (stream, address) = Listener::accept(&mut self.listener).await;
+        let stream = match &self.tls {
+            Some(tls) => Stream::Greeting(Box::new(tls.accept(stream))),
+            None => Stream::Clear(stream),
+        };
         let connection = Connection {
             stream,
             patience: self.patience,
@@ -80,11 +88,39 @@ impl Listener for Bounded {
 /// A connection with a deadline that moves when a request begins and when a part of an answer is
 /// taken. Further bytes of a request do not move it, or one now and then would hold the connection.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     patience: Duration,
     deadline: Pin<Box<Sleep>>,
     in_request: bool,
     _permit: OwnedSemaphorePermit,
+}
+
+/// What bytes come and go by.
+enum Stream {
+    Clear(TcpStream),
+    /// The handshake of TLS; it is done when the first bytes are read.
+    Greeting(Box<Accept<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A stream that bytes can come and go by, or the handshake before.
+trait Bytes: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
+
+impl Stream {
+    /// Goes on with the handshake, if there is one to be done.
+    fn greet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut dyn Bytes>>> {
+        if let Self::Greeting(accept) = self {
+            let stream = ready!(Pin::new(accept).poll(cx))?;
+            *self = Self::Tls(Box::new(stream));
+        }
+        Poll::Ready(Ok(match self {
+            Self::Clear(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(stream),
+            Self::Greeting(_) => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }))
+    }
 }
 
 impl Connection {
@@ -127,7 +163,11 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let poll = match self.stream.greet(cx) {
+            Poll::Ready(Ok(stream)) => stream.poll_read(cx, buffer),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
         if poll.is_ready() && !self.in_request {
             self.in_request = true;
             self.move_deadline();
@@ -142,29 +182,24 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let poll = match self.stream.greet(cx) {
+            Poll::Ready(Ok(stream)) => stream.poll_write(cx, bytes),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
         self.written(poll, cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.written(poll, cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(self.stream.greet(cx))?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        // Whoever never got as far as a handshake has nothing to be told.
+        match self.stream {
+            Stream::Greeting(_) => Poll::Ready(Ok(())),
+            _ => ready!(self.stream.greet(cx))?.poll_shutdown(cx),
+        }
     }
 }
 
@@ -184,6 +219,7 @@ mod tests {
         let state = Arc::clone(&collector(&[]).state);
         tokio::spawn(serve_bounded(
             listener,
+            None,
             state,
             limits,
             std::future::pending(),

@@ -10,6 +10,7 @@ mod family;
 mod occupancy;
 mod servers;
 mod spool;
+mod tee;
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,6 +69,7 @@ impl Out<'_> {
         self.facts(state)?;
         self.worker_counters(&ledger)?;
         self.frames(&ledger)?;
+        self.tees(&state.tees())?;
         self.drops(&ledger)?;
         self.store(&ledger)?;
         self.budget(&state.ledger.store.budget.read())?;

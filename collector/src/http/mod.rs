@@ -5,6 +5,8 @@
 //! beside the workers; nothing here makes a worker wait. A reading is taken when somebody asks.
 
 mod connections;
+mod debug;
+mod encryption;
 mod health;
 mod metrics;
 mod page;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::State as Extract;
 use axum::http::{StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -29,15 +31,17 @@ use tokio::net::TcpListener;
 use crate::decode;
 use crate::enrich::EnrichFacts;
 use crate::ledger::Ledger;
+use crate::receive::tee::{Tee, TeeFacts};
 use crate::receive::xdp::steering::InterfaceMode;
 use crate::store::EndpointsStatus;
 use crate::store::occupancy::Occupancy;
 use crate::units::UnixNanos;
 
 use connections::{Bounded, Limits};
+pub use encryption::Encryption;
 use health::Readings;
 pub use metrics::{Family, Kind, Labels, Value};
-pub use page::{Access, Page};
+pub use page::{Access, AccessError, Page};
 use page::{Live, Peer};
 
 /// What does not change while the collector runs.
@@ -134,6 +138,8 @@ pub struct State {
     store: AskStore,
     /// Not set where nothing is known beside flows.
     enrich: OnceLock<AskEnrich>,
+    /// Not set where nothing is forwarded.
+    tee: OnceLock<Tee>,
     /// Not set where there is no page.
     page: OnceLock<Page>,
     phase: AtomicU8,
@@ -158,6 +164,7 @@ impl State {
             facts,
             store,
             enrich: OnceLock::new(),
+            tee: OnceLock::new(),
             page: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             readings: Mutex::new(readings),
@@ -169,6 +176,16 @@ impl State {
     /// Says whom to ask what is known beside flows; once.
     pub fn enriched_by(&self, ask: AskEnrich) {
         let _ = self.enrich.set(ask);
+    }
+
+    /// Says what datagrams are forwarded by; once.
+    pub fn forwarded_by(&self, tee: Tee) {
+        let _ = self.tee.set(tee);
+    }
+
+    /// What became of forwarded datagrams, by target.
+    fn tees(&self) -> Vec<TeeFacts> {
+        self.tee.get().map(Tee::facts).unwrap_or_default()
     }
 
     /// Gives the collector its page; once.
@@ -303,15 +320,20 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Answers on `listener` until the task is dropped.
+/// Answers on `listener` until the task is dropped; by TLS alone where there is any.
 ///
 /// # Errors
 /// When the listener fails for good.
-pub async fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
-    serve_until(listener, state, std::future::pending()).await
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Encryption>,
+    state: Arc<State>,
+) -> io::Result<()> {
+    let forever = std::future::pending();
+    serve_bounded(listener, tls, state, Limits::default(), forever).await
 }
 
-/// As [`serve`], until `stop` is done; answers that are under way are finished.
+/// As [`serve`] in clear, until `stop` is done; answers that are under way are finished.
 ///
 /// # Errors
 /// When the listener fails for good.
@@ -320,11 +342,12 @@ pub async fn serve_until(
     state: Arc<State>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    serve_bounded(listener, state, Limits::default(), stop).await
+    serve_bounded(listener, None, state, Limits::default(), stop).await
 }
 
 async fn serve_bounded(
     listener: TcpListener,
+    tls: Option<Encryption>,
     state: Arc<State>,
     limits: Limits,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -340,7 +363,7 @@ async fn serve_bounded(
             let _ = tokio::task::spawn_blocking(move || reader.read(Instant::now())).await;
         }
     };
-    let listener = Bounded::new(listener, limits);
+    let listener = Bounded::new(listener, tls.map(Encryption::acceptor), limits);
     let router = router(state).into_make_service_with_connect_info::<Peer>();
     let serve = axum::serve(listener, router).with_graceful_shutdown(stop);
     tokio::select! {
@@ -357,6 +380,7 @@ fn router(state: Arc<State>) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
+        .layer(from_fn_with_state(Arc::clone(&state), page::guard_all))
         .layer(map_response(page::strict))
         .with_state(state)
 }
@@ -369,6 +393,8 @@ Flowsluice
 /healthz  200 while the workers turn
 /readyz   200 while flows go from the sockets to the store
 /status   workers, exporters, store and ledger, JSON
+/debug/templates        what exporters said that their records mean, JSON
+/debug/undecodable.pcap the last datagrams that nothing could be made of
 ";
 
 async fn healthz(Extract(state): Extract<Arc<State>>) -> Response {

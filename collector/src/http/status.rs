@@ -19,6 +19,7 @@ use crate::ledger::{
     WorkerCounts,
 };
 use crate::names::Counts;
+use crate::receive::tee::TeeFacts;
 use crate::receive::xdp::steering::{InterfaceMode, SteeredBy};
 use crate::store::endpoints::ServerStatus;
 use crate::store::{EndpointsStatus, SideTable};
@@ -42,6 +43,7 @@ pub(super) fn json(state: &State) -> Value {
             "interfaces": interfaces(state),
             "listeners": texts(&state.facts.listeners),
             "tcp_listeners": texts(&state.facts.tcp_listeners),
+            "tee": state.tees().iter().map(tee).collect::<Vec<_>>(),
         },
         "store": {
             "kind": store.kind.name(),
@@ -136,6 +138,15 @@ fn interfaces(state: &State) -> Vec<Value> {
         }
     };
     state.facts.interfaces.iter().map(interface).collect()
+}
+
+fn tee(facts: &TeeFacts) -> Value {
+    json!({
+        "to": facts.to,
+        "sent": facts.sent,
+        "dropped_backlog": facts.dropped_backlog,
+        "dropped_refused": facts.dropped_refused,
+    })
 }
 
 /// What the XDP programs did with frames, by verdict.

@@ -91,7 +91,7 @@ pub(super) fn collector(exporters: &[ExporterStatus]) -> Collector {
 pub(super) async fn exchange(state: &Arc<State>, path: &str, headers: &str) -> (String, String) {
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(serve(listener, Arc::clone(state)));
+    let server = tokio::spawn(serve(listener, None, Arc::clone(state)));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

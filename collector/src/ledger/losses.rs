@@ -70,7 +70,7 @@ impl Cause {
 }
 
 /// In the order of the data path.
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind {
         cause: Cause::Kernel,
         what: "the kernel drops datagrams: a socket's buffer or an AF_XDP ring is full",
@@ -97,6 +97,13 @@ const KINDS: [Kind; 12] = [
         cause: Cause::Drop(DropReason::ExporterNotAllowed),
         what: "datagrams are dropped: their senders are in no prefix of receive.allow",
         remedy: "add the exporter's prefix to receive.allow, or keep strangers from the port",
+        is_error: false,
+    },
+    Kind {
+        cause: Cause::Drop(DropReason::ExporterRateLimited),
+        what: "datagrams are dropped: their senders send more than receive.limit lets them",
+        remedy: "raise receive.limit.rate, or receive.limit.exporters for those that may send \
+                 more; /status tells the rate of each exporter",
         is_error: false,
     },
     Kind {

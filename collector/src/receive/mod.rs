@@ -3,17 +3,20 @@
 //! In: UDP payloads from sockets (or a capture), IPFIX messages from connections. Out: each of
 //! them, by callback, borrowed from the receiver's own buffer. Owner: one worker; no allocation
 //! after set-up, one system call a burst. Drops: `datagram_cut`, `frame_malformed`,
-//! `stream_malformed`; the kernel's own drops are read from the sockets.
+//! `stream_malformed`, `exporter_rate_limited`; the kernel's own drops are read from the sockets.
 
 pub mod affinity;
 pub mod allow;
+pub mod limit;
 pub mod sockets;
 pub mod tcp;
+pub mod tee;
 pub mod udp;
 pub mod uring;
 pub mod xdp;
 
 mod kernel;
+pub mod packet;
 pub mod replay;
 
 use std::io;

@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -20,7 +21,7 @@ use rustix::time::Timespec;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use thiserror::Error;
 
-use super::allow::Allowed;
+use super::allow::{AllowList, Followed};
 use super::sockets::{BindError, Transport, address_to_bind, has_ipv6, set_only_v6};
 use super::{Connections, Datagram, Receive, Session, is_transient};
 use crate::config;
@@ -36,7 +37,7 @@ pub struct TcpReceiver {
     slots: Vec<Option<Connection>>,
     /// Of what was ready at the last wait.
     tokens: Vec<u64>,
-    allowed: Allowed,
+    allowed: Followed,
     idle_max: Duration,
     idle_searched: Instant,
     ended: Vec<Session>,
@@ -66,11 +67,15 @@ struct Connection {
 }
 
 impl TcpReceiver {
-    /// Binds every listener of `config.tcp`; `None` when there is none.
+    /// Binds every listener of `config.tcp`, for peers that `allow` has when they connect; `None`
+    /// when there is none.
     ///
     /// # Errors
     /// When a listener cannot be bound, or the kernel has no epoll.
-    pub fn open(config: &config::Receive) -> Result<Option<Self>, OpenError> {
+    pub fn open(
+        config: &config::Receive,
+        allow: &Arc<AllowList>,
+    ) -> Result<Option<Self>, OpenError> {
         let config::Tcp {
             listeners,
             connections_max,
@@ -93,7 +98,7 @@ impl TcpReceiver {
             listeners,
             slots: (0..*connections_max).map(|_| None).collect(),
             tokens: Vec::with_capacity(EVENTS_MAX),
-            allowed: Allowed::new(&config.allow),
+            allowed: Followed::new(allow),
             idle_max: *idle_max,
             idle_searched: Instant::now(),
             ended: Vec::new(),
@@ -110,6 +115,7 @@ impl TcpReceiver {
 
     /// Waits for connections, and for bytes of those that there are.
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        self.allowed.refresh();
         let timeout = Timespec {
             tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),

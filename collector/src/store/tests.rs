@@ -227,6 +227,34 @@ async fn the_null_store_is_ready_and_counts_every_flow_as_lost_and_every_block()
 }
 
 #[tokio::test]
+async fn a_clock_that_jumps_seals_an_open_batch_and_loses_no_flow() {
+    const HOUR_NS: u64 = 3_600_000_000_000;
+    let mut rig = Rig::new(Scripted::default(), |_| {});
+    let mut flows = 0;
+    for (before, now) in [(100, 99), (100, 101), (101, 1), (1, 100)] {
+        let received = UnixNanos(before * HOUR_NS);
+        rig.counts.records_present += 1;
+        rig.counts.records_decoded += 1;
+        rig.counts.flows_decoded += 1;
+        rig.batcher.add(&[Flow::EMPTY], received, &mut rig.counts);
+        rig.batcher.turn(UnixNanos(received.0 + 1), &mut rig.counts);
+        assert_eq!(rig.counts.flows_open, 1, "it is young");
+        flows += 1;
+        rig.publish();
+        // Batches come back as soon as they are encoded.
+        rig.until("a batch is empty", |rig| rig.batcher.batches_free() > 0)
+            .await;
+        rig.batcher.turn(UnixNanos(now * HOUR_NS), &mut rig.counts);
+        assert_eq!(rig.counts.flows_open, 0, "from {before} h to {now} h");
+        rig.publish();
+    }
+    rig.until("all is stored", |rig| rig.stored() == flows)
+        .await;
+    assert_eq!(rig.ledger.snapshot().unaccounted(), 0);
+    assert_eq!(rig.end().await, (flows, 0));
+}
+
+#[tokio::test]
 async fn a_retry_sends_the_same_bytes_with_the_same_token() {
     let target = Scripted {
         answers: Mutex::new([outage(), outage()].into()),

@@ -4,28 +4,25 @@
 //! the collector's own certificate, which lives shorter, is read again when its files change, so
 //! that a renewal needs no restart.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clickhouse::Client;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem};
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
     SignatureScheme,
 };
-use tracing::{info, warn};
 
+use crate::certificate::{Purpose, Shown, TlsError, certificates};
 use crate::config;
 
 /// A server that does not take a connection in this time is away.
@@ -38,51 +35,6 @@ const IDLE_MAX: Duration = Duration::from_secs(2);
 /// Everything that HTTPS needs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tls(Arc<ClientConfig>);
-
-/// Why the files of `[store.tls]` cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file that is not there, or no PEM.
-    #[error(
-        "{key}: {path} cannot be read ({reason}); name a PEM file that this user may read",
-        path = path.display()
-    )]
-    Unreadable {
-        /// Which file.
-        key: &'static str,
-        /// Where it should be.
-        path: PathBuf,
-        /// What the system or the parser said.
-        reason: String,
-    },
-    /// A file without what it is for.
-    #[error(
-        "{key}: {path} holds no {what}; a PEM file has it between lines of BEGIN and END",
-        path = path.display()
-    )]
-    Empty {
-        /// Which file.
-        key: &'static str,
-        /// Where it is.
-        path: PathBuf,
-        /// What it should hold.
-        what: &'static str,
-    },
-    /// What it holds is not understood, or does not fit.
-    #[error(
-        "{key}: what {path} holds cannot be used: {reason}; take the certificate and the key that \
-         were made for each other, as X.509 and PKCS#8",
-        path = path.display()
-    )]
-    Unfit {
-        /// Which file.
-        key: &'static str,
-        /// Where it is.
-        path: PathBuf,
-        /// What rustls said.
-        reason: rustls::Error,
-    },
-}
 
 impl Tls {
     /// Reads the files.
@@ -100,7 +52,7 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::new(verifier));
         let config = match (&files.cert, &files.key) {
             (Some(cert), Some(key)) => {
-                let shown = Shown::load(cert, key, provider)?;
+                let shown = Shown::load(SHOWN, cert, key, provider)?;
                 config.with_client_cert_resolver(Arc::new(shown))
             }
             _ => config.with_no_client_auth(),
@@ -149,8 +101,12 @@ pub(super) fn remedy(message: &str) -> Option<&'static str> {
 }
 
 const KEY_CA: &str = "store.tls.ca";
-const KEY_CERT: &str = "store.tls.cert";
-const KEY_KEY: &str = "store.tls.key";
+/// What the collector shows to ClickHouse.
+const SHOWN: Purpose = Purpose {
+    cert: "store.tls.cert",
+    key: "store.tls.key",
+    what: "ClickHouse",
+};
 
 /// Verifies the server's certificate as rustls does, and tells a refusal with the file and the
 /// remedy.
@@ -250,138 +206,6 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
-    }
-}
-
-/// The certificate that the collector shows.
-struct Shown {
-    cert: PathBuf,
-    key: PathBuf,
-    provider: Arc<CryptoProvider>,
-    held: Mutex<Held>,
-}
-
-struct Held {
-    certified: Arc<CertifiedKey>,
-    /// Of what the files were when they were looked at last.
-    stamps: [Stamp; 2],
-}
-
-/// Tells a file that was replaced: when it was written, and its bytes.
-type Stamp = Option<(SystemTime, u64)>;
-
-impl Shown {
-    fn load(cert: &Path, key: &Path, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let held = Held {
-            stamps: [cert, key].map(stamp),
-            certified: certified(cert, key, &provider)?,
-        };
-        Ok(Self {
-            cert: cert.into(),
-            key: key.into(),
-            provider,
-            held: Mutex::new(held),
-        })
-    }
-
-    /// The certificate of the files as they are now; the one before while they cannot be used.
-    fn current(&self) -> Arc<CertifiedKey> {
-        let stamps = [&self.cert, &self.key].map(|path| stamp(path));
-        // Whoever panicked had replaced it or not.
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.stamps != stamps {
-            held.stamps = stamps;
-            match certified(&self.cert, &self.key, &self.provider) {
-                Ok(renewed) => {
-                    held.certified = renewed;
-                    info!(cert = %self.cert.display(), "the certificate for ClickHouse is renewed");
-                }
-                // One of the two files is written before the other.
-                Err(error) => warn!(%error, "the certificate for ClickHouse stays as it was"),
-            }
-        }
-        Arc::clone(&held.certified)
-    }
-}
-
-impl ResolvesClientCert for Shown {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
-    }
-
-    fn has_certs(&self) -> bool {
-        true
-    }
-}
-
-impl fmt::Debug for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shown")
-            .field("cert", &self.cert)
-            .finish_non_exhaustive()
-    }
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
-}
-
-fn certified(
-    cert: &Path,
-    key: &Path,
-    provider: &CryptoProvider,
-) -> Result<Arc<CertifiedKey>, TlsError> {
-    let chain = certificates(KEY_CERT, cert)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
-        pem::Error::NoItemsFound => TlsError::empty(KEY_KEY, key, "private key"),
-        other => TlsError::unreadable(KEY_KEY, key, &other),
-    })?;
-    let certified = CertifiedKey::from_der(chain, private, provider);
-    let certified = certified.map_err(|reason| TlsError::unfit(KEY_KEY, key, reason))?;
-    Ok(Arc::new(certified))
-}
-
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unreadable = |error| TlsError::unreadable(key, path, &error);
-    let found = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
-    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(unreadable)?;
-    if found.is_empty() {
-        return Err(TlsError::empty(key, path, "certificate"));
-    }
-    Ok(found)
-}
-
-impl TlsError {
-    #[cold]
-    fn unreadable(key: &'static str, path: &Path, error: &pem::Error) -> Self {
-        let reason = match error {
-            pem::Error::Io(error) => error.to_string(),
-            other => other.to_string(),
-        };
-        Self::Unreadable {
-            key,
-            path: path.into(),
-            reason,
-        }
-    }
-
-    #[cold]
-    fn empty(key: &'static str, path: &Path, what: &'static str) -> Self {
-        Self::Empty {
-            key,
-            path: path.into(),
-            what,
-        }
-    }
-
-    #[cold]
-    fn unfit(key: &'static str, path: &Path, reason: rustls::Error) -> Self {
-        Self::Unfit {
-            key,
-            path: path.into(),
-            reason,
-        }
     }
 }
 

@@ -270,7 +270,9 @@ impl Sharing {
         if is_new {
             self.until = UnixNanos(now.0.saturating_add(OVERLOADED_FOR_NS));
         }
-        self.set_overloaded(now < self.until);
+        // A clock that was set back ends it too.
+        let left_ns = self.until.0.saturating_sub(now.0);
+        self.set_overloaded(0 < left_ns && left_ns <= OVERLOADED_FOR_NS);
         let Self {
             worker,
             exchange,

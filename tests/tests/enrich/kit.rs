@@ -10,7 +10,7 @@ use flowsluice_tests::{Collector, Settings, Status};
 use tempfile::TempDir;
 
 /// Until what was caused must be seen; the machine may be busy.
-pub const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// The operator's folder.
 pub struct Files(TempDir);

@@ -1,57 +1,27 @@
 //! Names of a real name server (dnsmasq): early rows have none, later ones do, and the dictionary
 //! has them for both.
 
-use std::net::UdpSocket;
-use std::os::unix::fs::MetadataExt as _;
-use std::process::Command;
-use std::time::Duration;
-
 use anyhow::Result;
 use flowsluice_tests::wire::Sender;
-use flowsluice_tests::{Collector, Process, Settings, place};
+use flowsluice_tests::{Collector, NameServer, Settings};
 
 use super::kit::{Files, Record, flows, options, settings, wait_for};
 
-/// Starts it; `None`, with the reason printed, where it is not installed.
-fn name_server(files: &Files) -> Result<Option<(Process, u16)>> {
-    let Some(program) = place::program_or_skip("dnsmasq", "dnsmasq-base") else {
-        return Ok(None);
-    };
-    let port = place::free_udp_port()?;
-    let text = format!(
-        "port={port}\nno-resolv\nno-hosts\nbind-interfaces\nlisten-address=127.0.0.1\n\
-         local=/10.in-addr.arpa/\nptr-record=1.0.0.10.in-addr.arpa,client.example\n\
-         ptr-record=2.0.0.10.in-addr.arpa,server.example\n\
-         ptr-record=3.0.0.10.in-addr.arpa,router.example\n"
-    );
-    files.put("dnsmasq.conf", text)?;
-    let file = files.path("dnsmasq.conf");
-    let mut command = Command::new(program);
-    command.args(["--keep-in-foreground", "--pid-file"]);
-    command.arg(format!("--conf-file={}", file.display()));
-    if std::fs::metadata(&file)?.uid() == 0 {
-        // There may be no user dnsmasq.
-        command.arg("--user=root");
-    }
-    let process = Process::spawn("dnsmasq", &mut command, &files.path("log"))?;
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
-    socket.connect(("127.0.0.1", port))?;
-    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-    wait_for("dnsmasq answers", || {
-        // The header of a question for the root's name servers, and the question.
-        let _ = socket.send(b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\0\0\x02\0\x01");
-        Ok(socket.recv(&mut [0; 512]).is_ok())
-    })?;
-    Ok(Some((process, port)))
-}
+const ZONES: &str = "\
+local=/10.in-addr.arpa/
+ptr-record=1.0.0.10.in-addr.arpa,client.example
+ptr-record=2.0.0.10.in-addr.arpa,server.example
+ptr-record=3.0.0.10.in-addr.arpa,router.example
+";
 
 #[test]
 fn early_rows_have_no_name_later_ones_do_and_the_dictionary_has_them_for_both() -> Result<()> {
     let files = Files::new()?;
-    let Some((_server, port)) = name_server(&files)? else {
+    let Some(server) = NameServer::start_or_skip(ZONES)? else {
         return Ok(());
     };
-    let config = format!("[enrich.dns]\nnames = \"both\"\nservers = [\"127.0.0.1:{port}\"]\n");
+    let address = server.address();
+    let config = format!("[enrich.dns]\nnames = \"both\"\nservers = [\"{address}\"]\n");
     let Some(settings) = settings(config) else {
         return Ok(());
     };

@@ -4,9 +4,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use flowsluice::config::{self, Compression, Config, PASSWORD_VARIABLE};
-use flowsluice::store::tls::Tls;
 
-use super::{Report, counted, is_readable_by_all};
+use super::{Report, counted};
 
 impl Report {
     /// Where rows go, as whom, and what TLS and the cluster make of it.
@@ -57,11 +56,10 @@ impl Report {
     }
 
     /// What is wrong or unsafe about them.
-    pub(super) fn server(&mut self, config: &Config, file: Option<&Path>) {
+    pub(super) fn server(&mut self, config: &Config) {
         let store = &config.store;
-        let password = match store.server_password() {
-            Ok(password) => password,
-            Err(error) => return self.errors.push(error.to_string()),
+        let Ok(password) = store.server_password() else {
+            return;
         };
         let key = store.servers_key();
         if password.is_none() {
@@ -87,30 +85,6 @@ impl Report {
                  stored by another once more; let them be replicas of one shard and set \
                  store.cluster, or name one",
                 counted(servers, "server")
-            ));
-        }
-        if store.servers().any(|url| url.starts_with("https://"))
-            && let Err(error) = Tls::load(&store.tls)
-        {
-            self.errors.push(error.to_string());
-        }
-        let in_file = store.password.is_some().then_some(file).flatten();
-        let secrets = [
-            ("store.password", in_file),
-            ("store.password_file", store.password_file.as_deref()),
-            ("store.tls.key", store.tls.key.as_deref()),
-        ];
-        for (key, path) in secrets {
-            self.secret(key, path);
-        }
-    }
-
-    /// Warns of a secret that is none on this host.
-    pub(super) fn secret(&mut self, key: &str, path: Option<&Path>) {
-        if let Some(path) = path.filter(|path| is_readable_by_all(path)) {
-            let path = path.display();
-            self.warnings.push(format!(
-                "{key}: {path} may be read by everybody on this host; run 'chmod o= {path}'"
             ));
         }
     }

@@ -9,8 +9,10 @@ use flowsluice::batch::Batcher;
 use flowsluice::config::Config;
 use flowsluice::decode::{self, Decoder};
 use flowsluice::ledger::{Ledger, WorkerLedger};
-use flowsluice::receive::allow::Allowed;
+use flowsluice::receive::allow::{AllowList, Followed};
+use flowsluice::receive::limit::RateLimit;
 use flowsluice::receive::tcp::TcpReceiver;
+use flowsluice::receive::tee::Tee;
 use flowsluice::receive::{self, Receiver};
 use flowsluice::store::WorkerQueue;
 use flowsluice::worker::Worker;
@@ -27,6 +29,8 @@ pub(super) struct Crew<'a> {
     pub(super) cpus: &'a [Option<usize>],
     pub(super) shared: &'a Arc<decode::Shared>,
     pub(super) enriching: &'a Enriching,
+    pub(super) allow: &'a Arc<AllowList>,
+    pub(super) tee: Option<Tee>,
     pub(super) ledger: &'a Ledger,
     pub(super) stop: &'a Arc<AtomicBool>,
     pub(super) failed: mpsc::UnboundedSender<String>,
@@ -49,10 +53,12 @@ impl Crew<'_> {
         let parts = receivers.into_iter().zip(sharing).zip(queues.by_ref());
         for ((receiver, sharing), queue) in parts {
             let decoder = Decoder::new(decode, &receive.listeners, Arc::clone(self.shared))
-                .allowing(Allowed::new(&receive.allow));
+                .allowing(Followed::new(self.allow));
             let thread = self.thread(workers.len(), Inlet::Udp(receiver), decoder, queue);
             let name = format!("worker-{}", workers.len());
-            workers.push(thread.sharing(sharing).spawn(name)?);
+            let thread = thread.sharing(sharing).limiting(RateLimit::of(receive));
+            let thread = thread.forwarding(self.tee.clone());
+            workers.push(thread.spawn(name)?);
         }
         for (receiver, queue) in tcp.into_iter().zip(queues) {
             // The protocols of a UDP listener say nothing of a TCP port with the same number.
@@ -78,6 +84,8 @@ impl Crew<'_> {
                 .with_extra(!self.config.decode.extra.is_empty())
                 .enriching(self.enriching.enricher()),
             sharing: None,
+            limit: None,
+            tee: None,
             ledger: self.ledger.worker(index),
             cpu: self.cpus.get(index).copied().flatten(),
             stop: Arc::clone(self.stop),
@@ -99,6 +107,8 @@ struct WorkerThread {
     decoder: Decoder,
     batcher: Batcher,
     sharing: Option<Sharing>,
+    limit: Option<RateLimit>,
+    tee: Option<Tee>,
     ledger: WorkerLedger,
     cpu: Option<usize>,
     stop: Arc<AtomicBool>,
@@ -108,6 +118,14 @@ struct WorkerThread {
 impl WorkerThread {
     fn sharing(self, sharing: Option<Sharing>) -> Self {
         Self { sharing, ..self }
+    }
+
+    fn limiting(self, limit: Option<RateLimit>) -> Self {
+        Self { limit, ..self }
+    }
+
+    fn forwarding(self, tee: Option<Tee>) -> Self {
+        Self { tee, ..self }
     }
 
     fn spawn(self, name: String) -> anyhow::Result<JoinHandle<()>> {
@@ -124,6 +142,8 @@ impl WorkerThread {
             decoder,
             batcher,
             sharing,
+            limit,
+            tee,
             ledger,
             cpu,
             stop,
@@ -142,16 +162,22 @@ impl WorkerThread {
             Inlet::Udp(Receiver::IoUring(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
                     .sharing(sharing)
+                    .limiting(limit)
+                    .forwarding(tee)
                     .run(&stop)
             }
             Inlet::Udp(Receiver::Recvmmsg(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
                     .sharing(sharing)
+                    .limiting(limit)
+                    .forwarding(tee)
                     .run(&stop)
             }
             Inlet::Udp(Receiver::AfXdp(receiver)) => {
                 Worker::new(receiver, decoder, batcher, ledger)
                     .sharing(sharing)
+                    .limiting(limit)
+                    .forwarding(tee)
                     .run(&stop)
             }
             Inlet::Tcp(receiver) => Worker::new(receiver, decoder, batcher, ledger).run(&stop),

@@ -1,6 +1,6 @@
 //! What is known beside flows, while a run lasts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -14,7 +14,6 @@ use flowsluice::http;
 use flowsluice::receive;
 use flowsluice::store::SideRows;
 use tokio::runtime::Runtime;
-use tracing::warn;
 
 use super::drop_capabilities;
 
@@ -38,7 +37,6 @@ impl Enriching {
     /// Starts what `config` names, and waits until its files are loaded.
     pub(super) fn start(
         config: &Config,
-        file: Option<PathBuf>,
         names: Names<'_>,
         cpus: &[Option<usize>],
         runtime: &Runtime,
@@ -66,7 +64,7 @@ impl Enriching {
         };
         let free = receive::affinity::housekeeping(cpus, &receive::affinity::available());
         let is_pinned = cpus.iter().any(Option::is_some);
-        let keeper = Keeper::start(config, file, sources, move || {
+        let keeper = Keeper::start(config, sources, move || {
             drop_capabilities();
             if let (true, Some(cpu)) = (is_pinned, free.first()) {
                 // Loading a database is seconds of work, not to be done beside a worker.
@@ -95,14 +93,15 @@ impl Enriching {
         }
     }
 
-    /// Has the configuration read again.
-    pub(super) fn reload(&self) {
-        match &self.keeper {
-            Some(keeper) => keeper.reload(),
-            None => warn!(
-                "SIGHUP: [enrich] was off when this began, and is switched on by a start only; \
-                 restart flowsluice to have the configuration read"
-            ),
+    /// True where nothing is to be known: switched on by a start only.
+    pub(super) fn is_off(&self) -> bool {
+        self.keeper.is_none()
+    }
+
+    /// Has it follow `config`; without one, files that changed are read again.
+    pub(super) fn reload(&self, config: Option<Config>) {
+        if let Some(keeper) = &self.keeper {
+            keeper.reload(config);
         }
     }
 

@@ -203,7 +203,14 @@ impl Problems {
     fn interface_rule(&mut self, key: &str, rule: &InterfaceRule) {
         for (name, pattern) in [("name", &rule.name), ("alias", &rule.alias)] {
             if let Err(error) = Regex::new(pattern) {
-                let text = format!("{pattern:?} is no regular expression: {error}");
+                // What is above the last line draws the place with spaces.
+                let error = error.to_string();
+                let why = error.lines().last().unwrap_or_default();
+                let why = why.trim_start_matches("error: ");
+                let text = format!(
+                    "found {pattern:?}, which is no regular expression ({why}); put a backslash \
+                     before a character that stands for itself"
+                );
                 self.add(format!("{key}.{name}"), text);
             }
         }

@@ -1,6 +1,7 @@
 //! `[store]`: whether what names servers means something together.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Problem, Problems};
@@ -75,14 +76,19 @@ impl Problems {
                 self.add(key, text);
             }
         }
-        match (&tls.cert, &tls.key) {
+        self.pair("store.tls", (&tls.cert, &tls.key));
+    }
+
+    /// A certificate and its key are nothing without each other.
+    pub(super) fn pair(&mut self, table: &str, pair: (&Option<PathBuf>, &Option<PathBuf>)) {
+        match pair {
             (Some(_), None) => {
-                let text = "needs store.tls.key, the key to this certificate; add it";
-                self.add("store.tls.cert", text);
+                let text = format!("needs {table}.key, the key to this certificate; add it");
+                self.add(format!("{table}.cert"), text);
             }
             (None, Some(_)) => {
-                let text = "needs store.tls.cert, the certificate of this key; add it";
-                self.add("store.tls.key", text);
+                let text = format!("needs {table}.cert, the certificate of this key; add it");
+                self.add(format!("{table}.key"), text);
             }
             _ => {}
         }

@@ -1,5 +1,7 @@
 //! The streams of numbers that a domain has, and what was found of them.
 
+use smallvec::SmallVec;
+
 use super::stream::Stream;
 use super::{Observation, SequenceCounts, SequenceState, SequenceUnit};
 use crate::units::UnixNanos;
@@ -12,22 +14,15 @@ const RESTART_SILENCE_NS: u64 = 5_000_000_000;
 /// Streams, and what was found.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Streams {
-    /// The one that the last message belonged to comes first.
-    list: Vec<Stream>,
+    /// The one that the last message belonged to comes first. Nearly all domains have one only, and
+    /// it stands here: a message's look at it is a fetch from memory less.
+    list: SmallVec<[Stream; 1]>,
     pub(super) counts: SequenceCounts,
     /// The first one goes on with the message that is looked at.
     is_found: bool,
 }
 
 impl Streams {
-    /// None yet, with room for one.
-    pub(super) fn with_room() -> Self {
-        Self {
-            list: Vec::with_capacity(1),
-            ..Self::default()
-        }
-    }
-
     /// Takes a message that comes next where the last one was, where nothing is missing; false when
     /// it is another one.
     #[inline]
@@ -191,7 +186,7 @@ impl Streams {
     pub(super) fn tidy(&mut self, now: UnixNanos, may_lose: bool) {
         let Self { list, counts, .. } = self;
         let mut is_first = true;
-        list.retain_mut(|stream| {
+        list.retain(|stream| {
             let stays = std::mem::take(&mut is_first) || !stream.is_silent(now);
             if may_lose {
                 let lost = stream.expire(now);

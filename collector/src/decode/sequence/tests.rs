@@ -83,7 +83,7 @@ impl Follower {
 #[test]
 fn the_numbers_of_a_domain_take_the_memory_that_the_configuration_says() {
     // With the counts of the Arc, and the status of one worker.
-    let one = size_of::<Sequence>() + size_of::<stream::Stream>() + 16;
+    let one = size_of::<Sequence>() + 16;
     let all = one + size_of::<SequenceStatus>();
     assert!(all as u64 <= crate::config::memory::SEQUENCE_BYTES, "{all}");
 }

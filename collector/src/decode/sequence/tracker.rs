@@ -15,17 +15,18 @@ const SURE: i8 = 8;
 /// After so many messages the meaning is believed by which fewer are missing or repeated.
 const COMPARED_MAX: u16 = 1024;
 
-/// The numbers of a domain.
+/// The numbers of a domain, with those fields first that every message needs.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Tracker {
+    /// Nothing is missing or unclear where the last message was: one that comes next is only
+    /// counted.
+    is_calm: bool,
     unit: UnitGuess,
     ports: Ports,
     streams: Streams,
     /// What was told at the last drain.
     told: SequenceCounts,
-    /// Nothing is missing or unclear where the last message was: one that comes next is only
-    /// counted.
-    is_calm: bool,
 }
 
 /// What source ports tell.
@@ -57,7 +58,6 @@ impl Tracker {
     pub(super) fn new(flow_type: FlowType) -> Self {
         Self {
             unit: UnitGuess::of(flow_type),
-            streams: Streams::with_room(),
             ..Self::default()
         }
     }

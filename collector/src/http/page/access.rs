@@ -1,4 +1,4 @@
-//! Who may see the page.
+//! Who is answered, and who may see the page.
 
 use std::time::Duration;
 
@@ -9,59 +9,106 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::super::State;
 use super::refusal::Refusal;
 use crate::config::{self, SecretError};
 
-/// Whom the page is for.
+/// Who is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Everybody on this host.
-    Host,
-    /// Who knows the user and the password, of which this is the hash.
-    Password([u8; 32]),
-    /// Nobody: others can connect, and there is no password.
-    Nobody,
+pub struct Access {
+    /// Hashes of what a request may show of itself; none answers everybody on this host.
+    shown: Vec<[u8; 32]>,
+    /// Not the page alone asks for it.
+    guards_all: bool,
 }
 
-/// How long a wrong password waits for its answer.
+/// Why nobody can be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// A password or token cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Others than this host can connect, and nothing keeps them out.
+    #[error(
+        "http.listen: others than this host can connect to {0}, and anybody would be answered; \
+         set http.token_file to a file with a token, for example what 'openssl rand -base64 24' \
+         prints, or listen on 127.0.0.1"
+    )]
+    Open(SocketAddr),
+}
+
+/// How long a wrong password or token waits for its answer.
 const WRONG_PASSWORD_TAKES: Duration = Duration::from_millis(500);
 
 impl Access {
-    /// As the configuration has it.
+    /// As the configuration has it: the page's user with the password, the token, and where there
+    /// is no password the page's user with the token, for browsers.
     ///
     /// # Errors
-    /// When the password cannot be read.
-    pub fn of(http: &config::Http) -> Result<Self, SecretError> {
-        Ok(match http.password()? {
-            Some(password) => {
-                let pair = format!("{}:{}", http.user, password.reveal());
-                Self::Password(Sha256::digest(pair).into())
-            }
-            None if http.has_page() => Self::Host,
-            None => Self::Nobody,
+    /// When a secret cannot be read, or beyond loopback there is none.
+    pub fn of(http: &config::Http) -> Result<Self, AccessError> {
+        let (password, token) = (http.password()?, http.token()?);
+        let is_local = http.listen.ip().is_loopback();
+        let mut shown = Vec::new();
+        if let Some(password) = password.as_ref().or(token.as_ref()) {
+            let pair = format!("{}:{}", http.user, password.reveal());
+            shown.push(hash(Scheme::Basic, pair.as_bytes()));
+        }
+        if let Some(token) = &token {
+            shown.push(hash(Scheme::Bearer, token.reveal().as_bytes()));
+        }
+        if shown.is_empty() && !is_local {
+            return Err(AccessError::Open(http.listen));
+        }
+        Ok(Self {
+            shown,
+            guards_all: !is_local || token.is_some(),
         })
     }
 
     /// Whether a request with these headers may be answered.
     pub(super) async fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        match self {
-            Self::Nobody => Err(Refusal::PageOff),
-            Self::Host if is_named_host(headers) => Err(Refusal::HostName),
-            Self::Host => Ok(()),
-            Self::Password(expected) => match credentials(headers) {
-                // Hashes of equal length: how long the comparison takes tells nothing of the text.
-                Some(given) if Sha256::digest(&given)[..] == expected[..] => Ok(()),
-                Some(_) => {
-                    tokio::time::sleep(WRONG_PASSWORD_TAKES).await;
-                    Err(Refusal::Password)
-                }
-                None => Err(Refusal::Password),
-            },
+        if self.shown.is_empty() {
+            return match is_named_host(headers) {
+                true => Err(Refusal::HostName),
+                false => Ok(()),
+            };
         }
+        let Some(given) = credentials(headers) else {
+            return Err(Refusal::Password);
+        };
+        // All are looked at, whichever fits.
+        let fitting = self.shown.iter().filter(|one| is_same(one, &given)).count();
+        if fitting > 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(WRONG_PASSWORD_TAKES).await;
+        Err(Refusal::Password)
+    }
+}
+
+/// Compares in the same time whatever the bytes are.
+fn is_same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    let differing = a.iter().zip(b).fold(0, |bits, (a, b)| bits | (a ^ b));
+    std::hint::black_box(differing) == 0
+}
+
+/// Answers nobody else, where that is so for everything.
+pub(in super::super) async fn guard_all(
+    Extract(state): Extract<Arc<State>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let access = state.page.get().map(|page| &page.access);
+    match access.filter(|access| access.guards_all) {
+        Some(access) => match access.admit(request.headers()).await {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => refusal.into_response(),
+        },
+        None => next.run(request).await,
     }
 }
 
@@ -105,14 +152,33 @@ fn is_named_host(headers: &HeaderMap) -> bool {
     !name.eq_ignore_ascii_case("localhost") && name.parse::<IpAddr>().is_err()
 }
 
-/// `user:password` of RFC 7617.
-fn credentials(headers: &HeaderMap) -> Option<Vec<u8>> {
+/// How a request shows who sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    /// `user:password` of RFC 7617.
+    Basic,
+    /// A token of RFC 6750.
+    Bearer,
+}
+
+fn hash(scheme: Scheme, text: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update([scheme as u8]);
+    hash.update(text);
+    hash.finalize().into()
+}
+
+/// The hash of what a request shows.
+fn credentials(headers: &HeaderMap) -> Option<[u8; 32]> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, digits) = value.split_once(' ')?;
+    let (scheme, text) = value.split_once(' ')?;
+    let text = text.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(hash(Scheme::Bearer, text.as_bytes()));
+    }
     let is_basic = scheme.eq_ignore_ascii_case("basic");
-    is_basic
-        .then(|| STANDARD.decode(digits.trim()).ok())
-        .flatten()
+    let pair = is_basic.then(|| STANDARD.decode(text).ok()).flatten()?;
+    Some(hash(Scheme::Basic, &pair))
 }
 
 #[cfg(test)]

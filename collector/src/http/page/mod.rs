@@ -47,10 +47,11 @@ use axum::serve::IncomingStream;
 use serde::Deserialize;
 
 use super::connections::Bounded;
-use super::{INDEX, State, status};
+use super::{INDEX, State, debug, status};
 use crate::store::Endpoint;
 
-pub use access::Access;
+pub(super) use access::guard_all;
+pub use access::{Access, AccessError};
 use ask::Asker;
 use filter::Asked;
 use language::Language;
@@ -94,6 +95,7 @@ pub(super) fn routes(state: &Arc<State>) -> Router<Arc<State>> {
         .route("/api/v1/services", stored(Topic::Services))
         .route("/api/v1/conversations", stored(Topic::Conversations))
         .route("/api/v1/interfaces", stored(Topic::Interfaces))
+        .merge(debug::routes())
         .route_layer(middleware::from_fn(access::own_site));
     let guard = middleware::from_fn_with_state(Arc::clone(state), access::guard);
     let guarded = api

@@ -10,8 +10,6 @@ use crate::store::InsertError;
 /// The reason. The page has a sentence for each `code`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// `page_off`: others than this host can connect, and there is no password.
-    PageOff,
     /// `password`: none, or a wrong one.
     Password,
     /// `host_name`: a name that anybody could make lead here.
@@ -45,7 +43,7 @@ pub(super) enum Refusal {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::PageOff | Self::OtherSite => StatusCode::FORBIDDEN,
+            Self::OtherSite => StatusCode::FORBIDDEN,
             Self::Password => StatusCode::UNAUTHORIZED,
             Self::HostName => StatusCode::MISDIRECTED_REQUEST,
             Self::Field { .. } | Self::TooLong { .. } => StatusCode::BAD_REQUEST,
@@ -58,7 +56,6 @@ impl Refusal {
 
     fn code(&self) -> &'static str {
         match self {
-            Self::PageOff => "page_off",
             Self::Password => "password",
             Self::HostName => "host_name",
             Self::OtherSite => "other_site",
@@ -74,11 +71,10 @@ impl Refusal {
 
     fn text(&self) -> String {
         let text = match self {
-            Self::PageOff => {
-                "the page is off: http.listen is no loopback address and http.password_file names \
-                 no password; set one, or use 'ssh -L' to a collector that listens on 127.0.0.1"
+            Self::Password => {
+                "send the token of http.token_file as 'Authorization: Bearer TOKEN', or the user \
+                 of http.user with the password of http.password_file"
             }
-            Self::Password => "name the user of http.user and the password of http.password_file",
             Self::HostName => {
                 "without a password the page answers only to addresses and to localhost; use one \
                  of those, or set http.password_file"

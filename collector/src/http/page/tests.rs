@@ -22,6 +22,9 @@ const PATHS: [&str; 7] = [
     "/api/v1/interfaces",
 ];
 
+/// What is not the page's, and a path that is not there.
+const ALL: [&str; 5] = ["/metrics", "/status", "/healthz", "/readyz", "/nowhere"];
+
 /// A collector with a page as `http` has it, and nothing to ask.
 fn shown(http: &config::Http) -> Arc<State> {
     let state = collector(&[exporter(1, 240), exporter(2, 480)]).state;
@@ -142,23 +145,53 @@ async fn with_a_password_only_who_knows_it_sees_the_page() {
         assert_eq!(refusal, (401, "password".into()), "{wrong}");
         assert!(started.elapsed().as_millis() >= 450, "guessing takes time");
     }
-    for path in ["/metrics", "/status", "/healthz"] {
-        assert_eq!(get(&state, path, &host).await.0, 200, "{path} needs none");
+    for path in ALL {
+        assert_eq!(get(&state, path, &host).await.0, 401, "{path}");
+        assert_ne!(get(&state, path, &right).await.0, 401, "{path}");
     }
 }
 
 #[tokio::test]
-async fn without_a_password_the_page_is_off_where_others_can_connect() {
+async fn a_token_is_asked_for_everywhere_and_is_a_browsers_password_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "a token of some length\n").unwrap();
     let state = shown(&config::Http {
-        listen: SocketAddr::from(([0, 0, 0, 0], 9190)),
+        token_file: Some(file),
         ..config::Http::default()
     });
-    for path in PATHS.into_iter().chain(["/"]) {
-        let refusal = refused(&state, path, &format!("{LOCAL}{HTML}")).await;
-        assert_eq!(refusal, (403, "page_off".into()), "{path}");
+    let bearer = |token: &str| format!("{LOCAL}Authorization: Bearer {token}\r\n");
+    let pair = STANDARD.encode("flowsluice:a token of some length");
+    let basic = format!("{LOCAL}Authorization: Basic {pair}\r\n");
+    for path in ALL.into_iter().chain(["/api/v1/now", "/"]) {
+        assert_eq!(get(&state, path, LOCAL).await.0, 401, "{path}");
+        for right in [&bearer("a token of some length"), &basic] {
+            assert_ne!(get(&state, path, right).await.0, 401, "{path}");
+        }
     }
-    assert_eq!(get(&state, "/", LOCAL).await.2, INDEX);
-    assert_eq!(get(&state, "/metrics", LOCAL).await.0, 200);
+    for wrong in [
+        "a token of some lengtH",
+        "a token",
+        "flowsluice:a token of some length",
+    ] {
+        assert_eq!(
+            get(&state, "/metrics", &bearer(wrong)).await.0,
+            401,
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn beyond_loopback_nobody_is_answered_without_a_secret() {
+    for listen in ["0.0.0.0:9190", "[::]:9190", "192.0.2.1:9190"] {
+        let http = config::Http {
+            listen: listen.parse().unwrap(),
+            ..config::Http::default()
+        };
+        let told = Access::of(&http).unwrap_err().to_string();
+        assert!(told.contains("set http.token_file"), "{told}");
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use super::{Step, XdpRefused};
 use crate::config;
 use crate::host::Interface;
 use crate::ledger::FrameCounts;
+use crate::receive::allow::AllowList;
 
 /// How an interface is received from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,7 +176,7 @@ impl Steering {
     ///
     /// # Errors
     /// When the thread or its netlink socket cannot be had.
-    pub fn follow(self, frames: Arc<FrameCounts>) -> io::Result<Following> {
+    pub fn follow(self, frames: Arc<FrameCounts>, allow: Arc<AllowList>) -> io::Result<Following> {
         let stop = Arc::new(AtomicBool::new(false));
         if self.interfaces.is_empty() {
             return Ok(Following { stop, thread: None });
@@ -184,6 +185,9 @@ impl Steering {
         let mut follower = Follower {
             interfaces: self.interfaces,
             frames,
+            // As the programs have it from the start.
+            allow_version: allow.version(),
+            allow,
         };
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
@@ -196,6 +200,7 @@ impl Steering {
                         follower.look();
                         looked = Some(Instant::now());
                     }
+                    follower.take_allowed();
                     follower.publish();
                     if wait(&bell) {
                         looked = None;
@@ -236,9 +241,26 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 struct Follower {
     interfaces: Vec<Steered>,
     frames: Arc<FrameCounts>,
+    allow: Arc<AllowList>,
+    allow_version: u64,
 }
 
 impl Follower {
+    /// Has the programs let in whom a reload allows.
+    fn take_allowed(&mut self) {
+        let version = self.allow.version();
+        if version == self.allow_version {
+            return;
+        }
+        self.allow_version = version;
+        let prefixes = self.allow.prefixes();
+        for steered in &mut self.interfaces {
+            if let Err(refused) = steered.program.set_allowed(&prefixes) {
+                error!("{refused}");
+            }
+        }
+    }
+
     fn look(&mut self) {
         for steered in &mut self.interfaces {
             steered.look();

@@ -13,6 +13,7 @@ use crate::flow::Flow;
 
 pub use encoder::LabelEncoder;
 
+mod distinct;
 mod encoder;
 mod memo;
 

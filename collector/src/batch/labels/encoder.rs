@@ -1,5 +1,6 @@
 //! Columns of text, of the numbers in a batch.
 
+use super::distinct::Distinct;
 use super::memo::Memo;
 use super::{LabelLanes, TEXT_TYPE};
 use crate::batch::value::Value;
@@ -11,6 +12,7 @@ use crate::enrich::{Label, Locality, Tables, Texts};
 pub struct LabelEncoder {
     columns: Vec<Vec<u8>>,
     used: usize,
+    distinct: Distinct,
     dictionary: Dictionary,
     /// What texts numbers stand for.
     memos: [Memo; Texts::COUNT],
@@ -18,14 +20,17 @@ pub struct LabelEncoder {
 
 impl LabelEncoder {
     /// The columns of the first `rows` rows of `lanes` that say anything, each as it stands in a
-    /// Native block.
+    /// Native block. Those of one lane stand together: its numbers are told apart once.
     pub(in crate::batch) fn encode(&mut self, lanes: &LabelLanes, rows: usize) {
         self.used = 0;
         let Some(tables) = &lanes.tables else { return };
-        for label in Label::ALL {
-            let lane = &lanes.lanes[label.lane() as usize];
+        for (number, lane) in lanes.lanes.iter().enumerate() {
             if lane.rows == rows {
-                self.text(tables, label, &lane.ids[..rows]);
+                self.distinct.fill(&lane.ids[..rows]);
+                let is_of_lane = |label: &Label| label.lane() as usize == number;
+                for label in Label::ALL.into_iter().filter(is_of_lane) {
+                    self.text(tables, label);
+                }
             }
         }
         self.flags(
@@ -50,54 +55,77 @@ impl LabelEncoder {
         self.columns[..self.used].iter().map(Vec::as_slice)
     }
 
-    /// An empty buffer for the next column, which begins with `name` and `sql_type`.
-    fn begin(&mut self, name: &str, sql_type: &str) -> &mut Vec<u8> {
-        if self.used == self.columns.len() {
-            self.columns.push(Vec::new());
-        }
-        let column = &mut self.columns[self.used];
-        self.used += 1;
-        column.clear();
-        column.extend_from_slice(&native::column_head(name, sql_type));
-        column
-    }
-
     fn flags(&mut self, (name, sql_type): (&str, &str), values: &[u8]) {
-        self.begin(name, sql_type).extend_from_slice(values);
+        let Self { columns, used, .. } = self;
+        begin(columns, used, name, sql_type).extend_from_slice(values);
     }
 
     /// <https://clickhouse.com/docs/interfaces/formats/Native>: version, form of the indexes, the
     /// dictionary, the indexes.
-    fn text(&mut self, tables: &Tables, label: Label, ids: &[u32]) {
-        let memo = &mut self.memos[label.texts() as usize];
-        let mut dictionary = std::mem::take(&mut self.dictionary);
-        dictionary.fill(ids, memo, tables, label.texts());
-        let Dictionary { texts, len, places } = &dictionary;
+    fn text(&mut self, tables: &Tables, label: Label) {
+        let Self {
+            columns,
+            used,
+            distinct,
+            dictionary,
+            memos,
+        } = self;
+        let memo = &mut memos[label.texts() as usize];
+        dictionary.fill(&distinct.numbers, memo, tables, label.texts());
+        let Dictionary { texts, len, places } = dictionary;
         // Otherwise a network without threats, or threats without a network.
-        if *len > 1 {
-            let column = self.begin(label.name(), TEXT_TYPE);
-            let width = match len {
-                ..=0x100 => Width::One,
-                0x101..=0x1_0000 => Width::Two,
-                _ => Width::Four,
-            };
-            let words = [VERSION, FLAGS | width as u64, u64::from(*len)];
-            words
-                .iter()
-                .for_each(|word| column.extend_from_slice(&word.to_le_bytes()));
-            column.extend_from_slice(texts);
-            column.extend_from_slice(&(ids.len() as u64).to_le_bytes());
-            match width {
-                Width::One => column.extend(places.iter().map(|place| *place as u8)),
-                Width::Two => {
-                    let places = places.iter().map(|place| *place as u16);
-                    column.extend(places.flat_map(u16::to_le_bytes));
-                }
-                Width::Four => column.extend(places.iter().flat_map(|place| place.to_le_bytes())),
-            }
+        if *len <= 1 {
+            return;
         }
-        self.dictionary = dictionary;
+        let column = begin(columns, used, label.name(), TEXT_TYPE);
+        let width = match len {
+            ..=0x100 => Width::One,
+            0x101..=0x1_0000 => Width::Two,
+            _ => Width::Four,
+        };
+        let words = [VERSION, FLAGS | width as u64, u64::from(*len)];
+        words
+            .iter()
+            .for_each(|word| column.extend_from_slice(&word.to_le_bytes()));
+        column.extend_from_slice(texts);
+        column.extend_from_slice(&(distinct.rows.len() as u64).to_le_bytes());
+        let places = distinct.rows.iter().map(|row| places[*row as usize]);
+        match width {
+            Width::One => column.extend(places.map(|place| place as u8)),
+            Width::Two => push_places(column, places.map(|place| (place as u16).to_le_bytes())),
+            Width::Four => push_places(column, places.map(u32::to_le_bytes)),
+        }
     }
+}
+
+/// An empty buffer for the next column, which begins with `name` and `sql_type`.
+fn begin<'a>(
+    columns: &'a mut Vec<Vec<u8>>,
+    used: &mut usize,
+    name: &str,
+    sql_type: &str,
+) -> &'a mut Vec<u8> {
+    if *used == columns.len() {
+        columns.push(Vec::new());
+    }
+    let column = &mut columns[*used];
+    *used += 1;
+    column.clear();
+    column.extend_from_slice(&native::column_head(name, sql_type));
+    column
+}
+
+/// Appends what has several bytes each, as many as there are rows.
+fn push_places<const WIDTH: usize>(
+    column: &mut Vec<u8>,
+    places: impl ExactSizeIterator<Item = [u8; WIDTH]>,
+) {
+    let start = column.len();
+    column.resize(start + WIDTH * places.len(), 0);
+    let (to, _) = column[start..].as_chunks_mut();
+    to.iter_mut()
+        .zip(places)
+        .for_each(|(to, place)| *to = place);
 }
 
 /// A dictionary of this block alone follows, with all keys in it.
@@ -120,34 +148,29 @@ struct Dictionary {
     /// Each behind its length.
     texts: Vec<u8>,
     len: u32,
-    /// For each row its place among them.
+    /// For each number its place among them.
     places: Vec<u32>,
 }
 
 impl Dictionary {
-    /// Makes it that of `ids`.
-    fn fill(&mut self, ids: &[u32], memo: &mut Memo, tables: &Tables, texts: Texts) {
+    /// Makes it that of `numbers`, of which the first is 0.
+    fn fill(&mut self, numbers: &[u32], memo: &mut Memo, tables: &Tables, texts: Texts) {
         memo.begin(tables.table_of(texts));
         self.texts.clear();
         self.texts.push(0);
         self.len = 1;
         self.places.clear();
-        let mut before = (0, 0);
-        self.places.extend(ids.iter().map(|id| {
-            // Flows of one datagram often say the same.
-            if *id != before.0 {
-                let place = memo.place(
-                    *id,
-                    || tables.text_of(texts, *id),
-                    |text| {
-                        native::push_string(&mut self.texts, text);
-                        self.len += 1;
-                        self.len - 1
-                    },
-                );
-                before = (*id, place);
-            }
-            before.1
+        self.places.push(0);
+        self.places.extend(numbers[1..].iter().map(|number| {
+            memo.place(
+                *number,
+                || tables.text_of(texts, *number),
+                |text| {
+                    native::push_string(&mut self.texts, text);
+                    self.len += 1;
+                    self.len - 1
+                },
+            )
         }));
     }
 }

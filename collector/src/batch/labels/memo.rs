@@ -1,18 +1,21 @@
 //! What texts numbers stand for, remembered from block to block.
 //!
 //! The tables are larger than any cache, and many numbers stand for one text: both is found out
-//! once for a number, as long as the table is the same and its place here is not taken by another.
+//! once for a number, as long as the table is the same.
 
 use std::any::Any;
 use std::sync::Weak;
 
 use hashbrown::HashMap;
 
-/// Numbers that are remembered: 64 KiB.
-const NUMBERS: usize = 1 << 13;
+use super::distinct::Hash;
 
-/// When the texts are more or longer, all are forgotten before the next block. A block adds as many
-/// as it has rows, at most.
+/// Slots for numbers at first, 8 KiB; there are always twice as many as numbers.
+const SLOTS_MIN: usize = 1 << 10;
+
+/// When the numbers or the texts are more, or these longer, all are forgotten before the next
+/// block. A block adds as many as it has rows, at most.
+const NUMBERS_MAX: usize = 1 << 16;
 const TEXTS_MAX: usize = 1 << 16;
 const TEXT_BYTES_MAX: usize = 2 << 20;
 
@@ -21,8 +24,11 @@ const TEXT_BYTES_MAX: usize = 2 << 20;
 pub(super) struct Memo {
     /// The table that the numbers are of.
     table: Option<Weak<dyn Any + Send + Sync>>,
-    /// Each number in the one place that it may have.
-    numbers: Box<[Known]>,
+    /// Each number in the first free slot from its own on; a power of two.
+    slots: Box<[Known]>,
+    hash: Hash,
+    /// Slots in use.
+    numbers: usize,
     /// All texts one after the other; the first is ''.
     bytes: String,
     texts: Vec<Text>,
@@ -31,7 +37,7 @@ pub(super) struct Memo {
     mark: u32,
 }
 
-/// A number and its text; 0 stands for ''.
+/// A number and its text; 0 stands for '', and is in no slot that is in use.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     number: u32,
@@ -51,7 +57,9 @@ impl Default for Memo {
     fn default() -> Self {
         Self {
             table: None,
-            numbers: Box::default(),
+            slots: Box::default(),
+            hash: Hash::default(),
+            numbers: 0,
             bytes: String::new(),
             texts: Vec::new(),
             by_text: HashMap::new(),
@@ -64,7 +72,9 @@ impl Memo {
     /// Begins an empty dictionary of texts of `table`.
     pub(super) fn begin(&mut self, table: Weak<dyn Any + Send + Sync>) {
         let is_same = self.table.as_ref().is_some_and(|own| own.ptr_eq(&table));
-        let is_full = self.texts.len() >= TEXTS_MAX || self.bytes.len() >= TEXT_BYTES_MAX;
+        let is_full = self.numbers >= NUMBERS_MAX
+            || self.texts.len() >= TEXTS_MAX
+            || self.bytes.len() >= TEXT_BYTES_MAX;
         self.mark = self.mark.wrapping_add(1);
         if !is_same || is_full || self.mark == 0 {
             self.forget();
@@ -76,7 +86,8 @@ impl Memo {
 
     fn forget(&mut self) {
         // Made when it is needed: most collectors have no vendors, no threats...
-        self.numbers = vec![Known::default(); NUMBERS].into_boxed_slice();
+        self.slots = vec![Known::default(); SLOTS_MIN].into_boxed_slice();
+        self.numbers = 0;
         self.bytes.clear();
         self.by_text.clear();
         self.texts.clear();
@@ -89,8 +100,8 @@ impl Memo {
         });
     }
 
-    /// The place that the text of `number` has in the dictionary. `look_up` finds the text, `add`
-    /// takes it into the dictionary and says where.
+    /// The place that the text of `number`, which is not 0, has in the dictionary. `look_up` finds
+    /// the text, `add` takes it into the dictionary and says where.
     #[inline]
     pub(super) fn place<'a>(
         &mut self,
@@ -98,19 +109,31 @@ impl Memo {
         look_up: impl FnOnce() -> &'a str,
         add: impl FnOnce(&str) -> u32,
     ) -> u32 {
-        // Fibonacci hashing: the upper bits of the product depend on all bits.
-        let at = number.wrapping_mul(0x9e37_79b9) >> (u32::BITS - NUMBERS.ilog2());
-        let at = at as usize;
-        if self.numbers[at].number != number {
-            let text = self.intern(look_up());
-            self.numbers[at] = Known { number, text };
+        debug_assert_ne!(number, 0, "'' has its place");
+        let at = slot_of(&self.slots, self.hash, number);
+        let mut text = self.slots[at].text;
+        if self.slots[at].number != number {
+            text = self.intern(look_up());
+            self.remember(at, Known { number, text });
         }
-        let text = &mut self.texts[self.numbers[at].text as usize];
+        let text = &mut self.texts[text as usize];
         if text.mark != self.mark {
             text.mark = self.mark;
             text.place = add(&self.bytes[text.start as usize..text.end as usize]);
         }
         text.place
+    }
+
+    fn remember(&mut self, at: usize, known: Known) {
+        self.slots[at] = known;
+        self.numbers += 1;
+        if 2 * self.numbers > self.slots.len() {
+            let more = vec![Known::default(); 2 * self.slots.len()].into_boxed_slice();
+            let before = std::mem::replace(&mut self.slots, more);
+            for known in before.iter().filter(|known| known.number != 0) {
+                self.slots[slot_of(&self.slots, self.hash, known.number)] = *known;
+            }
+        }
     }
 
     fn intern(&mut self, text: &str) -> u32 {
@@ -132,6 +155,18 @@ impl Memo {
         self.by_text.insert(text.into(), own);
         own
     }
+}
+
+/// The slot that `number` is in, or else the free one that it may take.
+#[inline]
+fn slot_of(slots: &[Known], hash: Hash, number: u32) -> usize {
+    let mask = slots.len() - 1;
+    let mut at = hash.slot(number, slots.len());
+    // Half of them are free, so it ends.
+    while slots[at].number != 0 && slots[at].number != number {
+        at = (at + 1) & mask;
+    }
+    at
 }
 
 #[cfg(test)]

@@ -1,28 +1,37 @@
 //! `end-to-end`: from a socket into the embedded ClickHouse, generator, collector and engine on the
-//! same processors.
+//! same processors, with everything known of the flows and all rollups.
 //!
 //! A steady run, then the highest rate that loses nothing and leaves no backlog. The generator is
 //! `flowsluice generate`: no row is there twice, and rows differ as in real traffic.
 
+mod costs;
+mod enriched;
+
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use flowsluice::units::UnixNanos;
 use flowsluice_tests::load::{self, Load, Outcome};
 use flowsluice_tests::{Collector, Settings, Store};
 
 use crate::bisect::{self, Range};
+use crate::enrich::files;
 use crate::options::Options;
 use crate::report::{self, Section, Table};
 use crate::rounds::Figure;
+use enriched::Enriched;
 
 /// Measures and reports.
 ///
 /// # Errors
 /// When the library is missing, or collector or generator fail.
 pub fn main(options: &Options) -> Result<()> {
+    let enriched = Enriched::new()?;
     let settings = Settings {
         pin: true,
         batch_age: "1s",
+        memory_max: "2GiB",
+        more: enriched.toml.clone(),
         ..Settings::new(Store::Embedded(options.library()?))
     };
     let mut section = Section::new("end-to-end", "Into the embedded ClickHouse");
@@ -45,17 +54,39 @@ fn steady(options: &Options, settings: &Settings, section: &mut Section) -> Resu
     let default = if options.quick { 20 } else { 300 };
     let (rate, seconds) = (options.rate, options.seconds.unwrap_or(default));
     eprintln!("end-to-end: {rate} flows/s for {seconds} s");
-    let collector = Collector::start(settings)?;
+    let data = tempfile::tempdir().context("a temporary folder")?;
+    costs::keep_logs(data.path())?;
+    let settings = Settings {
+        data_dir: Some(data.path().to_owned()),
+        ..settings.clone()
+    };
+    let collector = Collector::start(&settings)?;
+    let names = enriched::learn(&collector, &settings.binary)?;
     let clickhouse: String = collector.clickhouse()?.value("SELECT version()")?;
     let mode = collector.status()?.text("/receive/mode")?.to_owned();
     let load = load(rate, seconds, "realistic");
+    let since_s = u64::from(UnixNanos::now().seconds());
     let outcome = load::run(&collector, &settings.binary, &load, |_| ())?;
+    let writer = collector.clickhouse_as("writer")?;
+    let costs = costs::table(&writer, since_s, outcome.sent.flows)?;
     collector.stop()?;
     let caption = format!(
         "{rate} flows/s of NetFlow v9 asked for, realistic profile, {seconds} s; one worker, \
-         {mode}, ClickHouse {clickhouse}; CPU until everything was stored or counted."
+         {mode}, ClickHouse {clickhouse}; CPU until everything was stored or counted. City and AS \
+         databases, {} networks, {} threats, {} applications, interfaces and labels of all \
+         exporters, {names} names of addresses when it begins; all rollups.",
+        files::NETWORKS,
+        files::THREATS,
+        files::APPLICATIONS,
     );
     section.table(&caption, &steady_table(&outcome));
+    if let Some(costs) = costs {
+        section.table(
+            "What of ClickHouse's time its own logs tell. An insert contains its views; merges \
+             that were under way and the last seconds are missing.",
+            &costs,
+        );
+    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@ pub struct Options {
     #[arg(long, global = true)]
     pub write: bool,
     /// End to end: flows a second of the steady run.
-    #[arg(long, global = true, value_name = "N", default_value_t = 300_000)]
+    #[arg(long, global = true, value_name = "N", default_value_t = 150_000)]
     pub rate: u64,
     /// End to end: seconds of the steady run; 300 by default, 20 with --quick.
     #[arg(long, global = true, value_name = "N")]

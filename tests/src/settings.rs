@@ -44,6 +44,8 @@ pub struct Settings {
     pub batch_rows: Option<usize>,
     /// Where rows go.
     pub store: Store,
+    /// The most memory of the embedded ClickHouse.
+    pub memory_max: &'static str,
     /// The embedded ClickHouse's folder; `None` takes a fresh one.
     pub data_dir: Option<PathBuf>,
     /// Port of its listener; `None` takes a free one.
@@ -99,6 +101,7 @@ impl Settings {
             batch_age: "200ms",
             batch_rows: None,
             store,
+            memory_max: "1GiB",
             data_dir: None,
             port: None,
             namespace: None,
@@ -149,8 +152,9 @@ impl Settings {
             Store::Embedded(library) => write!(
                 text,
                 "\n[store.embedded]\nlibrary = \"{}\"\ndata_dir = \"{data}\"\n\
-                 http = \"127.0.0.1:0\"\nmemory_max = \"1GiB\"\n",
+                 http = \"127.0.0.1:0\"\nmemory_max = \"{}\"\n",
                 library.display(),
+                self.memory_max,
             ),
             Store::Server(server) => write!(
                 text,

@@ -121,7 +121,7 @@ pub fn main(args: &Args) -> Result<()> {
     }
     if matches!(
         args.subject,
-        None | Some(Subject::Enrich | Subject::Queries)
+        None | Some(Subject::Enrich | Subject::Queries | Subject::EndToEnd)
     ) {
         geo::obtain_all()?;
     }

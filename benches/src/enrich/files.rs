@@ -2,6 +2,7 @@
 //!
 //! They do not change from run to run.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use flowsluice::config::{self, DnsNames, Enrich, ExporterLabels, ThreatList};
-use flowsluice::generate::send;
+use flowsluice::generate::{Simulator, send};
 use ipnet::IpNet;
+use serde::Serialize;
 
 use super::scramble;
 
@@ -74,6 +76,29 @@ pub fn write_for(
         },
         ..Enrich::default()
     })
+}
+
+/// What is said of enrichment in a configuration file.
+///
+/// # Errors
+/// When it cannot be said in TOML.
+pub fn toml(enrich: &Enrich) -> Result<String> {
+    #[derive(Serialize)]
+    struct More<'a> {
+        enrich: &'a Enrich,
+    }
+    Ok(toml::to_string(&More { enrich })?)
+}
+
+/// By which exporters are known: their own addresses, and those that they send from.
+#[must_use]
+pub fn addresses(simulator: &Simulator) -> Vec<IpAddr> {
+    let mut addresses = BTreeSet::new();
+    for (number, exporter) in simulator.exporters().iter().enumerate() {
+        addresses.insert(IpAddr::V4(exporter.management));
+        addresses.insert(send::source_address(COLLECTOR, number));
+    }
+    addresses.into_iter().collect()
 }
 
 /// Every inside subnet, and prefixes of others all over the internet.

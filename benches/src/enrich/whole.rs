@@ -15,8 +15,8 @@ use flowsluice::config::Enrich;
 use flowsluice::generate::Protocols;
 use flowsluice::units::UnixNanos;
 use flowsluice_tests::{Collector, process};
-use serde::Serialize;
 
+use super::files;
 use crate::cpu::{self, MachineTimes, ProcessTimes};
 use crate::options::Options;
 use crate::receive::candidate::{self, Running};
@@ -167,13 +167,9 @@ fn start(all: &Enrich, stream: &Stream) -> Result<Vec<Candidate>> {
 
 impl Who {
     fn ours(enrich: &Enrich) -> Result<Self> {
-        #[derive(Serialize)]
-        struct More<'a> {
-            enrich: &'a Enrich,
-        }
         let mut settings = candidate::flowsluice("io_uring", 1);
         settings.socket_buffer = Some(socket::buffer_max()?.min(BUFFER));
-        settings.more = toml::to_string(&More { enrich })?;
+        settings.more = files::toml(enrich)?;
         Ok(Self::Ours(Box::new(Collector::start(&settings)?)))
     }
 

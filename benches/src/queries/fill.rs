@@ -1,6 +1,5 @@
 //! Simulated exporters, as fast as rows can be stored, with the times of the last hours.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +58,7 @@ pub fn fill(
         folder,
         &databases::all(folder)?,
         name_server.address(),
-        &addresses(&simulator),
+        &files::addresses(&simulator),
     )?;
     let began = Instant::now();
     let of_store = Arc::new(StoreCounts::default());
@@ -110,16 +109,6 @@ pub fn fill(
         exporter: most("exporter_addr")?,
         host: most("dst_addr")?,
     })
-}
-
-/// By which exporters are known: their own addresses, and those that they send from.
-fn addresses(simulator: &Simulator) -> Vec<IpAddr> {
-    let mut addresses = BTreeSet::new();
-    for (number, exporter) in simulator.exporters().iter().enumerate() {
-        addresses.insert(IpAddr::V4(exporter.management));
-        addresses.insert(send::source_address(COLLECTOR, number));
-    }
-    addresses.into_iter().collect()
 }
 
 /// What a worker does, at the pace of the store.

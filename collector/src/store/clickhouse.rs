@@ -77,6 +77,8 @@ impl ClickHouse {
             .with_setting("decompress", "1")
             // A replay may span more days than the hundred partitions that are allowed by default.
             .with_setting("max_partitions_per_insert_block", "0")
+            // Views group what they insert, so their tables need not add it up once more.
+            .with_setting("optimize_on_insert", "0")
             // What hangs on the table takes a repeated block once as well.
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1");
         insert.send(block.compressed.clone()).await?;

@@ -24,6 +24,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../sql/cluster/010_rollups.sql"),
     include_str!("../../../sql/cluster/011_collector_stats.sql"),
     include_str!("../../../sql/cluster/012_dashboards.sql"),
+    include_str!("../../../sql/cluster/013_merging.sql"),
 ];
 
 /// How long a statement waits for the nodes of the cluster. One that is away runs it when it is

@@ -88,6 +88,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "dashboards",
         sql: include_str!("../../../sql/012_dashboards.sql"),
     },
+    Migration {
+        version: 13,
+        name: "merging",
+        sql: include_str!("../../../sql/013_merging.sql"),
+    },
 ];
 
 /// The newest migration that this binary knows.

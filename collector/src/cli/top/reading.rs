@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use flowsluice::config;
 use serde_json::Value;
 use ureq::Agent;
+use ureq::tls::TlsConfig;
 
 /// How long an answer may take: questions to the store have their own limit below that.
 const ANSWER_MAX: Duration = Duration::from_secs(12);
@@ -32,24 +33,29 @@ pub struct Reading {
 pub struct Source {
     agent: Agent,
     url: String,
-    /// What the page asks for, if it does.
+    /// What it wants to be shown, if it does.
     authorization: Option<String>,
     talkers: Option<(Instant, Result<Value, String>)>,
 }
 
 impl Source {
-    /// The collector at `url`, or that of the configuration, whose user and password it is given.
+    /// The collector at `url`, or that of the configuration, whose token or else user and password
+    /// it is given.
     pub fn new(url: Option<String>, http: &config::Http) -> anyhow::Result<Self> {
-        let password = http.password()?;
-        let authorization = password.map(|password| {
-            let pair = format!("{}:{}", http.user, password.reveal());
-            format!("Basic {}", STANDARD.encode(pair))
-        });
+        let authorization = authorization(http)?;
+        // On this host the certificate has another name than the address.
+        let tls = TlsConfig::builder().disable_verification(url.is_none());
         let agent = Agent::config_builder()
             .timeout_global(Some(ANSWER_MAX))
             .http_status_as_error(false)
+            .tls_config(tls.build())
             .build();
-        let url = url.unwrap_or_else(|| format!("http://{}", reached(http.listen)));
+        let scheme = if http.tls.cert.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let url = url.unwrap_or_else(|| format!("{scheme}://{}", reached(http.listen)));
         Ok(Self {
             agent: agent.into(),
             url: url.trim_end_matches('/').to_owned(),
@@ -115,6 +121,18 @@ impl Source {
     }
 }
 
+/// What the collector wants to be shown, if it does.
+fn authorization(http: &config::Http) -> anyhow::Result<Option<String>> {
+    if let Some(token) = http.token()? {
+        return Ok(Some(format!("Bearer {}", token.reveal())));
+    }
+    let password = http.password()?;
+    Ok(password.map(|password| {
+        let pair = format!("{}:{}", http.user, password.reveal());
+        format!("Basic {}", STANDARD.encode(pair))
+    }))
+}
+
 /// The address to connect to where a server listens on `listen`.
 fn reached(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
@@ -128,6 +146,24 @@ fn reached(listen: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_goes_before_the_pages_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("the {name} of it\n")).unwrap();
+            Some(path)
+        };
+        let mut http = config::Http::default();
+        assert_eq!(authorization(&http).unwrap(), None);
+        http.password_file = write("password");
+        let pair = STANDARD.encode("flowsluice:the password of it");
+        assert_eq!(authorization(&http).unwrap(), Some(format!("Basic {pair}")));
+        http.token_file = write("token");
+        let token = Some("Bearer the token of it".to_owned());
+        assert_eq!(authorization(&http).unwrap(), token);
+    }
 
     #[test]
     fn who_listens_everywhere_is_reached_on_this_host() {

@@ -11,9 +11,11 @@ use crate::{ClickHouse, Collector, Settings, Store};
 /// The page, relative to the top of the clone.
 pub const PAGE: &str = "deploy/metrics.md";
 
-/// Labels of what a collector without ClickHouse and AF_XDP has no series of.
-const LABELS: [(&str, &[&str]); 6] = [
+/// Labels of what a collector without ClickHouse, AF_XDP and others to forward to has no series of.
+const LABELS: [(&str, &[&str]); 8] = [
     ("flowsluice_receive_interface_mode", &["interface", "mode"]),
+    ("flowsluice_tee_datagrams_sent_total", &["to"]),
+    ("flowsluice_tee_datagrams_dropped_total", &["reason", "to"]),
     ("flowsluice_clickhouse_parts", &["table"]),
     ("flowsluice_clickhouse_rows", &["table"]),
     ("flowsluice_clickhouse_bytes", &["table"]),

@@ -34,8 +34,8 @@ pub struct Args {
     /// The collector [default: http.listen of the configuration].
     #[arg(long, value_name = "http://HOST:PORT")]
     url: Option<String>,
-    /// Configuration that says where it answers, and which token or password it asks for;
-    /// without it /etc/flowsluice/flowsluice.toml, else the built-in defaults.
+    /// Configuration that says where it answers, and which token or password it wants; without it
+    /// /etc/flowsluice/flowsluice.toml, else the built-in defaults.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// How often it is asked; rates are those of this time.

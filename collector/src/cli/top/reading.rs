@@ -33,37 +33,33 @@ pub struct Reading {
 pub struct Source {
     agent: Agent,
     url: String,
-    /// What the page asks for, if it does.
+    /// What it wants to be shown, if it does.
     authorization: Option<String>,
     talkers: Option<(Instant, Result<Value, String>)>,
 }
 
 impl Source {
-    /// The collector at `url`, or that of the configuration, whose token or password it is given.
+    /// The collector at `url`, or that of the configuration, whose token or else user and password
+    /// it is given.
     pub fn new(url: Option<String>, http: &config::Http) -> anyhow::Result<Self> {
-        let token = http.token()?;
-        let token = token.map(|token| format!("Bearer {}", token.reveal()));
-        let password = http.password()?.map(|password| {
-            let pair = format!("{}:{}", http.user, password.reveal());
-            format!("Basic {}", STANDARD.encode(pair))
-        });
-        // The certificate bears a name, and this host's own address is asked, where nobody else can
-        // answer: there it is not looked at.
+        let authorization = authorization(http)?;
+        // On this host the certificate has another name than the address.
         let tls = TlsConfig::builder().disable_verification(url.is_none());
         let agent = Agent::config_builder()
             .timeout_global(Some(ANSWER_MAX))
             .http_status_as_error(false)
             .tls_config(tls.build())
             .build();
-        let scheme = match http.tls.cert {
-            Some(_) => "https",
-            None => "http",
+        let scheme = if http.tls.cert.is_some() {
+            "https"
+        } else {
+            "http"
         };
         let url = url.unwrap_or_else(|| format!("{scheme}://{}", reached(http.listen)));
         Ok(Self {
             agent: agent.into(),
             url: url.trim_end_matches('/').to_owned(),
-            authorization: token.or(password),
+            authorization,
             talkers: None,
         })
     }
@@ -125,6 +121,18 @@ impl Source {
     }
 }
 
+/// What the collector wants to be shown, if it does.
+fn authorization(http: &config::Http) -> anyhow::Result<Option<String>> {
+    if let Some(token) = http.token()? {
+        return Ok(Some(format!("Bearer {}", token.reveal())));
+    }
+    let password = http.password()?;
+    Ok(password.map(|password| {
+        let pair = format!("{}:{}", http.user, password.reveal());
+        format!("Basic {}", STANDARD.encode(pair))
+    }))
+}
+
 /// The address to connect to where a server listens on `listen`.
 fn reached(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
@@ -138,6 +146,24 @@ fn reached(listen: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_goes_before_the_pages_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("the {name} of it\n")).unwrap();
+            Some(path)
+        };
+        let mut http = config::Http::default();
+        assert_eq!(authorization(&http).unwrap(), None);
+        http.password_file = write("password");
+        let pair = STANDARD.encode("flowsluice:the password of it");
+        assert_eq!(authorization(&http).unwrap(), Some(format!("Basic {pair}")));
+        http.token_file = write("token");
+        let token = Some("Bearer the token of it".to_owned());
+        assert_eq!(authorization(&http).unwrap(), token);
+    }
 
     #[test]
     fn who_listens_everywhere_is_reached_on_this_host() {

@@ -424,6 +424,9 @@ pub(crate) fn declared(table: &str) -> Vec<(String, String)> {
         } else {
             continue;
         };
+        if body.trim_start().starts_with("MODIFY SETTING ") {
+            continue;
+        }
         for line in body.lines().filter(|line| !line.is_empty()) {
             let line = line.trim().trim_end_matches(',');
             let (name, rest) = line.strip_prefix(adds).unwrap().split_once(' ').unwrap();

@@ -1,7 +1,8 @@
 //! The last datagrams that nothing could be made of, for whoever wants to know why.
 //!
 //! In: a datagram as it is dropped, copied then and only then. Out: `/debug/undecodable.pcap`.
-//! Bounded in bytes, the oldest go. A worker that finds the list in use keeps nothing and goes on.
+//! Bounded in bytes, the oldest go. A worker that finds the list in use keeps nothing and goes on;
+//! the first one that keeps something makes the room, and from then on nobody allocates.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,15 +27,17 @@ pub struct Undecodable(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     datagrams: VecDeque<Dropped>,
-    bytes: usize,
+    /// Of all datagrams, one after the other.
+    payloads: VecDeque<u8>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Dropped {
     received: UnixNanos,
     source: SocketAddr,
     local_port: u16,
-    payload: Box<[u8]>,
+    /// Bytes of its payload.
+    len: usize,
 }
 
 impl Undecodable {
@@ -52,20 +55,8 @@ impl Undecodable {
         if !is_to_blame {
             return;
         }
-        let Ok(mut kept) = self.0.try_lock() else {
-            return;
-        };
-        kept.bytes += datagram.payload.len() + AROUND_BYTES;
-        kept.datagrams.push_back(Dropped {
-            received: datagram.received,
-            source: SocketAddr::new(datagram.source, datagram.source_port),
-            local_port: datagram.local_port,
-            payload: datagram.payload.into(),
-        });
-        while kept.bytes > BYTES_MAX
-            && let Some(oldest) = kept.datagrams.pop_front()
-        {
-            kept.bytes -= oldest.payload.len() + AROUND_BYTES;
+        if let Ok(mut kept) = self.0.try_lock() {
+            kept.keep(datagram);
         }
     }
 
@@ -73,22 +64,55 @@ impl Undecodable {
     /// 0.0.0.0 or `::`, with the right port.
     #[must_use]
     pub fn pcap(&self) -> Vec<u8> {
-        let kept = lock(&self.0).datagrams.clone();
-        written(&kept).expect("memory takes what is written")
+        let (datagrams, payloads) = {
+            let kept = lock(&self.0);
+            (kept.datagrams.clone(), kept.payloads.clone())
+        };
+        written(&datagrams, &Vec::from(payloads)).expect("memory takes what is written")
     }
 }
 
-fn written(kept: &VecDeque<Dropped>) -> io::Result<Vec<u8>> {
+impl Kept {
+    fn keep(&mut self, datagram: &Datagram<'_>) {
+        if self.payloads.capacity() == 0 {
+            self.payloads.reserve_exact(BYTES_MAX);
+            self.datagrams.reserve_exact(BYTES_MAX / AROUND_BYTES);
+        }
+        let len = datagram.payload.len();
+        while self.bytes() + len + AROUND_BYTES > BYTES_MAX
+            && let Some(oldest) = self.datagrams.pop_front()
+        {
+            self.payloads.drain(..oldest.len);
+        }
+        self.payloads.extend(datagram.payload);
+        self.datagrams.push_back(Dropped {
+            received: datagram.received,
+            source: SocketAddr::new(datagram.source, datagram.source_port),
+            local_port: datagram.local_port,
+            len,
+        });
+    }
+
+    fn bytes(&self) -> usize {
+        self.payloads.len() + AROUND_BYTES * self.datagrams.len()
+    }
+}
+
+fn written(datagrams: &VecDeque<Dropped>, mut payloads: &[u8]) -> io::Result<Vec<u8>> {
     let mut capture = Capture::of_packets(Vec::new())?;
     let mut built = Vec::new();
-    for dropped in kept {
+    for dropped in datagrams {
+        let Some((payload, rest)) = payloads.split_at_checked(dropped.len) else {
+            break;
+        };
+        payloads = rest;
         let any: IpAddr = match dropped.source {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let to = SocketAddr::new(any, dropped.local_port);
         built.clear();
-        if packet::write(dropped.source, to, &dropped.payload, &mut built) {
+        if packet::write(dropped.source, to, payload, &mut built) {
             capture.packet(dropped.received, &built)?;
         }
     }
@@ -119,12 +143,11 @@ mod tests {
             undecodable.keep(&datagram(&payload), DropReason::VersionUnknown);
         }
         let kept = undecodable.0.lock().unwrap();
-        assert!(kept.bytes <= BYTES_MAX && kept.bytes > BYTES_MAX - 2000);
+        assert!(kept.bytes() <= BYTES_MAX && kept.bytes() > BYTES_MAX - 2000);
         assert_eq!(kept.datagrams.len(), BYTES_MAX / (1000 + AROUND_BYTES));
-        assert_eq!(
-            kept.datagrams.back().unwrap().payload[..2],
-            1999_u16.to_be_bytes()
-        );
+        let mut latest = kept.payloads.range(kept.payloads.len() - 1000..);
+        let number = [(); 2].map(|()| *latest.next().unwrap());
+        assert_eq!(number, 1999_u16.to_be_bytes());
     }
 
     #[test]

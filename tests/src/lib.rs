@@ -8,6 +8,7 @@ pub mod agent;
 pub mod browser;
 pub mod clickhouse;
 pub mod collector;
+pub mod crates;
 pub mod duplicator;
 pub mod generator;
 pub mod grafana;

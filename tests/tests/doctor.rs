@@ -12,6 +12,14 @@ fn ip(namespace: &Namespace, arguments: &str) -> Result<()> {
     namespace.ip(&format!("{arguments}\n"))
 }
 
+/// Lays a cable between v0 and v1, whose frames are longer than a buffer.
+fn link_jumbo(namespace: &Namespace) -> Result<()> {
+    ip(
+        namespace,
+        "link add v0 mtu 9000 type veth peer name v1 mtu 9000",
+    )
+}
+
 /// Runs `flowsluice doctor --json` in it, with a sysfs of its own.
 fn doctor(namespace: &Namespace, interfaces: &[&str]) -> Result<Examined> {
     let mut command = Command::new("ip");
@@ -188,10 +196,7 @@ fn an_mtu_beyond_one_buffer_is_told_with_the_one_that_fits() -> Result<()> {
     let Some(namespace) = Namespace::new_or_skip("doctor") else {
         return Ok(());
     };
-    ip(
-        &namespace,
-        "link add v0 mtu 9000 type veth peer name v1 mtu 9000",
-    )?;
+    link_jumbo(&namespace)?;
     let seen = doctor(&namespace, &["v0"])?;
     let mtu = seen.check("v0", "MTU");
     assert_eq!(mtu["state"], "problem");
@@ -209,10 +214,7 @@ fn what_is_fixed_is_shown_first_done_once_and_undone() -> Result<()> {
     let Some(namespace) = Namespace::new_or_skip("doctor") else {
         return Ok(());
     };
-    ip(
-        &namespace,
-        "link add v0 mtu 9000 type veth peer name v1 mtu 9000",
-    )?;
+    link_jumbo(&namespace)?;
     ip(&namespace, "link set dev v1 up")?;
     let folder = tempfile::tempdir()?;
     let undo_file = folder.path().join("undo.json");

@@ -2,24 +2,14 @@
 //! materials that names all of it.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use flowsluice_tests::place;
+use flowsluice_tests::{crates, place};
 use serde_json::Value;
 
-/// What `cargo metadata` says, of this platform.
+/// Those of the workspace and of others.
 fn packages() -> Result<Vec<Value>> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--locked"])
-        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
-        .current_dir(place::root())
-        .output()
-        .context("run cargo metadata")?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "cargo metadata: {said}");
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let metadata = crates::metadata()?;
     let packages = metadata["packages"].as_array().context("packages")?;
     ensure!(packages.len() > 100, "only {} packages", packages.len());
     Ok(packages.clone())

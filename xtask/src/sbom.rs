@@ -7,10 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use flowsluice_tests::place;
+use anyhow::{Context, Result};
+use flowsluice_tests::{crates, place};
 use serde_json::{Value, json};
 
 /// Arguments of `cargo xtask sbom`.
@@ -26,7 +25,7 @@ pub fn main(args: &Args) -> Result<()> {
     let default = || place::root().join("target/flowsluice.cdx.json");
     let path = args.output.clone().unwrap_or_else(default);
     let lock = fs::read_to_string(place::root().join("Cargo.lock"))?;
-    let document = document(&metadata()?, &checksums(&lock)?)?;
+    let document = document(&crates::metadata()?, &checksums(&lock)?)?;
     let crates = document["components"].as_array().map_or(0, Vec::len);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -35,19 +34,6 @@ pub fn main(args: &Args) -> Result<()> {
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     eprintln!("xtask: wrote {}: {crates} crates", path.display());
     Ok(())
-}
-
-/// What cargo resolves for the platform that the collector is made for.
-fn metadata() -> Result<Value> {
-    let output = Command::new("cargo")
-        .args(["metadata", "--format-version", "1", "--locked"])
-        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
-        .current_dir(place::root())
-        .output()
-        .context("run cargo metadata")?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "cargo metadata: {said}");
-    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// SHA-256 of each crate, by name and version.
@@ -170,7 +156,7 @@ mod tests {
     #[test]
     fn the_bill_names_each_crate_of_the_binary_once_with_licence_and_checksum() {
         let lock = fs::read_to_string(place::root().join("Cargo.lock")).unwrap();
-        let document = document(&metadata().unwrap(), &checksums(&lock).unwrap()).unwrap();
+        let document = document(&crates::metadata().unwrap(), &checksums(&lock).unwrap()).unwrap();
         let components = document["components"].as_array().unwrap();
         let names: Vec<_> = components
             .iter()

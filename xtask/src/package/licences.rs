@@ -6,10 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use flowsluice_tests::crates;
 use serde::Deserialize;
-
-use super::output;
-use crate::shell;
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -58,10 +56,8 @@ const FILES: [&str; 5] = ["license", "licence", "copying", "copyright", "notice"
 
 /// One document: each library with its licence, then each text once.
 pub fn text() -> Result<String> {
-    let mut cargo = shell::cargo(&["metadata", "--format-version=1", "--locked"]);
-    cargo.args(["--filter-platform", "x86_64-unknown-linux-gnu"]);
-    let metadata = output(&mut cargo)?;
-    let metadata: Metadata = serde_json::from_str(&metadata).context("cargo metadata")?;
+    let metadata = serde_json::from_value(crates::metadata()?);
+    let metadata: Metadata = metadata.context("cargo metadata")?;
     let linked = linked(&metadata)?;
     let mut libraries: Vec<_> = (metadata.packages.iter())
         .filter(|one| linked.contains(one.id.as_str()) && one.source.is_some())

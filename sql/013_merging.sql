@@ -3,15 +3,3 @@
 -- written again less often, and 32,768 rows go through a merge at once. See README.md here.
 ALTER TABLE {database}.flows
     MODIFY SETTING merge_selector_base = 16, merge_max_block_size = 32768;
-
-ALTER TABLE {database}.rollup_minute_services
-    MODIFY SETTING merge_selector_base = 16, merge_max_block_size = 32768;
-
-ALTER TABLE {database}.rollup_minute_as
-    MODIFY SETTING merge_selector_base = 16, merge_max_block_size = 32768;
-
-ALTER TABLE {database}.rollup_hour_services
-    MODIFY SETTING merge_selector_base = 16, merge_max_block_size = 32768;
-
-ALTER TABLE {database}.rollup_hour_as
-    MODIFY SETTING merge_selector_base = 16, merge_max_block_size = 32768;

@@ -12,6 +12,7 @@ use crate::decode::ExtraBuffer;
 use crate::decode::nsel;
 use crate::decode::sequence::{HELD_BYTES, SOURCES_BYTES};
 use crate::decode::sflow::{CounterQueue, DiscardQueue};
+use crate::decode::undecodable;
 use crate::enrich::{RECENT_BYTES, dns, snmp};
 use crate::receive::limit::RateLimit;
 use crate::store::{SIDE_TABLES, side};
@@ -196,7 +197,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
 }
 
 /// What is known of exporters.
-fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 9] {
+fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 10] {
     let exporters = (decode.exporters_max as u64, "exporters");
     let templates = (decode.templates_max as u64, "templates");
     let names = (names::NAMES_MAX as u64, "names");
@@ -213,6 +214,10 @@ fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 9] {
         line("names", &[names, (NAME_BYTES, "B")]),
         line("names being taken in", &[(names::INBOX_BYTES as u64, "B")]),
         line("firewall connections", &[(nsel::MEMORY_BYTES as u64, "B")]),
+        line(
+            "undecodable datagrams",
+            &[(undecodable::MEMORY_BYTES as u64, "B")],
+        ),
         Line {
             owner: Owner::CollectorAtMost,
             what: "data waiting for templates",

@@ -15,8 +15,10 @@ use crate::ledger::DropReason;
 use crate::receive::{Datagram, packet};
 use crate::units::UnixNanos;
 
+/// Memory of them once there was one, in bytes.
+pub const MEMORY_BYTES: usize = BYTES_MAX + BYTES_MAX / AROUND_BYTES * size_of::<Dropped>();
 /// Bytes of the datagrams that are kept, each with [`AROUND_BYTES`].
-pub const BYTES_MAX: usize = 1 << 20;
+const BYTES_MAX: usize = 1 << 20;
 /// What a datagram takes beside its payload.
 const AROUND_BYTES: usize = 128;
 

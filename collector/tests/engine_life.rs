@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 use engine::{BINARY, START_MAX, TABLES, ask, config, library, run, started, within};
 use flowsluice::config::Store;
 use flowsluice::store::embedded::{self, Engine};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set,
+    set_capabilities,
+};
 
 fn is_alive(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
@@ -182,6 +186,16 @@ impl Drop for Holder {
     }
 }
 
+/// As a unit with AmbientCapabilities has it, so that there is something to inherit. Only for root.
+fn have_ambient_capability() {
+    let had = capabilities(None).unwrap();
+    let inheritable = CapabilitySet::NET_RAW;
+    if had.permitted.contains(inheritable) {
+        set_capabilities(None, CapabilitySets { inheritable, ..had }).unwrap();
+        configure_capability_in_ambient_set(CapabilitySet::NET_RAW, true).unwrap();
+    }
+}
+
 /// Not a test: what [`Holder`] runs.
 #[test]
 #[ignore = "the other process of other tests"]
@@ -190,6 +204,7 @@ fn holds_an_engine() {
         return;
     };
     core_affinity::set_for_current(core_affinity::CoreId { id: 0 });
+    have_ambient_capability();
     let engine = started(&config(library().unwrap(), &folder));
     let noted = format!("{}\n", engine.pid().unwrap());
     std::fs::write(folder.join("pid"), noted).unwrap();

@@ -126,6 +126,7 @@ impl Domain {
         // Where templates hold in all domains of the exporter, it is not always the same.
         self.base.observation_domain = observation_domain;
         self.last_seen = received;
+        self.knowledge.sequence.expect();
     }
 
     /// When all flows of the datagram end, milliseconds since the epoch; 0 is for the records to

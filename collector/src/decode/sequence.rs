@@ -225,6 +225,13 @@ impl Sequence {
         }
     }
 
+    /// A message will be observed soon. Its line of cache is asked for now: the lock, which waits
+    /// for it, is taken only behind the records, and what has to be fetched meanwhile costs nothing.
+    #[inline]
+    pub fn expect(&self) {
+        let _ = self.is_unsure.load(Ordering::Relaxed);
+    }
+
     #[inline]
     fn try_observe(&self, observation: &Observation) -> bool {
         let Ok(mut tracker) = self.tracker.try_lock() else {

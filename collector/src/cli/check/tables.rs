@@ -142,7 +142,7 @@ mod tests {
     fn a_disk_that_fills_up_and_one_that_seeks_too_much_are_warned_of() {
         let warnings =
             report("[store]\nprofile = \"hdd\"\n[store.budget]\nfree_min = \"0B\"\n").warnings;
-        assert!(warnings[0].contains("batch.age_max is 1s"), "{warnings:?}");
+        assert!(warnings[0].contains("batch.age_max is 2s"), "{warnings:?}");
         assert!(
             warnings[1].contains("neither max_bytes nor free_min"),
             "{warnings:?}"

@@ -36,7 +36,7 @@ impl Numbers {
             // 0 is the number of nothing and nothing.
             recent: vec![(0, 0, 0); RECENT].into(),
         };
-        numbers.number(0, 0);
+        numbers.find(0, 0);
         numbers
     }
 

@@ -293,7 +293,7 @@ fn working(outcome: &Outcome) -> [String; 4] {
 }
 
 /// The collector's own default.
-const BATCH_AGE: &str = "2s";
+const BATCH_AGE: &str = "5s";
 const RATE_FIRST: u64 = 200_000;
 const RATE_LOWEST: u64 = 10_000;
 const RATE_HIGHEST: u64 = 5_000_000;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{Group, Store};
+use crate::config::{Batch, Group, Store};
 use constants::{Figure, Kept};
 
 /// What is asked for.
@@ -128,7 +128,7 @@ impl Plan {
         let rate = demand.flows_per_second as f64;
         let peak = rate * constants::PEAK.value;
         let collector_us = constants::COLLECTOR_CPU.value;
-        let clickhouse_us = constants::INSERT_CPU.value + constants::MERGE_CPU.value;
+        let clickhouse_us = constants::CLICKHOUSE_CPU.value;
         let (collectors, clickhouse, shards) = hosts(
             peak,
             cores(peak, collector_us),
@@ -141,7 +141,8 @@ impl Plan {
             peak_flows_per_second: peak.round() as u64,
             rows: demand.flows_per_second * SECONDS_A_DAY * demand.days,
             collector_cores_busy: rate * collector_us / MICROSECONDS,
-            clickhouse_cores_busy: rate * clickhouse_us / MICROSECONDS,
+            clickhouse_cores_busy: rate * clickhouse_us / MICROSECONDS
+                + collectors.count as f64 * of_inserts(),
             disk: disk(demand),
             spool_holds_s: (spool / spooled_a_second) as u64,
             collectors,
@@ -155,6 +156,12 @@ impl Plan {
     pub fn cores_busy(&self) -> f64 {
         self.collector_cores_busy + self.clickhouse_cores_busy
     }
+}
+
+/// Cores that the inserts of a collector keep busy, however few rows they have.
+fn of_inserts() -> f64 {
+    let a_second = 1.0 / Batch::default().age_max.as_secs_f64();
+    a_second * constants::INSERT_CPU.value / MILLISECONDS
 }
 
 /// Cores to plan for `rate` flows/s of `cpu_us` each.
@@ -273,8 +280,8 @@ const FIGURES: [&Figure; 18] = [
     &constants::OPEN_DAYS,
     &constants::ROOM,
     &constants::COLLECTOR_CPU,
+    &constants::CLICKHOUSE_CPU,
     &constants::INSERT_CPU,
-    &constants::MERGE_CPU,
     &constants::CORE_USE,
     &constants::QUESTIONS,
     &constants::PEAK,
@@ -288,4 +295,5 @@ const FIGURES: [&Figure; 18] = [
     &constants::COLLECTOR_CORES,
 ];
 const SECONDS_A_DAY: u64 = 86_400;
+const MILLISECONDS: f64 = 1e3;
 const MICROSECONDS: f64 = 1e6;

@@ -108,16 +108,18 @@ impl Batcher {
     }
 
     /// Once a turn: takes newer tables, so that nobody keeps those before, and seals what is older
-    /// than `batch.age_max`.
+    /// than `batch.age_max` or what the encoder calls in, which is about to end a block.
     ///
     /// While the store is behind and no empty batch is left, an old batch goes on filling: sealing
     /// it would use up memory for a few rows and drop the next.
     #[inline]
     pub fn turn(&mut self, now: UnixNanos, counts: &mut WorkerCounts) {
         self.renew();
+        let is_called_in = self.queue.is_called_in();
         let Some(open) = &self.open else { return };
         // A clock that was set back makes a batch old as well: no row waits until it catches up.
-        if now.0.abs_diff(open.since.0) >= self.age_max_ns && self.batches_free() > 0 {
+        let is_old = now.0.abs_diff(open.since.0) >= self.age_max_ns;
+        if (is_old || is_called_in) && self.batches_free() > 0 {
             self.seal(counts);
         }
     }

@@ -281,7 +281,7 @@ impl Default for Batch {
     fn default() -> Self {
         Self {
             rows_max: 262_144,
-            age_max: Duration::from_secs(2),
+            age_max: Duration::from_secs(5),
             per_worker: 24,
         }
     }

@@ -1,6 +1,7 @@
 //! The ways of batches between workers and store: full ones there, empty ones back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use tokio::sync::Notify;
@@ -16,6 +17,8 @@ pub struct WorkerQueue {
     /// Empty batches that were taken back, the latest last: what was used last is used next, as it
     /// may still be in a cache.
     empty: Vec<Batch>,
+    /// [`Exchange::calls`] when it was looked at last.
+    calls: u64,
     exchange: Arc<Exchange>,
     counts: Arc<StoreCounts>,
 }
@@ -49,6 +52,8 @@ pub(super) struct Exchange {
     empty: Box<[ArrayQueue<Batch>]>,
     /// Told of every sealed batch.
     wake: Notify,
+    /// How often the encoder has called open batches in.
+    calls: AtomicU64,
 }
 
 impl WorkerQueue {
@@ -75,6 +80,13 @@ impl WorkerQueue {
     #[inline]
     pub fn batches_empty(&self) -> usize {
         self.empty.len() + self.exchange.empty[self.worker].len()
+    }
+
+    /// True once for each time that the encoder called in what workers have.
+    #[inline]
+    pub fn is_called_in(&mut self) -> bool {
+        let calls = self.exchange.calls.load(Ordering::Relaxed);
+        std::mem::replace(&mut self.calls, calls) != calls
     }
 
     /// A way to look at the encoder's backlog from elsewhere.
@@ -124,15 +136,22 @@ impl Exchange {
             sealed: ArrayQueue::new(workers * per_worker),
             empty: empty.collect(),
             wake: Notify::new(),
+            calls: AtomicU64::new(0),
         });
         let queues = (0..workers).map(|worker| WorkerQueue {
             worker,
             empty: Vec::with_capacity(per_worker),
+            calls: 0,
             exchange: Arc::clone(&exchange),
             counts: Arc::clone(counts),
         });
         let queues = queues.collect();
         (exchange, queues)
+    }
+
+    /// Has each worker seal what it has, in its next turn.
+    pub(super) fn call_in(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The oldest sealed batch.

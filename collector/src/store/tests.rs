@@ -107,12 +107,22 @@ impl Rig {
         spool: Option<Arc<Spool>>,
         adapt: impl FnOnce(&mut config::Store),
     ) -> Self {
-        let target = Arc::new(target);
         let batch = config::Batch {
             rows_max: ROWS_MAX,
             per_worker: 3,
             ..config::Batch::default()
         };
+        Self::gathering(batch, target, ledger, spool, adapt)
+    }
+
+    fn gathering(
+        batch: config::Batch,
+        target: Scripted,
+        ledger: Ledger,
+        spool: Option<Arc<Spool>>,
+        adapt: impl FnOnce(&mut config::Store),
+    ) -> Self {
+        let target = Arc::new(target);
         let mut config = config::Store {
             stop_timeout: Duration::from_millis(300),
             inserts: 1,
@@ -135,12 +145,16 @@ impl Rig {
 
     /// As the decoder does: counts flows as decoded, hands them on.
     fn add(&mut self, flows: usize) {
-        self.counts.records_present += flows as u64;
-        self.counts.records_decoded += flows as u64;
-        self.counts.flows_decoded += flows as u64;
+        self.decoded(flows);
         let flows = vec![Flow::EMPTY; flows];
         self.batcher.add(&flows, UnixNanos(1), &mut self.counts);
         self.publish();
+    }
+
+    fn decoded(&mut self, flows: usize) {
+        self.counts.records_present += flows as u64;
+        self.counts.records_decoded += flows as u64;
+        self.counts.flows_decoded += flows as u64;
     }
 
     fn publish(&self) {
@@ -295,6 +309,34 @@ async fn a_batch_is_sealed_by_age_and_not_before() {
     rig.until("the batch is stored", |rig| rig.stored() == 3)
         .await;
     assert_eq!(rig.end().await, (3, 0));
+}
+
+#[tokio::test]
+async fn what_a_worker_has_goes_into_the_block_that_is_about_to_end() {
+    let batch = config::Batch {
+        rows_max: 3 * BATCH_ROWS,
+        age_max: Duration::from_secs(1),
+        ..config::Batch::default()
+    };
+    let mut rig = Rig::gathering(batch, Scripted::default(), Ledger::new(1), None, |_| {});
+    let now = UnixNanos::now();
+    // A whole batch, sealed, and three rows of the next, which by this clock does not get old.
+    let flows = vec![Flow::EMPTY; BATCH_ROWS + 3];
+    rig.decoded(flows.len());
+    rig.batcher.add(&flows, now, &mut rig.counts);
+    assert_eq!(rig.counts.flows_open, 3);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while rig.stored() == 0 {
+        assert!(Instant::now() < deadline, "no block ends");
+        rig.batcher.turn(now, &mut rig.counts);
+        rig.publish();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(
+        (rig.stored(), rig.calls().len()),
+        (BATCH_ROWS as u64 + 3, 1)
+    );
+    rig.end().await;
 }
 
 #[tokio::test]

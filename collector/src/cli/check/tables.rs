@@ -140,14 +140,14 @@ mod tests {
 
     #[test]
     fn a_disk_that_fills_up_and_one_that_seeks_too_much_are_warned_of() {
-        let warnings =
-            report("[store]\nprofile = \"hdd\"\n[store.budget]\nfree_min = \"0B\"\n").warnings;
-        assert!(warnings[0].contains("batch.age_max is 2s"), "{warnings:?}");
+        let hdd = "[batch]\nage_max = \"1s\"\n[store]\nprofile = \"hdd\"\n";
+        let warnings = report(&format!("{hdd}[store.budget]\nfree_min = \"0B\"\n")).warnings;
+        assert!(warnings[0].contains("batch.age_max is 1s"), "{warnings:?}");
         assert!(
             warnings[1].contains("neither max_bytes nor free_min"),
             "{warnings:?}"
         );
-        let raised = "[store]\nprofile = \"hdd\"\n[batch]\nage_max = \"5s\"\n";
-        assert!(report(raised).warnings.is_empty());
+        let by_default = "[store]\nprofile = \"hdd\"\n";
+        assert!(report(by_default).warnings.is_empty());
     }
 }

@@ -193,6 +193,11 @@ impl State {
         let _ = self.page.set(page);
     }
 
+    /// From here on only those of `access` are answered; true where those are others than before.
+    pub fn admit(&self, access: Access) -> bool {
+        self.page.get().is_some_and(|page| page.admit(access))
+    }
+
     /// What is known beside flows.
     fn enrich(&self) -> Option<EnrichFacts> {
         self.enrich.get().map(|ask| ask())

@@ -54,7 +54,7 @@ pub fn unpack(program: Program) -> Result<()> {
     let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(&work)?;
     let mut download = apt(&["download", "-q", package]);
-    shell::run(download.current_dir(&work)).with_context(|| remedy(&[program]))?;
+    shell::run_in(&work, &mut download).with_context(|| remedy(&[program]))?;
     let archive = fs::read_dir(&work)?
         .next()
         .context("apt-get left no package")??;

@@ -15,7 +15,7 @@ use crate::batch::Batcher;
 use crate::decode::{Decoder, ExtraRows, FlowSink, Teaching};
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts, WorkerLedger};
-use crate::receive::limit::RateLimit;
+use crate::receive::limit::Limiting;
 use crate::receive::tee::Tee;
 use crate::receive::{Connections, Datagram, Receive};
 use crate::units::UnixNanos;
@@ -36,8 +36,8 @@ pub struct Worker<R> {
     stages: Stages,
     /// `None` for a worker that is alone.
     sharing: Option<Sharing>,
-    /// `None` where nobody is limited.
-    limit: Option<RateLimit>,
+    /// `None` where nobody can be limited.
+    limit: Option<Limiting>,
     /// `None` where nothing is forwarded.
     tee: Option<Tee>,
     ledger: WorkerLedger,
@@ -172,7 +172,7 @@ impl<R: Receive> Worker<R> {
 
     /// Lets nobody send more than that.
     #[must_use]
-    pub fn limiting(self, limit: Option<RateLimit>) -> Self {
+    pub fn limiting(self, limit: Option<Limiting>) -> Self {
         Self { limit, ..self }
     }
 
@@ -226,12 +226,13 @@ impl<R: Receive> Worker<R> {
             None => timeout,
         };
         let before = stages.own_datagrams();
+        let mut limits = limit.as_mut().and_then(Limiting::current);
         let outcome = receiver.receive(patience, &mut |datagram: &Datagram<'_>| {
             // Of others it is counted below that they are not.
             let is_allowed = || stages.decoder.allows(datagram.source);
-            if let Some(limit) = limit
+            if let Some(limits) = &mut limits
                 && is_allowed()
-                && !limit.admits(datagram.source, datagram.received)
+                && !limits.admits(datagram.source, datagram.received)
             {
                 return stages.refuse(datagram, DropReason::ExporterRateLimited);
             }
@@ -259,6 +260,9 @@ impl<R: Receive> Worker<R> {
             sharing.take(|datagram| stages.take_over(datagram));
         }
         stages.decoder.turn();
+        if let Some(limit) = limit {
+            limit.refresh();
+        }
         let now = UnixNanos::now();
         stages.decoder.age(now, &mut stages.counts);
         if let Some(sharing) = sharing {

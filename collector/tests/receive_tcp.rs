@@ -46,7 +46,7 @@ impl Collector {
     }
 
     fn with(config: &config::Receive) -> Self {
-        let receiver = TcpReceiver::open(config, &AllowList::new(&config.allow))
+        let receiver = TcpReceiver::open(config, &AllowList::new(config.allow.clone()))
             .unwrap()
             .unwrap();
         let address = receiver.addresses()[0];
@@ -355,7 +355,7 @@ fn a_port_of_another_program_is_told_with_the_key_to_change() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = receive_config();
     config.tcp.listeners[0].port = held.local_addr().unwrap().port();
-    let error = TcpReceiver::open(&config, &AllowList::new(&config.allow))
+    let error = TcpReceiver::open(&config, &AllowList::new(config.allow.clone()))
         .map(drop)
         .unwrap_err()
         .to_string();

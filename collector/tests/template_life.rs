@@ -490,7 +490,7 @@ fn strangers_teach_nothing_where_exporters_are_listed() {
         counts,
         rows,
     } = Bench::with(&config, Arc::clone(&shared));
-    let allowed = Followed::new(&AllowList::new(&["192.0.2.0/24".parse().unwrap()]));
+    let allowed = Followed::new(&AllowList::new(vec!["192.0.2.0/24".parse().unwrap()]));
     let mut bench = Bench {
         decoder: decoder.allowing(allowed),
         counts,

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::clickhouse::ClickHouse;
 use crate::generator::Totals;
 use crate::place;
-use crate::process::Process;
+use crate::process::{Process, Signal, signal_pid};
 use crate::settings::{Settings, Store};
 use crate::status::{Ended, Ledger, Status, Stopped};
 
@@ -136,7 +136,32 @@ impl Collector {
     /// # Errors
     /// When it does not answer 200.
     pub fn page(&self, path: &str) -> Result<String> {
-        page(self.http, path)
+        self.page_as(path, "*/*")
+    }
+
+    /// Reads a page in one of the forms of `accept`.
+    ///
+    /// # Errors
+    /// When it does not answer 200.
+    pub fn page_as(&self, path: &str, accept: &str) -> Result<String> {
+        page(self.http, path, accept)
+    }
+
+    /// Replaces `from` in the configuration and has it read again; waits until the log says `told`,
+    /// once more than before.
+    ///
+    /// # Errors
+    /// When `from` is not in it, or the log does not say so.
+    pub fn reload(&self, from: &str, to: &str, told: &str) -> Result<()> {
+        let text = std::fs::read_to_string(self.config())?;
+        ensure!(text.contains(from), "{from} is not in\n{text}");
+        std::fs::write(self.config(), text.replace(from, to))?;
+        let times_told = || self.process.output().matches(told).count();
+        let before = times_told();
+        signal_pid(self.pid(), Signal::HUP)?;
+        let limit = Duration::from_secs(60);
+        self.wait_until(told, limit, |_| times_told() > before)?;
+        Ok(())
     }
 
     /// Reads `/status` until `is_so`.
@@ -306,7 +331,7 @@ fn wait_for(
         if let Some(status) = process.poll()? {
             bail!("the collector ended with {status}\n{}", process.tail(40));
         }
-        if page(http, path).is_ok() {
+        if page(http, path, "*/*").is_ok() {
             break;
         }
         if start.elapsed() >= limit {
@@ -325,7 +350,7 @@ fn wait_for(
 /// # Errors
 /// When it does not answer.
 pub fn status(http: SocketAddr) -> Result<Status> {
-    Status::parse(&page(http, "/status")?)
+    Status::parse(&page(http, "/status", "*/*")?)
 }
 
 /// The reading user of an embedded ClickHouse.
@@ -344,7 +369,7 @@ pub fn reader(status: &Status, data_dir: &Path) -> Result<ClickHouse> {
     })
 }
 
-fn page(http: SocketAddr, path: &str) -> Result<String> {
+fn page(http: SocketAddr, path: &str, accept: &str) -> Result<String> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(30)))
         .build()
@@ -352,6 +377,7 @@ fn page(http: SocketAddr, path: &str) -> Result<String> {
     let url = format!("http://{http}{path}");
     let mut answer = agent
         .get(&url)
+        .header("Accept", accept)
         .call()
         .with_context(|| format!("get {url}"))?;
     Ok(answer.body_mut().read_to_string()?)

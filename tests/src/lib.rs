@@ -26,6 +26,7 @@ pub mod pcap;
 pub mod place;
 pub mod process;
 pub mod program;
+pub mod promtool;
 pub mod records;
 pub mod sent_log;
 pub mod settings;

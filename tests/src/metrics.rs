@@ -122,9 +122,10 @@ pub fn page(metrics: &[Metric]) -> String {
     let mut page = String::from(
         "# Metrics\n\n\
          <!-- Made by 'cargo xtask metrics' of what a collector says; do not edit. -->\n\n\
-         What `/metrics` answers, in its order (OpenMetrics 1.0). The same figures are rows of the \
-         table `collector_stats`, but for\n\
-         those of single exporters. What to do when one moves: [troubleshooting.md]\
+         What `/metrics` answers, in its order: OpenMetrics 1.0, or Prometheus' text format 0.0.4 \
+         for who asks for `text/plain` alone.\n\
+         The same figures are rows of the table `collector_stats`, but for those of single \
+         exporters. What to do when one moves: [troubleshooting.md]\
          (troubleshooting.md).\n\n\
          | name | type | unit | labels | help |\n|---|---|---|---|---|\n",
     );

@@ -89,12 +89,18 @@ pub fn program_or_skip(name: &str, package: &str) -> Option<PathBuf> {
     found
 }
 
-/// Finds a program on PATH and in the folders for the administrator.
+/// Where `cargo xtask test` keeps programs whose packages it does not install.
+#[must_use]
+pub fn programs() -> PathBuf {
+    target().join("programs")
+}
+
+/// Finds a program on PATH, in the folders for the administrator, and among [`programs`].
 #[must_use]
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .chain(["/usr/sbin".into(), "/sbin".into(), programs()])
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use flowsluice_tests::collector::{assert_accounted, assert_all_stored};
 use flowsluice_tests::generator::generate;
-use flowsluice_tests::{Collector, Settings, place};
+use flowsluice_tests::{Collector, Settings, place, promtool};
 
 const PROTOCOLS: [&str; 4] = ["netflow5", "netflow9", "ipfix", "sflow5"];
 
@@ -135,6 +135,7 @@ fn health_metrics_and_status_tell_the_same_ledger() -> Result<()> {
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum();
     assert_eq!(received, sent.datagrams, "in the metrics:\n{metrics}");
+    promtool::approve(&collector)?;
     let status =
         collector.wait_until("exporters are shown", Duration::from_secs(60), |status| {
             let exporters = status.at("/exporters").and_then(|e| e.as_array());

@@ -1,12 +1,13 @@
 //! Who is answered by HTTP beyond loopback: who shows the token, and by TLS alone.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use flowsluice_tests::place;
-use flowsluice_tests::process::Process;
+use flowsluice_tests::process::{Process, Signal};
 use flowsluice_tests::tls::Authority;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
@@ -21,7 +22,7 @@ const PATHS: [&str; 6] = [
 ];
 
 /// Starts a collector that stores nothing, with these lines in `[http]` and this environment.
-fn start(folder: &std::path::Path, http: &str, variable: Option<(&str, &str)>) -> Result<Process> {
+fn start(folder: &Path, http: &str, variable: Option<(&str, &str)>) -> Result<Process> {
     let config = folder.join("flowsluice.toml");
     let text = format!(
         "[receive]\nworkers = 1\npin = false\n[[receive.listeners]]\nport = {}\n\
@@ -138,7 +139,40 @@ fn beyond_loopback_a_token_is_asked_for_and_tls_alone_is_spoken() -> Result<()> 
     wait_for(&mut process, 200, || {
         status(&strange, &url("/healthz"), Some(&right))
     })?;
-    ensure!(!process.output().contains(TOKEN), "the log shows the token");
+    a_token_is_renewed(&mut process, &token, |shown| {
+        let shown = format!("Bearer {shown}");
+        status(&strange, &url("/status"), Some(&shown))
+    })?;
+    let log = process.output();
+    ensure!(!log.contains(TOKEN), "the log shows the token: {log}");
+    Ok(())
+}
+
+/// SIGHUP has the file read again; one that cannot be a token changes nothing.
+fn a_token_is_renewed(
+    process: &mut Process,
+    file: &Path,
+    ask: impl Fn(&str) -> Result<u16>,
+) -> Result<()> {
+    let next = "the token after it";
+    std::fs::write(file, format!("{next}\n"))?;
+    process.signal(Signal::HUP)?;
+    wait_for(process, 401, || ask(TOKEN))?;
+    assert_eq!(ask(next)?, 200);
+    std::fs::write(file, "short\n")?;
+    process.signal(Signal::HUP)?;
+    let told = || {
+        process
+            .output()
+            .contains("stays as it was: http.token_file")
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !told() {
+        ensure!(Instant::now() < deadline, "{}", process.tail(20));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(ask(next)?, 200);
+    ensure!(!process.output().contains(next), "the log shows the token");
     Ok(())
 }
 

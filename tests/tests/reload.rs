@@ -1,24 +1,10 @@
 //! SIGHUP: what is taken over while the collector runs, what is refused, and what needs a restart.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use flowsluice_tests::process::{Signal, signal_pid};
+use anyhow::Result;
 use flowsluice_tests::wire::{self, Sender};
 use flowsluice_tests::{Collector, Settings, Store};
-
-const WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// Replaces `from` in the configuration and has it read again; waits until the log says `told`.
-fn reload(collector: &Collector, from: &str, to: &str, told: &str) -> Result<()> {
-    let text = std::fs::read_to_string(collector.config())?;
-    ensure!(text.contains(from), "{from} is not in\n{text}");
-    std::fs::write(collector.config(), text.replace(from, to))?;
-    signal_pid(collector.pid(), Signal::HUP)?;
-    collector.wait_until(told, WAIT_MAX, |_| collector.tail().contains(told))?;
-    Ok(())
-}
 
 #[test]
 fn allowed_exporters_change_without_a_restart_and_a_bad_file_changes_nothing() -> Result<()> {
@@ -50,7 +36,7 @@ fn allowed_exporters_change_without_a_restart_and_a_bad_file_changes_nothing() -
     };
     assert_eq!(refused()?, 20);
     let second = "allow = [\"127.0.0.0/24\"]";
-    reload(&collector, first, second, "receive.allow is taken over")?;
+    collector.reload(first, second, "receive.allow is taken over")?;
     // A worker takes it over within its turn.
     let mut before = 20;
     loop {
@@ -61,20 +47,15 @@ fn allowed_exporters_change_without_a_restart_and_a_bad_file_changes_nothing() -
         before = now;
     }
     let bad = "allow = [\"127.0.0.0/240\"]";
-    reload(&collector, second, bad, "the configuration stays as it was")?;
+    collector.reload(second, bad, "the configuration stays as it was")?;
     let log = collector.tail();
     assert!(
         log.contains("flowsluice.toml:") && log.contains("receive.allow"),
         "{log}"
     );
     assert_eq!(refused()?, before, "both are allowed as before");
-    reload(&collector, bad, second, "the configuration was read again")?;
-    reload(
-        &collector,
-        "workers = 2",
-        "workers = 1",
-        "restart flowsluice",
-    )?;
+    collector.reload(bad, second, "the configuration was read again")?;
+    collector.reload("workers = 2", "workers = 1", "restart flowsluice")?;
     let log = collector.tail();
     assert!(log.contains("keys=\"receive.workers\""), "{log}");
     assert_eq!(refused()?, before);
@@ -101,7 +82,7 @@ fn retention_changes_without_a_restart_and_rows_stay() -> Result<()> {
     assert!(kept("flows")?.contains(&seconds(20)), "{}", kept("flows")?);
     let to = "retention = \"10days\"\n[store.retention_of]\nrollup_minute = \"11days\"";
     let told = "the tables keep their rows as configured";
-    reload(&collector, "retention = \"20days\"", to, told)?;
+    collector.reload("retention = \"20days\"", to, told)?;
     assert!(kept("flows")?.contains(&seconds(10)), "{}", kept("flows")?);
     let changed =
         "SELECT count() FROM system.tables WHERE create_table_query LIKE '%toIntervalSecond(";

@@ -119,10 +119,14 @@ fn one_frame_of_a_collector_tells_its_flows_drops_and_why_there_are_no_talkers()
     .output()?;
     let text = printed(&output);
     assert!(output.status.success(), "{text}");
+    let datagrams = sent.datagrams;
+    let received = format!("datagrams: received {datagrams} = decoded {datagrams} + dropped 0\n");
     for part in [
         "ready",
         "store null",
         "LEDGER  unaccounted 0\n",
+        &received,
+        " kept 3000 = stored 0 + lost 3000\n",
         "store_null\n",
         "EXPORTERS ",
         " 127.1.0.",

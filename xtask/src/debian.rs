@@ -1,8 +1,9 @@
 //! Programs that come from Debian: installed as root, otherwise named.
 
+use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flowsluice_tests::place;
 
 use crate::shell;
@@ -34,6 +35,36 @@ pub fn provide(programs: &[Program]) -> Result<Vec<Program>> {
     install.env("RUNLEVEL", "1");
     shell::run(&mut install).context("install packages from Debian")?;
     Ok(self::missing(programs))
+}
+
+/// Makes a program available whose package would bring a service along: that is not installed, and
+/// of its files the program alone is kept.
+pub fn unpack(program: Program) -> Result<()> {
+    let Program { name, package } = program;
+    if place::program(name).is_some() {
+        return Ok(());
+    }
+    let has_apt = place::program("apt-get").is_some();
+    ensure!(has_apt, "{}", remedy(&[program]));
+    if rustix::process::geteuid().is_root() {
+        shell::run(&mut apt(&["update", "-q"])).context("read Debian's package lists")?;
+    }
+    let work = place::programs().join("incoming");
+    // What an interrupted attempt left.
+    let _ = fs::remove_dir_all(&work);
+    fs::create_dir_all(&work)?;
+    let mut download = apt(&["download", "-q", package]);
+    shell::run_in(&work, &mut download).with_context(|| remedy(&[program]))?;
+    let archive = fs::read_dir(&work)?
+        .next()
+        .context("apt-get left no package")??;
+    let mut extract = Command::new("dpkg-deb");
+    extract.arg("--extract").arg(archive.path());
+    shell::run(extract.arg(work.join("files")))?;
+    let found = work.join("files/usr/bin").join(name);
+    fs::rename(&found, place::programs().join(name))
+        .with_context(|| format!("{package} has no {name}"))?;
+    fs::remove_dir_all(&work).context("remove the package")
 }
 
 /// How to get what is missing.

@@ -91,22 +91,24 @@ pub fn main(args: &Args) -> Result<()> {
         collector::package(&binary, &args.version, &out)?,
         clickhouse::package(&binary, &library, &out)?,
     ];
-    let mut debs = Vec::new();
+    let (mut debs, mut rpms) = (Vec::new(), Vec::new());
     for package in &packages {
-        let deb = deb::make(package, &out)?;
-        println!("{}", deb.display());
-        println!("{}", rpm::make(package, &out)?.display());
-        debs.push(deb);
+        debs.push(deb::make(package, &out)?);
+        rpms.push(rpm::make(package, &out)?);
+    }
+    for made in debs.iter().chain(&rpms) {
+        println!("{}", made.display());
     }
     std::fs::remove_dir_all(out.join("work")).context("remove the packages' trees")?;
     if args.check {
         // The same again, as the version that comes after it.
         let (version, folder) = (format!("{}+later", args.version), out.join("later"));
         let later = collector::package(&binary, &version, &folder)?;
-        check::run(&check::Debs {
+        check::run(&check::Packages {
             collector: &debs[0],
             engine: &debs[1],
             later: &deb::make(&later, &folder)?,
+            rpms: [&rpms[0], &rpms[1]],
         })?;
         std::fs::remove_dir_all(folder)?;
     }

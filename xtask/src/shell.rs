@@ -1,5 +1,6 @@
 //! Other programs, run in the foreground with their output shown.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -7,10 +8,15 @@ use flowsluice_tests::place;
 
 /// Prints the command, runs it in the clone's top folder, and fails when it fails.
 pub fn run(command: &mut Command) -> Result<()> {
+    run_in(&place::root(), command)
+}
+
+/// The same in another folder.
+pub fn run_in(folder: &Path, command: &mut Command) -> Result<()> {
     let line = line(command);
     eprintln!("xtask: {line}");
     let status = command
-        .current_dir(place::root())
+        .current_dir(folder)
         .status()
         .with_context(|| format!("start {line}"))?;
     if !status.success() {
@@ -37,7 +43,7 @@ pub fn cargo(arguments: &[&str]) -> Command {
 
 /// The command as one would type it.
 pub fn line(command: &Command) -> String {
-    let program = std::path::Path::new(command.get_program());
+    let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(command.get_program());
     let words = std::iter::once(name).chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();

@@ -70,6 +70,12 @@ const PROGRAMS: [Program; 13] = [
     },
 ];
 
+/// Reads `/metrics` as Prometheus does; its package is Prometheus itself.
+const PROMTOOL: Program = Program {
+    name: "promtool",
+    package: "prometheus",
+};
+
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -174,6 +180,9 @@ fn provide(library: Option<&Path>, is_everything: bool) -> Provided {
         Ok(missing) if missing.is_empty() => {}
         Ok(missing) => cannot_run.push(format!("other programs: {}", debian::remedy(&missing))),
         Err(error) => cannot_run.push(format!("other programs: {error:#}")),
+    }
+    if let Err(error) = debian::unpack(PROMTOOL) {
+        cannot_run.push(format!("Prometheus' own parsers: {error:#}"));
     }
     let library = match engine::obtain(library) {
         Ok(library) => Some(library),

@@ -54,8 +54,8 @@ pub struct Args {
     /// Where the random numbers begin
     #[arg(long, value_name = "N", default_value_t = Settings::default().seed)]
     seed: u64,
-    /// How long to send, for example 10s or 5m
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// How long to send, for example 10s or 5m; a number alone is seconds
+    #[arg(long, alias = "seconds", value_name = "TIME", value_parser = time)]
     duration: Option<Duration>,
     /// Stop after exactly so many flows
     #[arg(long, value_name = "N")]
@@ -133,6 +133,14 @@ impl Args {
             duration: self.duration,
             flows: self.flows,
         }
+    }
+}
+
+/// A time with its unit, or seconds.
+fn time(text: &str) -> Result<Duration, humantime::DurationError> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text),
     }
 }
 
@@ -295,5 +303,31 @@ impl Report {
         if self.refused > 0 {
             println!("refused by the target: {} datagrams", self.refused);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn how_long_to_send_may_be_said_in_seconds() {
+        let said = |name: &str, time: &str| {
+            let line = ["generate", "--target", "127.0.0.1:2055", name, time];
+            Line::try_parse_from(line).map(|line| line.args.duration)
+        };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(said("--duration", "90").unwrap(), seconds(90));
+        assert_eq!(said("--seconds", "90").unwrap(), seconds(90));
+        assert_eq!(said("--duration", "5m").unwrap(), seconds(300));
+        assert!(said("--duration", "soon").is_err());
     }
 }

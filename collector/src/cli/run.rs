@@ -175,6 +175,7 @@ impl Running {
             shared: &shared,
             enriching: &enriching,
             allow: reloading.allow(),
+            limits: reloading.limits(),
             tee: tee.as_ref().map(Forwarding::tee),
             ledger: &ledger,
             stop: &stop,
@@ -184,7 +185,7 @@ impl Running {
         // The thread that follows the interfaces takes the capabilities with it; from here on
         // neither this thread nor one that it starts has any.
         let following = steering
-            .follow(Arc::clone(&ledger.frames), Arc::clone(reloading.allow()))
+            .follow(Arc::clone(&ledger.frames), reloading.allow())
             .context("the interfaces cannot be followed")?;
         drop_capabilities();
         state.set_phase(http::Phase::Collecting);
@@ -216,7 +217,8 @@ impl Running {
         let failure = runtime.block_on(async {
             tokio::select! {
                 name = signals.last(|| {
-                    self.reloading.reload(&self.enriching, &self.storage, runtime);
+                    let parts = (&self.enriching, &self.storage, &*self.state);
+                    self.reloading.reload(parts, runtime);
                 }) => {
                     info!(signal = name, "stopping");
                     None

@@ -1,5 +1,6 @@
 //! `flowsluice top`: what a running collector does, in a terminal.
 
+mod equations;
 mod frame;
 mod reading;
 mod text;

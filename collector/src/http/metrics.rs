@@ -1,4 +1,4 @@
-//! `/metrics`: the ledger and all gauges in OpenMetrics text.
+//! `/metrics`: the ledger and all gauges in OpenMetrics text, or in the text format before it.
 //!
 //! Names are `flowsluice_<stage>_<noun>_<unit>_total{worker,reason}`. Values are read when somebody
 //! scrapes, all from one reading of the ledger, so the equations hold within one scrape.
@@ -15,6 +15,7 @@ mod tee;
 use std::fmt;
 use std::sync::Arc;
 
+use axum::http::{HeaderMap, header};
 use collector_ebpf::Verdict;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -27,14 +28,44 @@ use crate::ledger::{DropLevel, DropReason, LedgerSnapshot, WORKER_COUNTERS, Work
 
 #[cfg(test)]
 pub(super) use exporters::EXPORTER_SERIES_MAX;
-use family::Sink;
+use family::{Classic, Sink};
 pub use family::{Family, Kind, Labels, Value};
 
-/// What the answer is.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What the answer is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    OpenMetrics,
+    /// Prometheus' text format 0.0.4.
+    Classic,
+}
+
+impl Format {
+    /// The one that a scraper asks for. OpenMetrics, unless it names the other and not that.
+    pub(super) fn asked_for(headers: &HeaderMap) -> Self {
+        let accepted = headers.get_all(header::ACCEPT).iter();
+        let accepted: Vec<_> = accepted.filter_map(|value| value.to_str().ok()).collect();
+        let names = |kind| accepted.iter().any(|value| value.contains(kind));
+        match names("text/plain") && !names("application/openmetrics-text") {
+            true => Self::Classic,
+            false => Self::OpenMetrics,
+        }
+    }
+
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// Reads everything. May pause for 20 ms at most, as [`crate::ledger::Ledger::snapshot`] does.
-pub(super) fn text(state: &Arc<State>) -> Result<String, fmt::Error> {
+pub(super) fn text(state: &Arc<State>, format: Format) -> Result<String, fmt::Error> {
+    if format == Format::Classic {
+        let mut text = Classic::default();
+        Out(&mut text).everything(state)?;
+        return Ok(text.0);
+    }
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape(Arc::clone(state))));
     let mut text = String::new();
@@ -55,15 +86,18 @@ struct Scrape(Arc<State>);
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut out = Out(&mut encoder);
-        out.collector(&self.0)?;
-        out.exporter_series(&self.0.shared.exporters())
+        Out(&mut encoder).everything(&self.0)
     }
 }
 
 struct Out<'a>(&'a mut dyn Sink);
 
 impl Out<'_> {
+    fn everything(&mut self, state: &State) -> fmt::Result {
+        self.collector(state)?;
+        self.exporter_series(&state.shared.exporters())
+    }
+
     fn collector(&mut self, state: &State) -> fmt::Result {
         let ledger = state.ledger.snapshot();
         self.facts(state)?;

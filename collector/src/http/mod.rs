@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State as Extract;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -191,6 +191,11 @@ impl State {
     /// Gives the collector its page; once.
     pub fn show(&self, page: Page) {
         let _ = self.page.set(page);
+    }
+
+    /// From here on only those of `access` are answered; true where those are others than before.
+    pub fn admit(&self, access: Access) -> bool {
+        self.page.get().is_some_and(|page| page.admit(access))
     }
 
     /// What is known beside flows.
@@ -412,10 +417,11 @@ fn answer(problem: Option<String>) -> Response {
     }
 }
 
-async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
+async fn metrics(Extract(state): Extract<Arc<State>>, headers: HeaderMap) -> Response {
+    let format = metrics::Format::asked_for(&headers);
     // The ledger may be read more than once, with pauses: not on a thread of the runtime.
-    match tokio::task::spawn_blocking(move || metrics::text(&state)).await {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+    match tokio::task::spawn_blocking(move || metrics::text(&state, format)).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -104,7 +104,12 @@ pub(super) async fn exchange(state: &Arc<State>, path: &str, headers: &str) -> (
 
 /// Status code, content type and body of `GET path`.
 async fn ask(state: &Arc<State>, path: &str) -> (u16, String, String) {
-    let (head, body) = exchange(state, path, "Host: x\r\n").await;
+    ask_as(state, path, "").await
+}
+
+/// The same with further lines of a request.
+async fn ask_as(state: &Arc<State>, path: &str, more: &str) -> (u16, String, String) {
+    let (head, body) = exchange(state, path, &format!("Host: x\r\n{more}")).await;
     let code = head.split_whitespace().nth(1).unwrap().parse().unwrap();
     let kind = head
         .lines()
@@ -309,6 +314,44 @@ async fn metrics_are_strict_openmetrics_and_hold_the_ledger() {
     ] {
         assert_eq!(series.get(name), Some(&value), "{name}\n{body}");
     }
+}
+
+#[tokio::test]
+async fn a_scraper_that_knows_no_openmetrics_gets_the_same_in_the_text_format_before_it() {
+    let Collector { state, .. } = collector(&[exporter(1, 240)]);
+    state.ledger.worker(0).publish(&some_counts());
+    for (accept, is_classic) in [
+        ("text/plain;version=0.0.4;q=1,*/*;q=0.1", true),
+        ("*/*", false),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", false),
+        (
+            "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5",
+            false,
+        ),
+    ] {
+        let (_, kind, body) = ask_as(&state, "/metrics", &format!("Accept: {accept}\r\n")).await;
+        assert_eq!(
+            kind.starts_with("text/plain; version=0.0.4"),
+            is_classic,
+            "{accept}"
+        );
+        assert_eq!(!body.ends_with("# EOF\n"), is_classic, "{accept}");
+    }
+    let classic = ask_as(&state, "/metrics", "Accept: text/plain\r\n").await.2;
+    let mut strict = String::new();
+    // As OpenMetrics names families, it reads like that.
+    for line in classic.lines() {
+        let of_counter = line
+            .starts_with("# ")
+            .then(|| line.replacen("_total ", " ", 1));
+        strict += &(of_counter.unwrap_or_else(|| line.to_owned()) + "\n");
+    }
+    let names = |text: &str| open_metrics(text).into_keys().collect::<Vec<_>>();
+    let other = ask(&state, "/metrics").await.2;
+    assert_eq!(names(&(strict + "# EOF\n")), names(&other));
+    let family = "# TYPE flowsluice_receive_datagrams_received_total counter\n\
+                  flowsluice_receive_datagrams_received_total{worker=\"0\"} 5\n";
+    assert!(classic.contains(family), "{classic}");
 }
 
 #[tokio::test]

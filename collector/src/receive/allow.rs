@@ -1,11 +1,11 @@
 //! Who may send: the prefixes of `receive.allow`.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::live::{Live, Watch};
 use crate::flow::Address;
 
 /// A set of prefixes, as ranges of addresses that neither touch nor overlap, in order.
@@ -52,50 +52,13 @@ impl Allowed {
     }
 }
 
-/// The list that is in force, which a reload replaces.
-#[derive(Debug, Default)]
-pub struct AllowList {
-    /// Moves on with each replacement.
-    version: AtomicU64,
-    prefixes: Mutex<Vec<IpNet>>,
-}
-
-impl AllowList {
-    /// A list of `prefixes`; none allows everybody.
-    #[must_use]
-    pub fn new(prefixes: &[IpNet]) -> Arc<Self> {
-        let list = Self::default();
-        list.replace(prefixes);
-        Arc::new(list)
-    }
-
-    /// From here on these are allowed.
-    pub fn replace(&self, prefixes: &[IpNet]) {
-        let mut current = self.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
-        current.clear();
-        current.extend_from_slice(prefixes);
-        self.version.fetch_add(1, Ordering::Release);
-    }
-
-    /// How often it was replaced.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
-    }
-
-    /// The prefixes of this moment.
-    #[must_use]
-    pub fn prefixes(&self) -> Vec<IpNet> {
-        let current = self.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
-        current.clone()
-    }
-}
+/// The list that is in force, which a reload replaces; none allows everybody.
+pub type AllowList = Live<Vec<IpNet>>;
 
 /// A reader's own copy of the list, taken anew when that was replaced.
 #[derive(Clone, Debug, Default)]
 pub struct Followed {
-    list: Arc<AllowList>,
-    version: u64,
+    list: Watch<Vec<IpNet>>,
     allowed: Allowed,
 }
 
@@ -104,7 +67,7 @@ impl Followed {
     #[must_use]
     pub fn new(list: &Arc<AllowList>) -> Self {
         let mut followed = Self {
-            list: Arc::clone(list),
+            list: Watch::new(list),
             ..Self::default()
         };
         followed.refresh();
@@ -114,10 +77,8 @@ impl Followed {
     /// Once a turn: takes over what was replaced, which is one load when nothing was.
     #[inline]
     pub fn refresh(&mut self) {
-        let version = self.list.version();
-        if version != self.version {
-            self.version = version;
-            self.allowed = Allowed::new(&self.list.prefixes());
+        if let Some(prefixes) = self.list.news() {
+            self.allowed = Allowed::new(&prefixes);
         }
     }
 
@@ -148,9 +109,9 @@ mod tests {
     fn a_replaced_list_holds_from_the_next_turn_on() {
         let net = |text: &str| -> IpNet { text.parse().unwrap() };
         let address = |text: &str| -> IpAddr { text.parse().unwrap() };
-        let list = AllowList::new(&[net("192.0.2.0/24")]);
+        let list = AllowList::new(vec![net("192.0.2.0/24")]);
         let mut followed = Followed::new(&list);
-        list.replace(&[net("198.51.100.0/24")]);
+        list.replace(vec![net("198.51.100.0/24")]);
         assert!(
             followed.contains(address("192.0.2.1")),
             "this turn goes on as it was"
@@ -158,7 +119,7 @@ mod tests {
         followed.refresh();
         assert!(!followed.contains(address("192.0.2.1")));
         assert!(followed.contains(address("198.51.100.1")));
-        list.replace(&[]);
+        list.replace(Vec::new());
         followed.refresh();
         assert!(followed.contains(address("192.0.2.1")), "none allows all");
     }

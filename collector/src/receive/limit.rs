@@ -1,15 +1,17 @@
 //! How much one sender may send: `receive.limit`.
 //!
 //! In: the source of a datagram and when it arrived. Out: whether it is within its limit. Owner:
-//! one worker, which counts for itself; no allocation after set-up.
+//! one worker, which counts for itself; no allocation after set-up, but at a reload.
 
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
 use ipnet::IpNet;
 
-use crate::config;
+use super::live::{Live, Watch};
+use crate::config::Limit;
 use crate::flow::Address;
 use crate::units::UnixNanos;
 
@@ -18,6 +20,44 @@ use crate::units::UnixNanos;
 const SENDERS: usize = 16_384;
 /// Senders that compete for the same places.
 const WAYS: usize = 4;
+
+/// The limits that are in force, which a reload replaces.
+pub type Limits = Live<Limit>;
+
+/// One worker's limits, as the configuration has them at the time.
+#[derive(Debug)]
+pub struct Limiting {
+    limits: Watch<Limit>,
+    /// `None` where nobody is limited.
+    current: Option<RateLimit>,
+}
+
+impl Limiting {
+    /// A worker's part in `limits`.
+    #[must_use]
+    pub fn new(limits: &Arc<Limits>) -> Self {
+        let mut limiting = Self {
+            limits: Watch::new(limits),
+            current: None,
+        };
+        limiting.refresh();
+        limiting
+    }
+
+    /// Once a turn: takes over what was replaced, which is one load when nothing was. From there on
+    /// each sender is measured anew.
+    #[inline]
+    pub fn refresh(&mut self) {
+        if let Some(limit) = self.limits.news() {
+            self.current = RateLimit::of(&limit);
+        }
+    }
+
+    /// The limits of this turn.
+    pub fn current(&mut self) -> Option<&mut RateLimit> {
+        self.current.as_mut()
+    }
+}
 
 /// The limits of one worker, and what senders have used of them.
 #[derive(Debug)]
@@ -53,8 +93,7 @@ impl RateLimit {
 
     /// The limits of the configuration; none where nobody is limited.
     #[must_use]
-    pub fn of(receive: &config::Receive) -> Option<Self> {
-        let limit = &receive.limit;
+    pub fn of(limit: &Limit) -> Option<Self> {
         if !limit.is_on() {
             return None;
         }
@@ -133,19 +172,16 @@ impl Sender {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ExporterLimit, Limit};
+    use crate::config::ExporterLimit;
 
     const SECOND: u64 = 1_000_000_000;
     const START: u64 = 1_700_000_000 * SECOND;
 
-    fn limit(rate: u32, burst: u32) -> config::Receive {
-        config::Receive {
-            limit: Limit {
-                rate,
-                burst,
-                exporters: Vec::new(),
-            },
-            ..config::Receive::default()
+    fn limit(rate: u32, burst: u32) -> Limit {
+        Limit {
+            rate,
+            burst,
+            exporters: Vec::new(),
         }
     }
 
@@ -166,7 +202,7 @@ mod tests {
 
     #[test]
     fn nobody_is_limited_by_default() {
-        assert!(RateLimit::of(&config::Receive::default()).is_none());
+        assert!(RateLimit::of(&Limit::default()).is_none());
     }
 
     #[test]
@@ -193,15 +229,14 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_counts_and_zero_is_no_limit() {
-        let mut receive = limit(10, 10);
+        let mut limits = limit(10, 10);
         let exception = |source: &str, rate| ExporterLimit {
             source: source.parse().unwrap(),
             rate,
             burst: 0,
         };
-        receive.limit.exporters =
-            vec![exception("192.0.2.0/24", 100), exception("192.0.2.7/32", 0)];
-        let mut limit = RateLimit::of(&receive).unwrap();
+        limits.exporters = vec![exception("192.0.2.0/24", 100), exception("192.0.2.7/32", 0)];
+        let mut limit = RateLimit::of(&limits).unwrap();
         let at_once = |limit: &mut RateLimit, source: &str| {
             let source = source.parse().unwrap();
             let admitted = (0..500).filter(|_| limit.admits(source, UnixNanos(START)));
@@ -210,6 +245,22 @@ mod tests {
         assert_eq!(at_once(&mut limit, "198.51.100.1"), 10);
         assert_eq!(at_once(&mut limit, "192.0.2.1"), 100);
         assert_eq!(at_once(&mut limit, "192.0.2.7"), 500);
+    }
+
+    #[test]
+    fn replaced_limits_hold_from_the_next_turn_on() {
+        let source = "192.0.2.1".parse().unwrap();
+        let limits = Limits::new(Limit::default());
+        let mut limiting = Limiting::new(&limits);
+        limits.replace(limit(1, 2));
+        assert!(limiting.current().is_none(), "this turn goes on as it was");
+        limiting.refresh();
+        let current = limiting.current().unwrap();
+        let admitted = (0..5).filter(|_| current.admits(source, UnixNanos(START)));
+        assert_eq!(admitted.count(), 2);
+        limits.replace(Limit::default());
+        limiting.refresh();
+        assert!(limiting.current().is_none(), "none limits nobody");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod affinity;
 pub mod allow;
 pub mod limit;
+pub mod live;
 pub mod sockets;
 pub mod tcp;
 pub mod tee;

@@ -1,5 +1,6 @@
 //! The form of a package that Fedora, Red Hat and SUSE take.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,6 +9,9 @@ use flowsluice_tests::place;
 
 use super::{Package, output};
 use crate::shell;
+
+/// What is in the path of a folder that the packages bring.
+const OWN: [&str; 3] = ["flowsluice", "flowsluice-clickhouse", "fish"];
 
 /// Makes `NAME-VERSION-RELEASE.x86_64.rpm` in `out`.
 pub fn make(package: &Package, out: &Path) -> Result<PathBuf> {
@@ -56,6 +60,15 @@ fn list(package: &Package) -> Result<String> {
     files.retain(|path| !package.conffiles.contains(&path.as_str()));
     // Debian's folder; the spec moves it.
     files.retain(|path| !path.starts_with("/usr/share/zsh/"));
+    // Folders that no other package need have: they go with their last file.
+    let folders: BTreeSet<_> = files
+        .iter()
+        .flat_map(|path| Path::new(path).ancestors().skip(1))
+        .filter(|folder| folder.iter().any(|name| OWN.iter().any(|own| name == *own)))
+        .collect();
+    let folders = folders
+        .iter()
+        .map(|folder| format!("%dir \"{}\"\n", folder.display()));
     let lines = files.iter().map(|path| format!("\"{path}\"\n"));
-    Ok(lines.collect())
+    Ok(folders.chain(lines).collect())
 }

@@ -10,7 +10,7 @@ use flowsluice::config::Config;
 use flowsluice::decode::{self, Decoder};
 use flowsluice::ledger::{Ledger, WorkerLedger};
 use flowsluice::receive::allow::{AllowList, Followed};
-use flowsluice::receive::limit::RateLimit;
+use flowsluice::receive::limit::{Limiting, Limits};
 use flowsluice::receive::tcp::TcpReceiver;
 use flowsluice::receive::tee::Tee;
 use flowsluice::receive::{self, Receiver};
@@ -30,6 +30,7 @@ pub(super) struct Crew<'a> {
     pub(super) shared: &'a Arc<decode::Shared>,
     pub(super) enriching: &'a Enriching,
     pub(super) allow: &'a Arc<AllowList>,
+    pub(super) limits: &'a Arc<Limits>,
     pub(super) tee: Option<Tee>,
     pub(super) ledger: &'a Ledger,
     pub(super) stop: &'a Arc<AtomicBool>,
@@ -56,7 +57,8 @@ impl Crew<'_> {
                 .allowing(Followed::new(self.allow));
             let thread = self.thread(workers.len(), Inlet::Udp(receiver), decoder, queue);
             let name = format!("worker-{}", workers.len());
-            let thread = thread.sharing(sharing).limiting(RateLimit::of(receive));
+            let limiting = Limiting::new(self.limits);
+            let thread = thread.sharing(sharing).limiting(Some(limiting));
             let thread = thread.forwarding(self.tee.clone());
             workers.push(thread.spawn(name)?);
         }
@@ -107,7 +109,7 @@ struct WorkerThread {
     decoder: Decoder,
     batcher: Batcher,
     sharing: Option<Sharing>,
-    limit: Option<RateLimit>,
+    limit: Option<Limiting>,
     tee: Option<Tee>,
     ledger: WorkerLedger,
     cpu: Option<usize>,
@@ -120,7 +122,7 @@ impl WorkerThread {
         Self { sharing, ..self }
     }
 
-    fn limiting(self, limit: Option<RateLimit>) -> Self {
+    fn limiting(self, limit: Option<Limiting>) -> Self {
         Self { limit, ..self }
     }
 

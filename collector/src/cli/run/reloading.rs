@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use flowsluice::config::{self, Config};
+use flowsluice::config::{self, Config, Http};
+use flowsluice::http::{self, Access, AccessError};
 use flowsluice::log::one_line;
 use flowsluice::receive::allow::AllowList;
+use flowsluice::receive::limit::Limits;
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
@@ -19,6 +21,7 @@ pub(super) struct Reloading {
     /// As it was at the start: what differs from it and is not taken over is told each time.
     started: Config,
     allow: Arc<AllowList>,
+    limits: Arc<Limits>,
 }
 
 impl Reloading {
@@ -26,7 +29,8 @@ impl Reloading {
         Self {
             file,
             started: started.clone(),
-            allow: AllowList::new(&started.receive.allow),
+            allow: AllowList::new(started.receive.allow.clone()),
+            limits: Limits::new(started.receive.limit.clone()),
         }
     }
 
@@ -35,8 +39,17 @@ impl Reloading {
         &self.allow
     }
 
+    /// How much one sender may send.
+    pub(super) fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
     /// Reads the file. One with a fault changes nothing.
-    pub(super) fn reload(&self, enriching: &Enriching, storage: &Storage, runtime: &Runtime) {
+    pub(super) fn reload(
+        &self,
+        (enriching, storage, state): (&Enriching, &Storage, &http::State),
+        runtime: &Runtime,
+    ) {
         let Some(file) = &self.file else {
             info!("SIGHUP: there is no configuration file; files that changed are read again");
             return enriching.reload(None);
@@ -60,18 +73,24 @@ impl Reloading {
             );
         }
         self.take_over(&config, storage, runtime);
+        self.admit(&config.http, state);
         enriching.reload(Some(config));
         info!(file, "SIGHUP: the configuration was read again");
     }
 
     fn take_over(&self, config: &Config, storage: &Storage, runtime: &Runtime) {
         let allow = &config.receive.allow;
-        if self.allow.prefixes() != *allow {
-            self.allow.replace(allow);
+        if self.allow.get() != *allow {
+            self.allow.replace(allow.clone());
             info!(
                 prefixes = allow.len(),
                 "SIGHUP: receive.allow is taken over"
             );
+        }
+        let limit = &config.receive.limit;
+        if self.limits.get() != *limit {
+            self.limits.replace(limit.clone());
+            info!("SIGHUP: receive.limit is taken over");
         }
         let (store, started) = (&config.store, &self.started.store);
         let now = (store.retention, store.retention_of.clone());
@@ -82,6 +101,30 @@ impl Reloading {
             storage.retain(started, runtime);
         }
     }
+
+    /// Token and password are read again, also where no key changed: the files may have.
+    fn admit(&self, http: &Http, state: &http::State) {
+        match access(&self.started.http, http) {
+            Ok(access) => {
+                if state.admit(access) {
+                    info!("SIGHUP: who is answered by HTTP is taken over");
+                }
+            }
+            Err(error) => {
+                let error = one_line(&error);
+                error!("SIGHUP: who is answered by HTTP stays as it was: {error}");
+            }
+        }
+    }
+}
+
+/// Who is answered by what the files of `http` say now. The listener stays where it is, so whether
+/// others than this host can ask is decided by that.
+fn access(started: &Http, now: &Http) -> Result<Access, AccessError> {
+    Access::of(&Http {
+        listen: started.listen,
+        ..now.clone()
+    })
 }
 
 /// Whether a key of the file can change while the collector runs.
@@ -90,7 +133,8 @@ fn is_taken_over(key: &str, is_enrich_off: bool) -> bool {
     let is_of = |table: &str| key == table || key.starts_with(&format!("{table}."));
     match key {
         "receive.allow" | "store.retention" => true,
-        _ if is_of("store.retention_of") => true,
+        "http.user" | "http.password_file" | "http.token_file" => true,
+        _ if is_of("receive.limit") || is_of("store.retention_of") => true,
         _ if is_of("enrich") => !is_enrich_off && !at_start.into_iter().any(is_of),
         _ => false,
     }
@@ -104,6 +148,7 @@ mod tests {
     fn what_holds_threads_and_sockets_is_read_at_a_start_only() {
         for (key, expected) in [
             ("receive.allow", true),
+            ("receive.limit.rate", true),
             ("receive.workers", false),
             ("store.retention", true),
             ("store.retention_of.names", true),
@@ -112,6 +157,7 @@ mod tests {
             ("enrich.snmp.every", false),
             ("enrich.services", false),
             ("http.listen", false),
+            ("http.token_file", true),
         ] {
             assert_eq!(is_taken_over(key, false), expected, "{key}");
         }
@@ -119,5 +165,20 @@ mod tests {
             !is_taken_over("enrich.networks", true),
             "nobody is there to read them"
         );
+    }
+
+    #[test]
+    fn a_listener_that_others_reach_is_not_left_open_by_another_address_in_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "a token that is long\n").unwrap();
+        let started = Http {
+            listen: "0.0.0.0:9190".parse().unwrap(),
+            token_file: Some(file.path().to_owned()),
+            ..Http::default()
+        };
+        assert!(access(&started, &started).is_ok());
+        let refused = access(&started, &Http::default()).unwrap_err();
+        assert!(matches!(refused, AccessError::Open(_)), "{refused}");
+        assert!(access(&Http::default(), &Http::default()).is_ok());
     }
 }

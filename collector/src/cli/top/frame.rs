@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use serde_json::{Map, Value};
 
+use super::equations::{WAITING, equation};
 use super::reading::Reading;
 use super::text::{columns, cut, fitted, harmless, short};
 
@@ -184,12 +185,7 @@ impl Frame {
             ),
         ];
         self.wrap(Style::Plain, &rates);
-        let waiting = [
-            ("open", "/ledger/counters/flows_open"),
-            ("in flight", "/ledger/store/flows_in_flight"),
-            ("on disk", "/ledger/store/flows_spooled"),
-        ];
-        let waiting = waiting
+        let waiting = WAITING
             .map(|(name, pointer)| format!("{name} {}", short(change.total(pointer) as f64)));
         self.wrap(Style::Plain, &waiting);
         let unaccounted = change.total("/ledger/unaccounted");
@@ -199,15 +195,14 @@ impl Frame {
             Style::Bad
         };
         self.push(style, &format!("LEDGER  unaccounted {unaccounted}"));
-        let equations = rows(status, "ledger/equations");
-        let equations: Vec<String> = equations
-            .map(|one| {
-                let [left, right] = ["left", "right"].map(|side| one[side].as_u64().unwrap_or(0));
-                let sign = if left == right { "=" } else { "≠" };
-                format!("{} {left} {sign} {right}", text(one, "/name"))
-            })
-            .collect();
-        self.wrap(Style::Plain, &equations);
+        let mut sums = Vec::new();
+        for one in rows(status, "ledger/equations") {
+            match equation(status, one) {
+                Ok(words) => sums.push(words),
+                Err(words) => self.push(Style::Bad, &words),
+            }
+        }
+        self.wrap(Style::Plain, &sums);
     }
 
     fn drops(&mut self, change: &Change<'_>) {
@@ -397,11 +392,11 @@ fn right(value: u64, room: usize) -> String {
     fitted(&short(value as f64), room, true)
 }
 
-fn number(value: &Value, pointer: &str) -> u64 {
+pub(super) fn number(value: &Value, pointer: &str) -> u64 {
     value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-fn text(value: &Value, pointer: &str) -> String {
+pub(super) fn text(value: &Value, pointer: &str) -> String {
     let text = value.pointer(pointer).and_then(Value::as_str);
     harmless(text.unwrap_or_default())
 }
@@ -448,10 +443,17 @@ mod tests {
                 exporter("192.0.2.3", 20, 0.0, 4),
             ],
             "ledger": {
-                "counters": {"datagrams_received": datagrams, "bytes_received": datagrams * 1000},
+                "counters": {"datagrams_received": datagrams, "bytes_received": datagrams * 1000,
+                    "datagrams_decoded": datagrams - malformed, "flows_open": 4},
                 "dropped": {"header_malformed": malformed, "template_missing": 0},
-                "equations": [{"name": "datagrams", "left": datagrams, "right": datagrams}],
-                "store": {}, "unaccounted": 0,
+                "equations": [
+                    {"name": "datagrams", "left": datagrams, "right": datagrams},
+                    {"name": "rows", "left": 90, "right": 90},
+                    {"name": "side_rows", "left": 9, "right": 8},
+                ],
+                "store": {"flows_stored": 80, "flows_in_flight": 5, "flows_spooled": 0},
+                "side": {"hosts": {"rows_stored": 3}, "vrfs": {"rows_stored": 4}},
+                "unaccounted": 1,
             },
         });
         let talkers = json!({"talkers": [
@@ -488,12 +490,14 @@ mod tests {
 
     #[test]
     fn a_frame_tells_rates_drops_the_ledger_exporters_and_talkers() {
-        let lines = frame(view(100, None, Sort::Rate));
+        let lines = frame(view(120, None, Sort::Rate));
         let text = shown(&lines);
         for part in [
             "flowsluice 1.2.3  ready  up 1 d 2 h  receive io_uring  store embedded",
             "datagrams 100/s  800kbit/s",
-            "LEDGER  unaccounted 0\ndatagrams 300 = 300\n",
+            "LEDGER  unaccounted 1\n",
+            "\ndatagrams: received 300 = decoded 295 + dropped 5  \
+             rows: kept 90 = stored 80 + open 4 + in flight 5 + lost 1\n",
             "DROPS\n     2/s        5 header_malformed\n",
             "EXPORTERS 3  by flows/s",
             "   5.0MB    1.0kB      12             198.51.100.1 evil\\u{1b}[2J\\u{202e}.example",
@@ -501,6 +505,9 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+        let wrong = "rows beside flows: offered 9 ≠ stored 7 + dropped 1";
+        let wrong = lines.iter().find(|line| line.text == wrong);
+        assert_eq!(wrong.map(|line| line.style), Some(Style::Bad), "{text}");
         let drops = lines.iter().find(|line| line.text == "DROPS");
         assert_eq!(drops.map(|line| line.style), Some(Style::Bad), "they go on");
     }

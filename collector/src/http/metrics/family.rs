@@ -1,6 +1,6 @@
 //! Figures of one name, before they become text or rows.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, MetricEncoder,
@@ -77,6 +77,15 @@ impl Value {
     }
 }
 
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(value) => fmt::Display::fmt(value, f),
+            Self::Real(value) => fmt::Display::fmt(value, f),
+        }
+    }
+}
+
 /// Where families go: the text of `/metrics`, or a list.
 pub(super) trait Sink {
     /// Takes one; an error when its text finds no room.
@@ -114,6 +123,39 @@ impl Sink for DescriptorEncoder<'_> {
     }
 }
 
+/// Prometheus' text format 0.0.4, in which a counter is called like its samples.
+#[derive(Debug, Default)]
+pub(super) struct Classic(pub(super) String);
+
+impl Sink for Classic {
+    fn take(&mut self, family: Family) -> fmt::Result {
+        let Family {
+            name,
+            help,
+            kind,
+            series,
+        } = family;
+        let (name, kind) = match kind {
+            Kind::Counter => (name + "_total", "counter"),
+            Kind::Gauge => (name, "gauge"),
+        };
+        let text = &mut self.0;
+        writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {kind}")?;
+        for (labels, value) in series {
+            text.push_str(&name);
+            let mut before = '{';
+            for (label, of) in &labels {
+                let of = of.replace('\\', r"\\").replace('"', r#"\""#);
+                write!(text, "{before}{label}=\"{}\"", of.replace('\n', r"\n"))?;
+                before = ',';
+            }
+            let end = if labels.is_empty() { "" } else { "}" };
+            writeln!(text, "{end} {value}")?;
+        }
+        Ok(())
+    }
+}
+
 fn encode(kind: Kind, value: Value, encoder: MetricEncoder<'_>) -> fmt::Result {
     match (kind, value) {
         (Kind::Counter, Value::Whole(value)) => counter(value, encoder),
@@ -140,6 +182,24 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_text_format_escapes_values_of_labels() {
+        let mut text = Classic::default();
+        let family = Family {
+            name: "a_bytes".into(),
+            help: "What it is".into(),
+            kind: Kind::Counter,
+            series: vec![(
+                vec![("x", "a\\b\"c\nd".into()), ("y", String::new())],
+                Value::Real(0.5),
+            )],
+        };
+        text.take(family).unwrap();
+        let lines = "# HELP a_bytes_total What it is.\n# TYPE a_bytes_total counter\n\
+                     a_bytes_total{x=\"a\\\\b\\\"c\\nd\",y=\"\"} 0.5\n";
+        assert_eq!(text.0, lines);
+    }
 
     #[test]
     fn a_difference_of_large_sums_is_exact() {

@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::super::State;
+use super::Page;
 use super::refusal::Refusal;
 use crate::config::{self, SecretError};
 
@@ -102,7 +103,7 @@ pub(in super::super) async fn guard_all(
     request: Request,
     next: Next,
 ) -> Response {
-    let access = state.page.get().map(|page| &page.access);
+    let access = state.page.get().map(Page::access);
     match access.filter(|access| access.guards_all) {
         Some(access) => match access.admit(request.headers()).await {
             Ok(()) => next.run(request).await,
@@ -121,7 +122,7 @@ pub(super) async fn guard(
     let Some(page) = state.page.get() else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    match page.access.admit(request.headers()).await {
+    match page.access().admit(request.headers()).await {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }

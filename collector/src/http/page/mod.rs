@@ -33,7 +33,7 @@ mod question;
 mod refusal;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::connect_info::Connected;
@@ -61,7 +61,7 @@ use refusal::Refusal;
 
 /// The page of a collector.
 pub struct Page {
-    access: Access,
+    access: RwLock<Arc<Access>>,
     asker: Asker,
 }
 
@@ -70,9 +70,23 @@ impl Page {
     #[must_use]
     pub fn new(access: Access, endpoint: Option<Endpoint>) -> Self {
         Self {
-            access,
+            access: RwLock::new(Arc::new(access)),
             asker: Asker::new(endpoint),
         }
+    }
+
+    /// From here on it is for those of `access`; true where those are others than before.
+    pub(super) fn admit(&self, access: Access) -> bool {
+        let mut current = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = **current != access;
+        *current = Arc::new(access);
+        is_other
+    }
+
+    /// Whom it is for at this moment.
+    fn access(&self) -> Arc<Access> {
+        let current = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current)
     }
 }
 
@@ -154,7 +168,7 @@ async fn index(
     let Some(page) = state.page.get().filter(|_| is_browser) else {
         return INDEX.into_response();
     };
-    if let Err(refusal) = page.access.admit(&headers).await {
+    if let Err(refusal) = page.access().admit(&headers).await {
         return refusal.into_response();
     }
     let wanted = wanted.map(|Query(wanted)| wanted).unwrap_or_default();

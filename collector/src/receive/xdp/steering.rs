@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use collector_ebpf::Verdict;
+use ipnet::IpNet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
@@ -27,6 +28,7 @@ use crate::config;
 use crate::host::Interface;
 use crate::ledger::FrameCounts;
 use crate::receive::allow::AllowList;
+use crate::receive::live::Watch;
 
 /// How an interface is received from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +178,7 @@ impl Steering {
     ///
     /// # Errors
     /// When the thread or its netlink socket cannot be had.
-    pub fn follow(self, frames: Arc<FrameCounts>, allow: Arc<AllowList>) -> io::Result<Following> {
+    pub fn follow(self, frames: Arc<FrameCounts>, allow: &Arc<AllowList>) -> io::Result<Following> {
         let stop = Arc::new(AtomicBool::new(false));
         if self.interfaces.is_empty() {
             return Ok(Following { stop, thread: None });
@@ -185,9 +187,7 @@ impl Steering {
         let mut follower = Follower {
             interfaces: self.interfaces,
             frames,
-            // As the programs have it from the start.
-            allow_version: allow.version(),
-            allow,
+            allow: Watch::new(allow),
         };
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
@@ -241,19 +241,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 struct Follower {
     interfaces: Vec<Steered>,
     frames: Arc<FrameCounts>,
-    allow: Arc<AllowList>,
-    allow_version: u64,
+    allow: Watch<Vec<IpNet>>,
 }
 
 impl Follower {
     /// Has the programs let in whom a reload allows.
     fn take_allowed(&mut self) {
-        let version = self.allow.version();
-        if version == self.allow_version {
+        let Some(prefixes) = self.allow.news() else {
             return;
-        }
-        self.allow_version = version;
-        let prefixes = self.allow.prefixes();
+        };
         for steered in &mut self.interfaces {
             if let Err(refused) = steered.program.set_allowed(&prefixes) {
                 error!("{refused}");

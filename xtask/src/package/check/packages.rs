@@ -7,16 +7,16 @@ use anyhow::{Result, ensure};
 
 use super::machine::Machine;
 use super::root::{Listing, Root, inside};
-use super::{Debs, saw};
+use super::{Packages, saw};
 
-const CONFIGURATION: &str = "/etc/flowsluice/flowsluice.toml";
-const BOTH: [&str; 2] = ["flowsluice", "flowsluice-clickhouse"];
-const WANTED: &str = "/etc/systemd/system/multi-user.target.wants/flowsluice.service";
+pub const CONFIGURATION: &str = "/etc/flowsluice/flowsluice.toml";
+pub const BOTH: [&str; 2] = ["flowsluice", "flowsluice-clickhouse"];
+pub const WANTED: &str = "/etc/systemd/system/multi-user.target.wants/flowsluice.service";
 
 /// Installed and purged where no systemd runs.
-pub fn in_a_chroot(root: &Root, debs: &Debs) -> Result<()> {
+pub fn in_a_chroot(root: &Root, packages: &Packages) -> Result<()> {
     let before = root.listing()?;
-    root.chroot(&["dpkg", "--install", &inside(debs.collector)])?;
+    root.chroot(&["dpkg", "--install", &inside(packages.collector)])?;
     ensure!(
         root.path(WANTED).symlink_metadata().is_ok(),
         "the service is not enabled"
@@ -30,8 +30,8 @@ pub fn in_a_chroot(root: &Root, debs: &Debs) -> Result<()> {
 }
 
 /// Both installed at once; the service collects.
-pub fn install(machine: &Machine, debs: &Debs) -> Result<()> {
-    let [collector, engine] = [debs.collector, debs.engine].map(inside);
+pub fn install(machine: &Machine, packages: &Packages) -> Result<()> {
+    let [collector, engine] = packages.debs().map(inside);
     machine.run(&["dpkg", "--install", &collector, &engine])?;
     machine.run(&["systemctl", "is-active", "flowsluice"])?;
     machine.until_answer("SELECT 1", "1")?;
@@ -50,22 +50,22 @@ pub fn install(machine: &Machine, debs: &Debs) -> Result<()> {
 }
 
 /// The collector alone, which has no engine then; it is started when that comes. Purged again.
-pub fn one_after_the_other(machine: &Machine, debs: &Debs, before: &Listing) -> Result<()> {
-    machine.run(&["dpkg", "--install", &inside(debs.collector)])?;
+pub fn one_after_the_other(machine: &Machine, packages: &Packages, before: &Listing) -> Result<()> {
+    machine.run(&["dpkg", "--install", &inside(packages.collector)])?;
     let state = machine.property("ActiveState")?;
     ensure!(state != "active", "it collects without an engine");
-    machine.run(&["dpkg", "--install", &inside(debs.engine)])?;
+    machine.run(&["dpkg", "--install", &inside(packages.engine)])?;
     machine.until_answer("SELECT 1", "1")?;
     saw("the collector alone does not start; it is started when the engine comes");
     purge(machine, before)
 }
 
 /// The later version in its place: configuration and rows are kept, the service is a new one.
-pub fn upgrade(machine: &Machine, debs: &Debs) -> Result<()> {
+pub fn upgrade(machine: &Machine, packages: &Packages) -> Result<()> {
     let configuration = machine.root().path(CONFIGURATION);
     let (before, rows) = (fs::read_to_string(&configuration)?, rows(machine)?);
     let (main, _) = machine.pids()?;
-    machine.run(&["dpkg", "--install", &inside(debs.later)])?;
+    machine.run(&["dpkg", "--install", &inside(packages.later)])?;
     ensure!(
         machine.property("ActiveState")? == "active",
         "it is not active"
@@ -86,7 +86,7 @@ pub fn upgrade(machine: &Machine, debs: &Debs) -> Result<()> {
     ));
     // One that was stopped by hand stays so.
     machine.run(&["systemctl", "stop", "flowsluice"])?;
-    machine.run(&["dpkg", "--install", &inside(debs.collector)])?;
+    machine.run(&["dpkg", "--install", &inside(packages.collector)])?;
     ensure!(
         machine.property("ActiveState")? == "inactive",
         "it was started"
@@ -121,7 +121,7 @@ fn rows(machine: &Machine) -> Result<String> {
     machine.ask("SELECT count() FROM flows")
 }
 
-fn is_clean(after: &Listing, before: &Listing) -> Result<()> {
+pub fn is_clean(after: &Listing, before: &Listing) -> Result<()> {
     let differences = after.differences(before);
     ensure!(
         differences.is_empty(),

@@ -16,6 +16,7 @@ const CONVERSATIONS: u8 = 100;
 /// How long a stop may take.
 const STOP_MAX: Duration = Duration::from_secs(5);
 const TRIES: u32 = 3;
+const FED: &str = "/opt/fed.pcap";
 /// What is sent before it.
 const FLOWS: &str = "60000";
 /// Where the collector listens for NetFlow as it is installed.
@@ -29,29 +30,24 @@ pub fn of_softflowd(machine: &Machine) -> Result<()> {
         let client = IpAddr::V4(Ipv4Addr::new(198, 51, 100, number));
         capture.add(Transport::Udp, (client, 20_000), server, 100);
     }
-    capture.write(&machine.root().path("/opt/fed.pcap"))?;
-    machine.run(&[
-        "softflowd",
-        "-d",
-        "-c",
-        "none",
-        "-v",
-        "10",
-        "-n",
-        TARGET,
-        "-r",
-        "/opt/fed.pcap",
-        "-p",
-        "/run/softflowd.pid",
-    ])?;
+    feed(machine, &capture)?;
     let sums = "SELECT count(), sum(raw_bytes), sum(raw_packets) FROM flows";
     let fed = capture.fed();
     let wanted = format!("{CONVERSATIONS}\t{}\t{}", fed.bytes, fed.packets);
     machine.until_answer(sums, &wanted)?;
-    fs::remove_file(machine.root().path("/opt/fed.pcap"))?;
     saw(&format!(
         "softflowd: {CONVERSATIONS} flows sent, {CONVERSATIONS} rows, the same bytes"
     ));
+    Ok(())
+}
+
+/// Has softflowd export what it sees in a capture.
+pub fn feed(machine: &Machine, capture: &Capture) -> Result<()> {
+    capture.write(&machine.root().path(FED))?;
+    let softflowd = ["softflowd", "-d", "-c", "none", "-p", "/run/softflowd.pid"];
+    let export = ["-v", "10", "-n", TARGET, "-r", FED];
+    machine.run(&[&softflowd[..], &export].concat())?;
+    fs::remove_file(machine.root().path(FED))?;
     Ok(())
 }
 

@@ -29,6 +29,7 @@ pub mod program;
 pub mod records;
 pub mod sent_log;
 pub mod settings;
+pub mod soak;
 pub mod sql;
 pub mod standalone;
 pub mod status;

@@ -1,0 +1,21 @@
+//! Runs a collector for long while everything around it changes, and judges whether it stays flat.
+//!
+//! In: a plan. Out: a look at the collector a second, what was done to it and what it says of that,
+//! and what does not hold. One generator sends all the time, another one comes and goes; files of
+//! `[enrich]` and the configuration are replaced; ClickHouse is killed and started again.
+//!
+//! Half of the exporters that come are the same few again, the other half are new: a collector
+//! keeps what each exporter told until `decode.exporters_max` are there, so their number is bounded
+//! here (some hundred in half an hour), and what a new one may take has to vanish in what is flat.
+
+pub mod files;
+pub mod judge;
+pub mod outcome;
+pub mod plan;
+pub mod report;
+pub mod run;
+
+pub use judge::Verdict;
+pub use outcome::{Outcome, Sample};
+pub use plan::{Action, Plan, Step};
+pub use run::run;

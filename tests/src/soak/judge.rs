@@ -9,8 +9,8 @@ use super::plan::{Action, Plan};
 const MEDIAN_MAX: u64 = 1;
 /// How far apart the fewest and the most of them may be, in both thirds together: connections to
 /// ClickHouse and files that are being read or written come and go, and an outage closes and opens
-/// all of them.
-const SPREAD_MAX: u64 = 16;
+/// all of them. Twice what was seen.
+const SPREAD_MAX: u64 = 10;
 
 /// What is said of a run.
 #[derive(Clone, Debug, Default)]

@@ -5,8 +5,9 @@
 //! `[enrich]` and the configuration are replaced; ClickHouse is killed and started again.
 //!
 //! Half of the exporters that come are the same few again, the other half are new: a collector
-//! keeps what each exporter told until `decode.exporters_max` are there, so their number is bounded
-//! here (some hundred in half an hour), and what a new one may take has to vanish in what is flat.
+//! keeps what each exporter told until `decode.exporters_max` are there. So their number is bounded
+//! here (some two hundred in half an hour, observation domains counted), and what they take has to
+//! vanish in what counts as flat.
 
 pub mod files;
 pub mod judge;

@@ -45,7 +45,9 @@ pub struct Plan {
     pub away: Duration,
     /// The steps in order.
     pub steps: Vec<Step>,
-    /// By how many percent the memory of the last third may differ from that of the second.
+    /// By how many percent the memory of the last third may differ from that of the second: 5. In
+    /// less than a quarter of an hour, where buffers are still being used for the first time and an
+    /// outage is much of a third, 25: only what runs away shows.
     pub rss_percent_max: u64,
 }
 
@@ -91,17 +93,7 @@ impl Plan {
             every,
             away,
             steps,
-            rss_percent_max: 5,
-        }
-    }
-
-    /// Two minutes. In so short a time memory is still being filled for the first time, so only
-    /// what runs away shows.
-    #[must_use]
-    pub fn quick(rate: u64) -> Self {
-        Self {
-            rss_percent_max: 25,
-            ..Self::new(rate, Duration::from_secs(120))
+            rss_percent_max: if duration < LONG { 25 } else { 5 },
         }
     }
 
@@ -152,6 +144,8 @@ const GUESTS_AGAIN: u32 = 4;
 const GUEST_PERCENT: u64 = 15;
 /// Part of the time that they are there.
 const GUEST_TIME_PERCENT: u32 = 75;
+/// From here on memory has to be flat.
+const LONG: Duration = Duration::from_secs(900);
 /// Of each kind of step, at least.
 const REPEATS_MIN: u32 = 6;
 /// Of a row in the queue.
@@ -181,6 +175,13 @@ mod tests {
         let mean = plan.rate_steady() + plan.rate_guests() * 3 / 4;
         assert_eq!(mean, plan.rate);
         assert_eq!(plan.queue_mib(), 14);
+    }
+
+    #[test]
+    fn memory_is_judged_less_strictly_where_it_has_had_no_time_to_become_flat() {
+        let percent =
+            |minutes: u64| Plan::new(1, Duration::from_secs(60 * minutes)).rss_percent_max;
+        assert_eq!([2, 14, 15, 60].map(percent), [25, 25, 5, 5]);
     }
 
     #[test]

@@ -21,8 +21,8 @@ use crate::{Collector, Generator, Settings, Stopped, Store, place};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The longest pause without a look at whether it goes on.
 const TICK: Duration = Duration::from_millis(50);
-/// Until nothing may be under way any more.
-const SETTLED_MAX: Duration = Duration::from_secs(300);
+/// Until nothing may be under way any more, at least; else as long as was sent.
+const SETTLED_MIN: Duration = Duration::from_secs(600);
 /// Until files that were replaced last must be loaded.
 const LOADED_MAX: Duration = Duration::from_secs(30);
 /// Exporters that stay; guests are [`GUESTS`].
@@ -274,7 +274,8 @@ impl<'a> Runner<'a> {
     /// Waits until nothing arrives any more and nothing is under way; how long that took.
     fn settle(&mut self) -> Result<Option<Duration>> {
         let (began, mut settling) = (Instant::now(), Settling::default());
-        while began.elapsed() < SETTLED_MAX {
+        let limit = self.plan.duration.max(SETTLED_MIN);
+        while began.elapsed() < limit {
             self.go_on()?;
             if settling.is_over(&self.collector.status()?.ledger()) {
                 return Ok(Some(began.elapsed()));

@@ -318,7 +318,7 @@ mod tests {
     fn flows_that_are_lost_or_unaccounted_for_are_faults() {
         assert_fault("2 are unaccounted for", |o| o.unaccounted = 2);
         assert_fault("4000000 datagrams were sent and 3999999", |o| {
-            o.received -= 1
+            o.received -= 1;
         });
         assert_fault("the kernel dropped 3", |o| {
             o.received -= 3;

@@ -101,6 +101,36 @@ pub struct Outcome {
     pub rss_peak_bytes: u64,
 }
 
+impl Counts {
+    /// What a collector with this status and log has noticed.
+    pub(super) fn told(status: &Status, log: &str) -> Result<Self> {
+        let lines = |text| log.lines().filter(|line| line.contains(text)).count() as u64;
+        // The first time is that of the start.
+        let loaded = |part| {
+            let times = status.number(&format!("/enrich/parts/{part}/loaded"));
+            times.map(|times| times.saturating_sub(1))
+        };
+        Ok(Self {
+            reloads: lines("SIGHUP: the configuration was read again"),
+            allow_changes: lines("SIGHUP: receive.allow is taken over"),
+            retention_changes: lines("SIGHUP: the tables keep their rows as configured"),
+            places: loaded("geo")?,
+            networks: loaded("networks")?,
+            threats: loaded("threats")?,
+        })
+    }
+
+    /// Is each at least as often as in `done`?
+    pub(super) fn has_all(&self, done: &Self) -> bool {
+        self.reloads >= done.reloads
+            && self.allow_changes >= done.allow_changes
+            && self.retention_changes >= done.retention_changes
+            && self.places >= done.places
+            && self.networks >= done.networks
+            && self.threats >= done.threats
+    }
+}
+
 impl Sample {
     /// By /proc and the ledger.
     pub(super) fn of(pid: u32, ledger: &Ledger) -> Self {
@@ -134,24 +164,10 @@ impl Outcome {
         self.unaccounted = ledger.unaccounted();
         let exporters = status.at("/exporters").and_then(|all| all.as_array());
         self.exporters = exporters.map_or(0, |all| all.len() as u64);
-        let lines = |text| log.lines().filter(|line| line.contains(text)).count() as u64;
-        self.told = Counts {
-            reloads: lines("SIGHUP: the configuration was read again"),
-            allow_changes: lines("SIGHUP: receive.allow is taken over"),
-            retention_changes: lines("SIGHUP: the tables keep their rows as configured"),
-            places: loaded(status, "geo")?,
-            networks: loaded(status, "networks")?,
-            threats: loaded(status, "threats")?,
-        };
+        self.told = Counts::told(status, log)?;
         for part in ["geo", "networks", "threats"] {
             self.files_refused += status.number(&format!("/enrich/parts/{part}/refused"))?;
         }
         Ok(())
     }
-}
-
-/// How often the files of a part were loaded, without the first time.
-pub(super) fn loaded(status: &Status, part: &str) -> Result<u64> {
-    let times = status.number(&format!("/enrich/parts/{part}/loaded"))?;
-    Ok(times.saturating_sub(1))
 }

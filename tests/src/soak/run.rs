@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::files::{self, COUNTRIES, Files};
-use super::outcome::{Absence, Outcome, Sample, loaded};
+use super::outcome::{Absence, Counts, Outcome, Sample};
 use super::plan::{self, Action, Plan};
 use super::report;
 use crate::process::{Signal, descriptors, signal_pid, threads, usage};
@@ -23,8 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
 /// Until nothing may be under way any more, at least; else as long as was sent.
 const SETTLED_MIN: Duration = Duration::from_secs(600);
-/// Until files that were replaced last must be loaded.
-const LOADED_MAX: Duration = Duration::from_secs(30);
+/// Until what was changed last must be noticed.
+const NOTICED_MAX: Duration = Duration::from_secs(30);
 /// Exporters that stay; guests are [`GUESTS`].
 const EXPORTERS: usize = 8;
 /// One for each protocol, since all of a visit have one address.
@@ -292,16 +292,11 @@ impl<'a> Runner<'a> {
         (self.tell)("the last flow was sent; waiting until all are stored");
         self.outcome.settled = self.settle()?;
         let done = self.outcome.done;
-        // What is not loaded by then is told by the counts.
-        let _ = self
-            .collector
-            .wait_until("files are loaded", LOADED_MAX, |status| {
-                let is_loaded =
-                    |part, wanted| loaded(status, part).is_ok_and(|times| times >= wanted);
-                is_loaded("geo", done.places)
-                    && is_loaded("networks", done.networks)
-                    && is_loaded("threats", done.threats)
-            });
+        // What is not noticed by then is told by the counts.
+        let _ = (self.collector).wait_until("changes are noticed", NOTICED_MAX, |status| {
+            let told = Counts::told(status, &self.collector.log());
+            told.is_ok_and(|told| told.has_all(&done))
+        });
         let Self {
             collector,
             server,

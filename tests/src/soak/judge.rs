@@ -12,6 +12,9 @@ const MEDIAN_MAX: u64 = 1;
 /// all of them. Twice what was seen.
 const SPREAD_MAX: u64 = 10;
 
+/// How much of the rate has to be sent: less shows nothing of it.
+const RATE_PERCENT_MIN: u64 = 90;
+
 /// What is said of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
@@ -77,7 +80,7 @@ impl Verdict {
             threads: flat(|sample| sample.threads),
             faults: Vec::new(),
         };
-        verdict.judge_flows(outcome);
+        verdict.judge_flows(plan, outcome);
         verdict.judge_rows(outcome);
         verdict.judge_flatness(plan, outcome);
         verdict.judge_changes(plan, outcome);
@@ -85,9 +88,12 @@ impl Verdict {
         verdict
     }
 
-    fn judge_flows(&mut self, outcome: &Outcome) {
+    fn judge_flows(&mut self, plan: &Plan, outcome: &Outcome) {
         let (datagrams, flows) = outcome.sent;
-        self.demand(flows > 0, || "no flow was sent".into());
+        let least = plan.rate * plan.duration.as_secs() * RATE_PERCENT_MIN / 100;
+        self.demand(flows >= least, || {
+            format!("{flows} flows were sent; the rate wants {least} at least")
+        });
         let arrived = outcome.received + outcome.dropped_by_kernel;
         self.demand(datagrams == arrived, || {
             format!("{datagrams} datagrams were sent and {arrived} arrived")
@@ -333,6 +339,10 @@ mod tests {
             o.rows -= 1;
         });
         assert_fault("are rows", |o| o.rows += 1);
+        assert_fault("80000000 flows were sent; the rate wants 81000000", |o| {
+            (o.sent.1, o.decoded, o.stored, o.rows) =
+                (80_000_000, 80_000_000, 80_000_000, 80_000_000);
+        });
         assert_fault("long after", |o| o.settled = None);
         assert_fault("5 bytes are left", |o| o.spool_bytes = 5);
     }

@@ -123,6 +123,12 @@ impl Collector {
         self.process.tail(40)
     }
 
+    /// All that it printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
     /// One reading of `/status`.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ pub mod promtool;
 pub mod records;
 pub mod sent_log;
 pub mod settings;
+pub mod soak;
 pub mod sql;
 pub mod standalone;
 pub mod status;

@@ -274,6 +274,22 @@ pub fn usage(pid: u32) -> Usage {
     }
 }
 
+/// File descriptors that a process has open; 0 when it is gone.
+#[must_use]
+pub fn descriptors(pid: u32) -> usize {
+    entries(pid, "fd")
+}
+
+/// Threads of a process; 0 when it is gone.
+#[must_use]
+pub fn threads(pid: u32) -> usize {
+    entries(pid, "task")
+}
+
+fn entries(pid: u32, folder: &str) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/{folder}")).map_or(0, Iterator::count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,8 +303,11 @@ mod tests {
         let pid = process.pid();
         assert!(is_alive(pid));
         assert!(usage(pid).rss_bytes > 0);
+        assert!(descriptors(pid) >= 3, "standard input, output and error");
+        assert_eq!(threads(pid), 1);
         drop(process);
         assert!(!is_alive(pid));
+        assert_eq!((descriptors(pid), threads(pid)), (0, 0));
     }
 
     #[test]

@@ -178,6 +178,21 @@ impl Ledger {
     }
 }
 
+/// Tells, of readings some time apart, when nothing arrives any more and nothing is under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settling {
+    arrived: Option<u64>,
+}
+
+impl Settling {
+    /// Is it so with this reading? Never with the first.
+    pub fn is_over(&mut self, ledger: &Ledger) -> bool {
+        let arrived = Some(ledger.datagrams_arrived());
+        let before = std::mem::replace(&mut self.arrived, arrived);
+        arrived == before && ledger.flows_under_way() == 0
+    }
+}
+
 /// The last word of a collector: the figures of its log line `stopped`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stopped {

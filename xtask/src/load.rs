@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use flowsluice_tests::load::{self, Load, Outcome};
-use flowsluice_tests::{Collector, Settings, Stopped, Store, place};
+use flowsluice_tests::{Collector, Settings, Stopped, Store};
 
-use crate::{engine, shell};
+use crate::{engine, release};
 
 /// Resident memory that the collector's process may take.
 const RSS_MAX_BYTES: u64 = 150 << 20;
@@ -49,14 +49,8 @@ pub struct Args {
 
 /// Builds, sends, reports.
 pub fn main(args: &Args) -> Result<()> {
-    shell::run(&mut shell::cargo(&[
-        "build",
-        "--release",
-        "-p",
-        "flowsluice",
-    ]))?;
+    let binary = release::binary(None)?;
     let library = engine::obtain(args.library.as_deref())?;
-    let binary = place::target().join("release/flowsluice");
     let settings = Settings {
         workers: args.workers,
         receive_mode: match args.mode.as_str() {

@@ -22,9 +22,11 @@ mod metrics;
 mod outage;
 mod package;
 mod progress;
+mod release;
 mod sbom;
 mod services;
 mod shell;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -73,6 +75,8 @@ enum Task {
     Load(load::Args),
     /// Kill ClickHouse and the collector under a steady rate and account for every flow.
     Outage(outage::Args),
+    /// Run for long while exporters, files, the configuration and ClickHouse come and go.
+    Soak(soak::Args),
     /// Make the packages for Debian and for Red Hat; --check uses them in a fresh Debian.
     Package(package::Args),
 }
@@ -95,6 +99,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Load(args) => load::main(&args),
         Task::Outage(args) => outage::main(&args),
+        Task::Soak(args) => soak::main(&args),
         Task::Package(args) => package::main(&args),
     };
     match outcome {

@@ -5,27 +5,23 @@
 //! The release build, an embedded engine as the server beside it and the exporter simulator run in
 //! a network namespace of their own. Exit status 0 only if everything holds.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flowsluice_tests::namespace::Namespace;
 use flowsluice_tests::outage::{self, Account, Kind, Plan};
-use flowsluice_tests::place;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::{engine, shell};
+use crate::{engine, release};
 
 /// Arguments of `cargo xtask outage`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Flows a second.
-    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = positive())]
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = release::positive())]
     rate: u64,
     /// How long to send; ClickHouse is away for two fifths of it at once.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = positive())]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = release::positive())]
     minutes: u64,
     /// The same in one minute, with short outages.
     #[arg(long, conflicts_with = "minutes")]
@@ -41,34 +37,15 @@ pub struct Args {
     library: Option<PathBuf>,
 }
 
-fn positive() -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..)
-}
-
-fn binary(given: Option<&Path>) -> Result<PathBuf> {
-    if let Some(given) = given {
-        let failed = || format!("{}: there is no such program", given.display());
-        return given.canonicalize().with_context(failed);
-    }
-    let build = ["build", "--release", "-p", "flowsluice"];
-    shell::run(&mut shell::cargo(&build))?;
-    Ok(place::target().join("release/flowsluice"))
-}
-
 /// Builds, kills, accounts, reports.
 pub fn main(args: &Args) -> Result<()> {
-    let binary = binary(args.binary.as_deref())?;
+    let binary = release::binary(args.binary.as_deref())?;
     let library = engine::obtain(args.library.as_deref())?;
     let kind = match args.store.as_str() {
         "embedded" => Kind::Embedded,
         _ => Kind::Server,
     };
-    // From here on Ctrl-C means: stop in order, so that no collector is left.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .context("listen for signals")?;
-    }
+    let interrupted = release::interruption()?;
     let minutes = if args.quick { 1 } else { args.minutes };
     let plan = Plan::full(kind, args.rate, Duration::from_secs(60 * minutes));
     let alone =

@@ -13,6 +13,7 @@ use crate::numbers::{IN_NEXT_HOP, Rows};
 use crate::process::{Signal, is_alive, signal_pid};
 use crate::sent_log::SentLog;
 use crate::standalone::Standalone;
+use crate::status::Settling;
 use crate::{ClickHouse, Collector, Generator, Ledger, Settings, Store, Totals, place};
 
 /// Between two looks at a child of the collector that must not live.
@@ -394,12 +395,11 @@ impl<'a> Runner<'a> {
     fn settle(&mut self) -> Result<Option<Duration>> {
         let began = Instant::now();
         let limit = (self.plan.duration * 2).max(SETTLED_MIN);
-        let (mut arrived_before, mut told) = (None, Instant::now());
+        let (mut settling, mut told) = (Settling::default(), Instant::now());
         while began.elapsed() < limit {
             self.go_on()?;
             let ledger = self.collector()?.status()?.ledger();
-            let arrived = Some(ledger.datagrams_arrived());
-            if arrived == arrived_before && ledger.flows_under_way() == 0 {
+            if settling.is_over(&ledger) {
                 let took = began.elapsed();
                 self.note("nothing is under way any more".into());
                 return Ok(Some(took));
@@ -408,7 +408,6 @@ impl<'a> Runner<'a> {
                 told = Instant::now();
                 self.progress();
             }
-            arrived_before = arrived;
             std::thread::sleep(Duration::from_millis(500));
         }
         Ok(None)

@@ -74,7 +74,8 @@ fn steady(options: &Options, settings: &Settings, section: &mut Section) -> Resu
         "{rate} flows/s of NetFlow v9 asked for, realistic profile, {seconds} s; one worker, \
          {mode}, rows sent at an age of {BATCH_AGE}, ClickHouse {clickhouse}; CPU until everything \
          was stored or counted. City and AS databases, {} networks, {} threats, {} applications, \
-         interfaces and labels of all exporters, {names} names of addresses when it begins; all rollups.",
+         interfaces and labels of all exporters, {names} names of addresses when it begins; all \
+         rollups.",
         files::NETWORKS,
         files::THREATS,
         files::APPLICATIONS,
@@ -299,8 +300,8 @@ const RATE_LOWEST: u64 = 10_000;
 const RATE_HIGHEST: u64 = 5_000_000;
 /// The part of the rate that must have been sent.
 const RATE_KEPT: f64 = 0.98;
-/// A batch may be a second old, and a block takes its time.
-const SETTLED_MAX: Duration = Duration::from_secs(5);
+/// [`BATCH_AGE`], and four seconds for blocks that are under way.
+const SETTLED_MAX: Duration = Duration::from_secs(9);
 /// Merging begins when there are several parts of a size: so many say nothing yet.
 const PARTS_FEW: u64 = 30;
 /// Parts come and go by merging; one more each second would soon be too many.

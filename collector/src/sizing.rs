@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{Batch, Group, Store};
+use crate::config::{Group, Store};
 use constants::{Figure, Kept};
 
 /// What is asked for.
@@ -140,9 +140,10 @@ impl Plan {
             demand,
             peak_flows_per_second: peak.round() as u64,
             rows: demand.flows_per_second * SECONDS_A_DAY * demand.days,
-            collector_cores_busy: rate * collector_us / MICROSECONDS,
+            collector_cores_busy: rate * collector_us / MICROSECONDS
+                + collectors.count as f64 * constants::COLLECTOR_IDLE.value,
             clickhouse_cores_busy: rate * clickhouse_us / MICROSECONDS
-                + collectors.count as f64 * of_inserts(),
+                + shards as f64 * constants::CLICKHOUSE_IDLE.value,
             disk: disk(demand),
             spool_holds_s: (spool / spooled_a_second) as u64,
             collectors,
@@ -156,12 +157,6 @@ impl Plan {
     pub fn cores_busy(&self) -> f64 {
         self.collector_cores_busy + self.clickhouse_cores_busy
     }
-}
-
-/// Cores that the inserts of a collector keep busy, however few rows they have.
-fn of_inserts() -> f64 {
-    let a_second = 1.0 / Batch::default().age_max.as_secs_f64();
-    a_second * constants::INSERT_CPU.value / MILLISECONDS
 }
 
 /// Cores to plan for `rate` flows/s of `cpu_us` each.
@@ -274,14 +269,15 @@ fn figures() -> impl Iterator<Item = Figure> {
 }
 
 /// All but the rollups.
-const FIGURES: [&Figure; 18] = [
+const FIGURES: [&Figure; 19] = [
     &constants::ROW,
     &constants::ROLLUP_RATE,
     &constants::OPEN_DAYS,
     &constants::ROOM,
     &constants::COLLECTOR_CPU,
     &constants::CLICKHOUSE_CPU,
-    &constants::INSERT_CPU,
+    &constants::COLLECTOR_IDLE,
+    &constants::CLICKHOUSE_IDLE,
     &constants::CORE_USE,
     &constants::QUESTIONS,
     &constants::PEAK,
@@ -295,5 +291,4 @@ const FIGURES: [&Figure; 18] = [
     &constants::COLLECTOR_CORES,
 ];
 const SECONDS_A_DAY: u64 = 86_400;
-const MILLISECONDS: f64 = 1e3;
 const MICROSECONDS: f64 = 1e6;

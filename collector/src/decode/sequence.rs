@@ -225,8 +225,8 @@ impl Sequence {
         }
     }
 
-    /// A message will be observed soon. Its line of cache is asked for now: the lock, which waits
-    /// for it, is taken only behind the records, and what has to be fetched meanwhile costs nothing.
+    /// A message will be observed soon. The line of cache is asked for now: the lock, which waits
+    /// for it, is taken only behind the records, and is fetched meanwhile.
     #[inline]
     pub fn expect(&self) {
         let _ = self.is_unsure.load(Ordering::Relaxed);

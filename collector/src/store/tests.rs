@@ -112,11 +112,11 @@ impl Rig {
             per_worker: 3,
             ..config::Batch::default()
         };
-        Self::gathering(batch, target, ledger, spool, adapt)
+        Self::gathering(&batch, target, ledger, spool, adapt)
     }
 
     fn gathering(
-        batch: config::Batch,
+        batch: &config::Batch,
         target: Scripted,
         ledger: Ledger,
         spool: Option<Arc<Spool>>,
@@ -132,8 +132,8 @@ impl Rig {
         let insert = Box::new(Arc::clone(&target));
         let counts = Arc::clone(&ledger.store);
         let insert: Box<dyn Insert> = insert;
-        let (store, mut queues) = Store::start_spooling(insert, spool, &config, counts, 1, &batch);
-        let batcher = Batcher::new(&batch, queues.remove(0));
+        let (store, mut queues) = Store::start_spooling(insert, spool, &config, counts, 1, batch);
+        let batcher = Batcher::new(batch, queues.remove(0));
         Self {
             target,
             ledger,
@@ -318,7 +318,7 @@ async fn what_a_worker_has_goes_into_the_block_that_is_about_to_end() {
         age_max: Duration::from_secs(1),
         ..config::Batch::default()
     };
-    let mut rig = Rig::gathering(batch, Scripted::default(), Ledger::new(1), None, |_| {});
+    let mut rig = Rig::gathering(&batch, Scripted::default(), Ledger::new(1), None, |_| {});
     let now = UnixNanos::now();
     // A whole batch, sealed, and three rows of the next, which by this clock does not get old.
     let flows = vec![Flow::EMPTY; BATCH_ROWS + 3];

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use counting::live_bytes;
 use flowsluice::config::{self, Config, memory};
 use flowsluice::decode::sequence::HELD_BYTES;
-use flowsluice::decode::sflow::{CounterQueue, DiscardQueue};
+use flowsluice::decode::sflow::{CounterQueue, DiscardQueue, SAID_BYTES};
 use flowsluice::decode::{ExtraBuffer, Shared};
 use flowsluice::ledger::DropReason;
 use flowsluice::names;
@@ -105,7 +105,7 @@ fn the_longest_templates_stay_within_the_sum_with_a_name_for_each_of_their_field
     println!("{learned} templates of 250 fields learned: {taken} bytes; bound: {bound} + {names}");
     let own = start - before;
     let queues = CounterQueue::MEMORY_BYTES + DiscardQueue::MEMORY_BYTES + names::INBOX_BYTES;
-    let of_a_worker = ExtraBuffer::MEMORY_BYTES + HELD_BYTES;
+    let of_a_worker = ExtraBuffer::MEMORY_BYTES + HELD_BYTES + SAID_BYTES;
     let named = (queues + of_a_worker) as i64;
     println!("before the first exporter: {own} bytes; of these the sum names {named}");
     assert!(own < named + (256 << 10), "{own} of {named}");

@@ -11,7 +11,7 @@ use super::{self as config, Config, StoreTarget, display};
 use crate::decode::ExtraBuffer;
 use crate::decode::nsel;
 use crate::decode::sequence::{HELD_BYTES, SOURCES_BYTES};
-use crate::decode::sflow::{CounterQueue, DiscardQueue};
+use crate::decode::sflow::{CounterQueue, DiscardQueue, SAID_BYTES};
 use crate::decode::undecodable;
 use crate::enrich::{RECENT_BYTES, dns, snmp};
 use crate::receive::limit::RateLimit;
@@ -197,7 +197,7 @@ fn collector_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
 }
 
 /// What is known of exporters.
-fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 10] {
+fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 11] {
     let exporters = (decode.exporters_max as u64, "exporters");
     let templates = (decode.templates_max as u64, "templates");
     let names = (names::NAMES_MAX as u64, "names");
@@ -206,6 +206,7 @@ fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 10] {
         line("exporters", &[workers, exporters, (EXPORTER_BYTES, "B")]),
         line("sequence numbers", &[exporters, (SEQUENCE_BYTES, "B")]),
         line("sFlow data sources", &[(SOURCES_BYTES as u64, "B")]),
+        line("what they said last", &[workers, (SAID_BYTES as u64, "B")]),
         line(
             "sequence numbers handed in later",
             &[workers, (HELD_BYTES as u64, "B")],

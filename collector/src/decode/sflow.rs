@@ -18,7 +18,7 @@ use crate::flow::{Address, Flow, SamplingSource};
 use crate::ledger::{DropReason, WorkerCounts};
 pub use counters::{COUNTER_SAMPLES_MAX, CounterQueue, IfDirection, IfStatus, InterfaceCounters};
 pub use discards::{DISCARDS_MAX, DiscardQueue, DiscardedPacket};
-pub use losses::{Agent, Run, Said};
+pub use losses::{Agent, Run, SAID_BYTES, Said};
 use record::{Records, Written};
 
 const VERSION: u32 = 5;

@@ -11,6 +11,8 @@ use crate::units::UnixNanos;
 /// it from each other, which costs time only: a lock for every sample. With 2048 places 34 of 50
 /// switches with 48 ports met another one.
 const PLACES: usize = 16_384;
+/// Bytes that a worker has for them.
+pub const SAID_BYTES: usize = PLACES * size_of::<Place>();
 /// Between the places of one agent and the next; more interfaces than this may meet others.
 const AGENT_PLACES: usize = 61;
 /// An agent whose start has moved by more seconds than this began anew, or its clock drifts.

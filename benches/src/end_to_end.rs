@@ -306,3 +306,17 @@ const SETTLED_MAX: Duration = Duration::from_secs(9);
 const PARTS_FEW: u64 = 30;
 /// Parts come and go by merging; one more each second would soon be too many.
 const PARTS_SLOPE_MAX: f64 = 1.0;
+
+#[cfg(test)]
+mod tests {
+    use flowsluice::config::Batch;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_sent_at_the_age_that_the_collector_has_by_default() {
+        let text = format!("age_max = \"{BATCH_AGE}\"");
+        assert_eq!(toml::from_str(&text), Ok(Batch::default()));
+        assert!(Batch::default().age_max < SETTLED_MAX);
+    }
+}

@@ -294,6 +294,10 @@ fn an_engine_for_rotating_disks_merges_less_at_once_and_reads_more() {
                WHERE name = 'background_merges_mutations_concurrency_ratio')) \
                FROM system.server_settings WHERE name = 'background_pool_size'";
     assert_eq!(run(&engine.endpoint(), sql), "2\n");
+    // It knows that name, or merges would hold up inserts and questions.
+    let sql = "SELECT value FROM system.server_settings \
+               WHERE name = 'os_threads_nice_value_merge_mutate'";
+    assert_eq!(run(&engine.endpoint(), sql), "5\n");
     let sql = "SELECT engine_full LIKE '%min_bytes_for_wide_part = 536870912%' \
                FROM system.tables WHERE name = 'flows'";
     assert_eq!(run(&engine.endpoint(), sql), "1\n");

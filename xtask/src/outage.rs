@@ -5,21 +5,17 @@
 //! The release build, an embedded engine as the server beside it and the exporter simulator run in
 //! a network namespace of their own. Exit status 0 only if everything holds.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flowsluice_tests::namespace::Namespace;
 use flowsluice_tests::outage::{self, Account, Kind, Plan};
 
-use crate::{engine, release};
+use crate::release;
 
 /// Arguments of `cargo xtask outage`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Flows a second.
-    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = release::positive())]
-    rate: u64,
     /// How long to send; ClickHouse is away for two fifths of it at once.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = release::positive())]
     minutes: u64,
@@ -29,31 +25,26 @@ pub struct Args {
     /// Who runs ClickHouse: a server beside the collector, or the collector itself.
     #[arg(long, default_value = "server", value_parser = ["server", "embedded"])]
     store: String,
-    /// A `flowsluice` that is built already; without it the release build of this clone.
-    #[arg(long, value_name = "PATH")]
-    binary: Option<PathBuf>,
-    /// A libchdb.so that is already here; its hash is not checked.
-    #[arg(long, value_name = "PATH")]
-    library: Option<PathBuf>,
+    #[command(flatten)]
+    run: release::Run,
 }
 
 /// Builds, kills, accounts, reports.
 pub fn main(args: &Args) -> Result<()> {
-    let binary = release::binary(args.binary.as_deref())?;
-    let library = engine::obtain(args.library.as_deref())?;
+    let (binary, library) = args.run.obtain()?;
     let kind = match args.store.as_str() {
         "embedded" => Kind::Embedded,
         _ => Kind::Server,
     };
     let interrupted = release::interruption()?;
     let minutes = if args.quick { 1 } else { args.minutes };
-    let plan = Plan::full(kind, args.rate, Duration::from_secs(60 * minutes));
+    let plan = Plan::full(kind, args.run.rate, Duration::from_secs(60 * minutes));
     let alone =
         Namespace::loopback_without_name().context("a network namespace; run it as root")?;
     let _inside = alone.enter()?;
     eprintln!(
         "xtask: {} flows/s for {minutes} min, ClickHouse as {}",
-        args.rate, args.store
+        args.run.rate, args.store
     );
     let mut tell = |line: &str| eprintln!("xtask: {line}");
     let outcome = outage::run(&plan, binary, library, &interrupted, &mut tell)?;

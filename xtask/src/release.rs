@@ -8,7 +8,29 @@ use anyhow::{Context, Result};
 use flowsluice_tests::place;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::shell;
+use crate::{engine, shell};
+
+/// How much comes, and from what is run.
+#[derive(clap::Args)]
+pub struct Run {
+    /// Flows a second.
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = positive())]
+    pub rate: u64,
+    /// A `flowsluice` that is built already; without it the release build of this clone.
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// A libchdb.so that is already here; its hash is not checked.
+    #[arg(long, value_name = "PATH")]
+    library: Option<PathBuf>,
+}
+
+impl Run {
+    /// Program and library.
+    pub fn obtain(&self) -> Result<(PathBuf, PathBuf)> {
+        let binary = binary(self.binary.as_deref())?;
+        Ok((binary, engine::obtain(self.library.as_deref())?))
+    }
+}
 
 /// A program that is built already, or the release build of this clone.
 pub fn binary(given: Option<&Path>) -> Result<PathBuf> {

@@ -6,14 +6,13 @@
 //! build, an embedded engine as the server beside it and exporter simulators run in a network
 //! namespace of their own. Exit status 0 only if everything holds.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flowsluice_tests::namespace::Namespace;
 use flowsluice_tests::soak::{self, Plan, Verdict};
 
-use crate::{engine, release};
+use crate::release;
 
 /// Arguments of `cargo xtask soak`.
 #[derive(clap::Args)]
@@ -21,28 +20,20 @@ pub struct Args {
     /// How long to send. The rows take about 75 MB a minute of the temporary folder.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = release::positive())]
     minutes: u64,
-    /// Flows a second.
-    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = release::positive())]
-    rate: u64,
     /// The same in two minutes, with changes every 20 seconds. In less than 15 minutes memory may
     /// differ by more.
     #[arg(long, conflicts_with = "minutes")]
     quick: bool,
-    /// A `flowsluice` that is built already; without it the release build of this clone.
-    #[arg(long, value_name = "PATH")]
-    binary: Option<PathBuf>,
-    /// A libchdb.so that is already here; its hash is not checked.
-    #[arg(long, value_name = "PATH")]
-    library: Option<PathBuf>,
+    #[command(flatten)]
+    run: release::Run,
 }
 
 /// Builds, runs, judges.
 pub fn main(args: &Args) -> Result<()> {
-    let binary = release::binary(args.binary.as_deref())?;
-    let library = engine::obtain(args.library.as_deref())?;
+    let (binary, library) = args.run.obtain()?;
     let interrupted = release::interruption()?;
     let minutes = if args.quick { 2 } else { args.minutes };
-    let plan = Plan::new(args.rate, Duration::from_secs(60 * minutes));
+    let plan = Plan::new(args.run.rate, Duration::from_secs(60 * minutes));
     let alone =
         Namespace::loopback_without_name().context("a network namespace; run it as root")?;
     let _inside = alone.enter()?;

@@ -206,7 +206,10 @@ fn state_lines(decode: &config::Decode, workers: (u64, &str)) -> [Line; 11] {
         line("exporters", &[workers, exporters, (EXPORTER_BYTES, "B")]),
         line("sequence numbers", &[exporters, (SEQUENCE_BYTES, "B")]),
         line("sFlow data sources", &[(SOURCES_BYTES as u64, "B")]),
-        line("what they said last", &[workers, (SAID_BYTES as u64, "B")]),
+        line(
+            "sFlow drops, as told last",
+            &[workers, (SAID_BYTES as u64, "B")],
+        ),
         line(
             "sequence numbers handed in later",
             &[workers, (HELD_BYTES as u64, "B")],

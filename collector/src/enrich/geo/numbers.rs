@@ -17,12 +17,7 @@ pub(super) struct Numbers {
     hasher: DefaultHashBuilder,
     /// The last number of each system; 0 of one that has none yet.
     last: Vec<usize>,
-    /// Place, system and number of what was asked for of late: `known` is larger than the caches.
-    recent: Box<[(u32, u32, u32)]>,
 }
-
-/// Pairs that are remembered, 12 bytes each: networks beside each other say the same few things.
-const RECENT: usize = 1 << 14;
 
 impl Numbers {
     /// For about so many pairs.
@@ -33,31 +28,14 @@ impl Numbers {
             known: HashTable::with_capacity(capacity),
             hasher: DefaultHashBuilder::default(),
             last: Vec::new(),
-            // 0 is the number of nothing and nothing.
-            recent: vec![(0, 0, 0); RECENT].into(),
         };
-        numbers.find(0, 0);
+        numbers.number(0, 0);
         numbers
     }
 
     /// The number of a place and a system, both as numbers, of which those of systems are dense.
     #[inline]
     pub(super) fn number(&mut self, place: u32, system: u32) -> u32 {
-        const SPREAD: u32 = 0x9e37_79b1;
-        let at = place.wrapping_add(system.wrapping_mul(SPREAD) >> 16) as usize % RECENT;
-        match self.recent.get(at) {
-            Some(&(of, by, number)) if (of, by) == (place, system) => number,
-            _ => {
-                let number = self.find(place, system);
-                if let Some(recent) = self.recent.get_mut(at) {
-                    *recent = (place, system, number);
-                }
-                number
-            }
-        }
-    }
-
-    fn find(&mut self, place: u32, system: u32) -> u32 {
         let hash = self.hash(place, system);
         let is_it = |&(of, number): &(u32, u32)| of == place && self.system(number) == system;
         match self.known.find(hash, is_it) {

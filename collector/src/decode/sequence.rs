@@ -226,7 +226,8 @@ impl Sequence {
     }
 
     /// A message will be observed soon. The line of cache is asked for now: the lock, which waits
-    /// for it, is taken only behind the records, and is fetched meanwhile.
+    /// for it, is taken only behind the records, and is fetched meanwhile. An atomic load is made
+    /// although nobody looks at what it yields.
     #[inline]
     pub fn expect(&self) {
         let _ = self.is_unsure.load(Ordering::Relaxed);

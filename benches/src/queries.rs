@@ -59,6 +59,7 @@ pub fn main(options: &Options) -> Result<()> {
     };
     rehearse(&store, &clickhouse)?;
     let filled = filled(&store, &clickhouse, hours, folder)?;
+    eprintln!("queries: waiting until no merge is under way");
     tables::wait_for_merges(&clickhouse)?;
     let mut section = Section::new("queries", "A day of flows, and questions");
     section.table(&caption(&filled), &tables::sizes(&clickhouse)?);
@@ -157,6 +158,7 @@ fn caption(filled: &Filled) -> String {
 fn ask_all(options: &Options, clickhouse: &ClickHouse<'_>, filled: &Filled) -> Result<Table> {
     let mut table = Table::new(["question", "rows", "first", "ms", "may take", "holds"]);
     for question in questions()? {
+        eprintln!("queries: asking {}", question.name);
         let sql = filled.fill_in(question.sql);
         let mut took_ms = Vec::new();
         let mut rows = 0;

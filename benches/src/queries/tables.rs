@@ -21,6 +21,8 @@ const OPEN: [(&str, &str, &str); 2] = [
 ];
 
 const SLOT_S: u32 = 600;
+/// Progress is told after so many of them: an hour.
+const SLOTS_TOLD: u32 = 6;
 
 /// Fills the slots of hosts and conversations as if the flows had come in their own time, each
 /// folded by the views that do so for a collector.
@@ -30,6 +32,10 @@ pub fn fold(clickhouse: &ClickHouse<'_>, filled: &Filled) -> Result<()> {
         .join(", ");
     let (first, end) = (filled.begin_s / SLOT_S, filled.end_s / SLOT_S);
     for slot in first..end {
+        if (slot - first) % SLOTS_TOLD == 0 {
+            let hours = (slot - first) * SLOT_S / 3600;
+            eprintln!("queries: hosts and conversations of {hours} h folded");
+        }
         let (from, to) = (slot * SLOT_S, (slot + 1) * SLOT_S);
         for (what, keys, join) in OPEN {
             clickhouse.ask(&format!(

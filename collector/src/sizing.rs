@@ -186,7 +186,9 @@ fn hosts(peak: f64, collector: f64, clickhouse: f64) -> (Hosts, Option<Hosts>, u
         return (collectors, Some(of(1, clickhouse, None)), 1);
     }
     // One more than needed, so that any one may die.
-    let needed = (collector / constants::COLLECTOR_CORES.value).ceil() as u64;
+    let by_cores = collector / constants::COLLECTOR_CORES.value;
+    let by_encoder = peak / constants::ENCODER_RATE.value;
+    let needed = by_cores.max(by_encoder).ceil() as u64;
     let collectors = of(
         needed + 1,
         constants::COLLECTOR_CORES.value,
@@ -269,7 +271,7 @@ fn figures() -> impl Iterator<Item = Figure> {
 }
 
 /// All but the rollups.
-const FIGURES: [&Figure; 19] = [
+const FIGURES: [&Figure; 20] = [
     &constants::ROW,
     &constants::ROLLUP_RATE,
     &constants::OPEN_DAYS,
@@ -289,6 +291,7 @@ const FIGURES: [&Figure; 19] = [
     &constants::SHARD_RATE,
     &constants::REPLICAS,
     &constants::COLLECTOR_CORES,
+    &constants::ENCODER_RATE,
 ];
 const SECONDS_A_DAY: u64 = 86_400;
 const MICROSECONDS: f64 = 1e6;

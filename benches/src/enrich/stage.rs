@@ -248,7 +248,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// What a worker does with a burst; a full batch is marked, and emptied.
+/// What a worker does with a burst; a full batch is marked and emptied, here in the same thread.
 fn append(batch: &mut Batch, enricher: &mut Option<Enricher>, flows: &[Flow]) {
     if batch.room() < flows.len() {
         if let Some(enricher) = enricher {

@@ -51,6 +51,7 @@ pub fn measure(all: &Enrich, options: &Options, section: &mut Section) -> Result
         "worker, CPU ns a flow",
         "times without",
         "whole process, CPU ns a flow",
+        "times without",
         "times nfcapd",
         "sent at least, flows/s",
     ]);
@@ -95,13 +96,18 @@ fn caption(extent: &Extent, names: u64, others: f64) -> Result<String> {
 fn rows(candidates: &[Candidate], rate: u64, samples: &[Vec<Sample>], table: &mut Table) {
     let figure = |at: usize, of: fn(&Sample) -> f64| Figure::of(samples[at].iter().map(of));
     let off = figure(OFF, |s| s.worker_ns).median;
+    let process_off = figure(OFF, |s| s.process_ns).median;
     let peer = figure(PEER, |s| s.process_ns).median;
     for (at, candidate) in candidates.iter().enumerate() {
         let process = figure(at, |s| s.process_ns);
         let worker = figure(at, |s| s.worker_ns);
-        let [worker, times] = match at {
-            PEER => ["", ""].map(str::to_owned),
-            _ => [worker.to_string(), format!("{:.2}", worker.median / off)],
+        let [worker, times, process_times] = match at {
+            PEER => ["", "", ""].map(str::to_owned),
+            _ => [
+                worker.to_string(),
+                format!("{:.2}", worker.median / off),
+                format!("{:.2}", process.median / process_off),
+            ],
         };
         table.row([
             rate.to_string(),
@@ -109,6 +115,7 @@ fn rows(candidates: &[Candidate], rate: u64, samples: &[Vec<Sample>], table: &mu
             worker,
             times,
             process.to_string(),
+            process_times,
             format!("{:.2}", process.median / peer),
             format!("{:.0}", figure(at, |s| s.rate).min),
         ]);
@@ -243,7 +250,7 @@ impl Candidate {
             self.sender.send(SWAP_RATE, Duration::from_millis(500))?;
         }
         let took = begun.elapsed();
-        // Workers and the encoder go over to it.
+        // What marks and what encodes go over to it.
         let sent = self.sender.send(SWAP_RATE, Duration::from_secs(3))?;
         Ok(Swap {
             peak: ByteSize(process::usage(pid).rss_peak_bytes),

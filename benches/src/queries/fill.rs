@@ -63,7 +63,7 @@ pub fn fill(
     let began = Instant::now();
     let of_store = Arc::new(StoreCounts::default());
     let batch = config::Batch::default();
-    let (running, mut queues) = {
+    let (mut running, mut queues) = {
         let _inside = clickhouse.runtime.enter();
         let (counts, endpoint) = (Arc::clone(&of_store), clickhouse.engine.endpoint());
         Store::start(store, Some(&endpoint), counts, 1, &batch)
@@ -79,11 +79,19 @@ pub fn fill(
     for what in ["hosts", "conversations"] {
         clickhouse.ask(&format!("DROP VIEW rollup_open_{what}_mv"))?;
     }
+    let (learning, enricher) = Learning::new(&enrich, &running, clickhouse)?;
+    {
+        let _inside = clickhouse.runtime.enter();
+        running.enrich(&mut queues, enricher);
+    }
     let queue = queues.pop().context("one queue for one worker")?;
-    let batcher = Batcher::new(&batch, queue);
-    let mut rows = Rows::new(&enrich, &running, clickhouse, batcher)?;
+    let mut rows = Rows {
+        learning,
+        batcher: Batcher::new(&batch, queue),
+        counts: WorkerCounts::default(),
+    };
     rows.simulate(&mut simulator, begin, end);
-    let names = rows.dns.snapshot().ids() - 1;
+    let names = rows.learning.dns.snapshot().ids() - 1;
     drop(rows);
     let report = clickhouse.runtime.block_on(running.stop());
     let flows = of_store.flows_stored.load(Ordering::Acquire);
@@ -111,22 +119,20 @@ pub fn fill(
     })
 }
 
-/// What a worker does, at the pace of the store.
-struct Rows {
+/// Names that become known while flows are stored.
+struct Learning {
     parts: Parts,
     published: Arc<Published>,
     dns: Dns,
-    batcher: Batcher,
-    counts: WorkerCounts,
 }
 
-impl Rows {
+impl Learning {
+    /// With the one who marks rows by it.
     fn new(
         enrich: &config::Enrich,
         store: &Store,
         clickhouse: &ClickHouse<'_>,
-        batcher: Batcher,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Enricher)> {
         let mut parts = Parts::new(enrich);
         let faults = parts.load();
         ensure!(faults.is_empty(), "{faults:?}");
@@ -139,15 +145,32 @@ impl Rows {
         let published = Arc::new(Published::default());
         published.publish(parts.tables(&Learned::default()));
         let enricher = Enricher::new(Arc::clone(&published), Some(dns.asker()), true);
-        Ok(Self {
+        let learning = Self {
             parts,
             published,
             dns,
-            batcher: batcher.enriching(Some(enricher)),
-            counts: WorkerCounts::default(),
-        })
+        };
+        Ok((learning, enricher))
     }
 
+    /// Takes the names that came since; rows that are marked from now on have them.
+    fn renew(&mut self, shared: &Shared) {
+        self.published.publish(self.parts.tables(&Learned {
+            names: shared.names.snapshot(),
+            hosts: self.dns.snapshot(),
+            ..Learned::default()
+        }));
+    }
+}
+
+/// What a worker does, at the pace of the store.
+struct Rows {
+    learning: Learning,
+    batcher: Batcher,
+    counts: WorkerCounts,
+}
+
+impl Rows {
     fn simulate(&mut self, simulator: &mut Simulator, begin: UnixNanos, end: UnixNanos) {
         let shared = Arc::new(Shared::default());
         let mut decoder = Decoder::new(&config::Decode::default(), &[], Arc::clone(&shared));
@@ -177,20 +200,11 @@ impl Rows {
             decoder.turn();
             if renewed.elapsed() >= RENEW_EVERY {
                 renewed = Instant::now();
-                self.renew(&shared);
+                self.learning.renew(&shared);
             }
         }
         decoder.finish(&mut counts);
         self.batcher.finish(&mut self.counts);
-    }
-
-    /// Takes the names that came since; rows that are sealed from now on have them.
-    fn renew(&mut self, shared: &Shared) {
-        self.published.publish(self.parts.tables(&Learned {
-            names: shared.names.snapshot(),
-            hosts: self.dns.snapshot(),
-            ..Learned::default()
-        }));
     }
 }
 

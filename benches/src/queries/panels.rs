@@ -90,7 +90,10 @@ fn ask(
     };
     let mut asked = Vec::new();
     for dashboard in Dashboard::all("en")? {
-        eprintln!("queries: asking the panels of {}, {}", dashboard.name, bound.name);
+        eprintln!(
+            "queries: asking the panels of {}, {}",
+            dashboard.name, bound.name
+        );
         let selection = dashboard.everything();
         for panel in dashboard.panels()? {
             if panel.sql.is_empty() || (bound == ROLLUPS && !reads_rollups(&panel.sql)) {

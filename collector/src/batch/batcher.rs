@@ -3,7 +3,6 @@
 use super::Batch;
 use crate::config;
 use crate::decode::ExtraRows;
-use crate::enrich::Enricher;
 use crate::flow::Flow;
 use crate::ledger::{DropReason, WorkerCounts};
 use crate::store::WorkerQueue;
@@ -16,8 +15,6 @@ pub struct Batcher {
     queue: WorkerQueue,
     open: Option<Open>,
     age_max_ns: u64,
-    /// `None` where nothing is known beside what flows say.
-    enricher: Option<Enricher>,
 }
 
 #[derive(Debug)]
@@ -34,7 +31,6 @@ impl Batcher {
         Self {
             open: None,
             queue,
-            enricher: None,
             age_max_ns: u64::try_from(config.age_max.as_nanos()).unwrap_or(u64::MAX),
         }
     }
@@ -45,16 +41,6 @@ impl Batcher {
         if is_wanted {
             self.queue.change_empty(Batch::with_extra);
         }
-        self
-    }
-
-    /// Has every batch marked by `enricher` when it is sealed.
-    #[must_use]
-    pub fn enriching(mut self, enricher: Option<Enricher>) -> Self {
-        if enricher.is_some() {
-            self.queue.change_empty(Batch::with_labels);
-        }
-        self.enricher = enricher;
         self
     }
 
@@ -107,14 +93,13 @@ impl Batcher {
         }
     }
 
-    /// Once a turn: takes newer tables, so that nobody keeps those before, and seals what is older
-    /// than `batch.age_max` or what the encoder calls in, which is about to end a block.
+    /// Once a turn: seals what is older than `batch.age_max` or what the encoder calls in, which is
+    /// about to end a block.
     ///
     /// While the store is behind and no empty batch is left, an old batch goes on filling: sealing
     /// it would use up memory for a few rows and drop the next.
     #[inline]
     pub fn turn(&mut self, now: UnixNanos, counts: &mut WorkerCounts) {
-        self.renew();
         let is_called_in = self.queue.is_called_in();
         let Some(open) = &self.open else { return };
         // A clock that was set back makes a batch old as well: no row waits until it catches up.
@@ -147,21 +132,8 @@ impl Batcher {
         self.open.as_mut()
     }
 
-    #[inline]
-    fn renew(&mut self) {
-        if let Some(enricher) = &mut self.enricher
-            && enricher.is_stale()
-        {
-            enricher.renew();
-        }
-    }
-
     fn seal(&mut self, counts: &mut WorkerCounts) {
-        if let Some(Open { mut batch, since }) = self.open.take() {
-            self.renew();
-            if let Some(enricher) = &mut self.enricher {
-                batch.mark(enricher);
-            }
+        if let Some(Open { batch, since }) = self.open.take() {
             counts.flows_open -= batch.rows() as u64;
             self.queue.hand_over(batch, since);
         }

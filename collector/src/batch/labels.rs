@@ -1,9 +1,8 @@
 //! The columns that enrichment fills: numbers in a batch, text in a block.
 //!
-//! A worker marks the rows of a batch that is sealed with the numbers of [`Marks`], lane by lane;
-//! the encoder looks them up in the tables that they are of. A column of text is a
-//! `LowCardinality(String)`: a dictionary of the texts of this block, and for each row its place
-//! there.
+//! The rows of a sealed batch are marked with the numbers of [`Marks`], lane by lane; the encoder
+//! looks them up in the tables that they are of. A column of text is a `LowCardinality(String)`: a
+//! dictionary of the texts of this block, and for each row its place there.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Rows in, columns out.
 //!
 //! In: bursts of flows. Out: sealed batches of columns, encoded as ClickHouse Native blocks.
-//! Owner: a worker fills, the store encodes, the empty batch comes back; memory is fixed at start.
+//! Owner: a worker fills, the store marks and encodes, the empty batch comes back; memory is fixed
+//! at start.
 //! Drops: `store_backlog`. Spec: ClickHouse's Native format.
 
 #![forbid(unsafe_code)]
@@ -144,6 +145,12 @@ impl Batch {
             labels: Some(Box::new(labels)),
             ..self
         }
+    }
+
+    /// True when [`Batch::mark`] has something to do.
+    #[must_use]
+    pub fn has_labels(&self) -> bool {
+        self.labels.is_some()
     }
 
     /// Rows held.

@@ -156,7 +156,7 @@ impl Running {
         let ledger = Arc::new(Ledger::new(workers_max));
         let shared = Arc::new(decode::Shared::default());
         let keeper = Keeper::open(&config.decode, &shared, started.1);
-        let (storage, queues) =
+        let (mut storage, mut queues) =
             Storage::start(config, runtime, Arc::clone(&ledger.store), workers_max)?;
         let state = show((&ledger, &shared), facts, &storage, front.access);
         let names = Names {
@@ -165,6 +165,9 @@ impl Running {
             rows: storage.side_rows(),
         };
         let enriching = Enriching::start(config, names, cpus, runtime)?;
+        if let Some(enricher) = enriching.enricher() {
+            storage.enrich(&mut queues, enricher, runtime);
+        }
         enriching.show(&state);
         let stop = Arc::new(AtomicBool::new(false));
         let (failed, failures) = mpsc::unbounded_channel();
@@ -173,7 +176,6 @@ impl Running {
             config,
             cpus,
             shared: &shared,
-            enriching: &enriching,
             allow: reloading.allow(),
             limits: reloading.limits(),
             tee: tee.as_ref().map(Forwarding::tee),

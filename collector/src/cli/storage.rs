@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use flowsluice::config::{self, Config, StoreTarget};
+use flowsluice::enrich::Enricher;
 use flowsluice::http::{self, AskedAt, StoreFacts, StoreKind};
 use flowsluice::ledger::StoreCounts;
 use flowsluice::store::budget::Keeper;
@@ -135,6 +136,12 @@ impl Storage {
             retaining: Mutex::default(),
         };
         (storage, queues)
+    }
+
+    /// Has what comes through `queues`, which are all there are, marked by `enricher`.
+    pub fn enrich(&mut self, queues: &mut [WorkerQueue], enricher: Enricher, runtime: &Runtime) {
+        let _inside = runtime.enter();
+        self.store.enrich(queues, enricher);
     }
 
     /// True once ClickHouse answered and has the schema, or none is needed.

@@ -268,7 +268,7 @@ fn enrich_lines(config: &Config, workers: (u64, &str)) -> Vec<Line> {
     let batching = (workers.0 + u64::from(has_tcp), workers.1);
     let batches = [batching, (batch.per_worker as u64, "batches"), (lanes, "B")];
     let line = |what, parts: &[_]| Line::product(Owner::CollectorAtMost, what, parts);
-    let recent = [batching, (RECENT_BYTES as u64, "B")];
+    let recent = [(RECENT_BYTES as u64, "B")];
     let mut lines = vec![
         Line::product(Owner::Collector, "labels of batches", &batches),
         Line::product(Owner::Collector, "addresses just seen", &recent),

@@ -1,9 +1,9 @@
 //! Names of addresses by reverse DNS.
 //!
-//! In: addresses, which workers leave in bounded queues without waiting. Out: an immutable table of
+//! In: addresses, left in bounded queues without waiting by whoever marks rows. Out: an immutable table of
 //! names, made anew at most once a second, and a row of `hosts` for each name that was learned.
-//! Owner: one task of the runtime asks and keeps what was answered, bounded in number and time; the
-//! workers read snapshots of its table.
+//! Owner: one task of the runtime asks and keeps what was answered, bounded in number and time;
+//! others read snapshots of its table.
 //! Counted: questions that found no room, and every outcome. No flow waits for a name.
 //! Specs: RFC 1035 section 3.5 (in-addr.arpa), RFC 3596 section 2.5 (ip6.arpa).
 
@@ -165,7 +165,7 @@ impl Dns {
         matches!(self.names, DnsNames::Exporters | DnsNames::Both)
     }
 
-    /// One for a worker.
+    /// One for who marks rows.
     #[must_use]
     pub fn asker(&self) -> Asker {
         match self.task {

@@ -3,7 +3,7 @@
 //! In: the databases of `[enrich.geo]`. Out: a number an address, which stands for a place and an
 //! autonomous system. All networks of all databases become one table ([`Lpm`]), so that an address
 //! is looked up once, whatever the databases are; without any it still tells private addresses.
-//! Owner: built by a control task, read by every worker; immutable. Specs: MaxMind DB 2.0.
+//! Owner: built by a control task, read by whoever marks rows; immutable. Specs: MaxMind DB 2.0.
 
 mod build;
 mod database;

@@ -118,7 +118,7 @@ impl Keeper {
         })
     }
 
-    /// Where workers find the tables.
+    /// Where the tables are found.
     #[must_use]
     pub fn published(&self) -> Arc<Published> {
         Arc::clone(&self.published)
@@ -258,7 +258,7 @@ impl Keeping {
         is_news
     }
 
-    /// Their names are asked for here, those of sources and destinations by workers.
+    /// Their names are asked for here, those of sources and destinations by who marks rows.
     fn ask_for_exporters(&mut self) {
         if self.sources.dns.has_exporters() {
             let (hosts, exporters) = (&self.learned.hosts, &self.learned.exporters);

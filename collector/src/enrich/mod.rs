@@ -1,8 +1,8 @@
 //! What is known of addresses, exporters, interfaces and ports, put beside their flows.
 //!
 //! In: the rows of a batch. Out: small numbers a row, which name entries of immutable tables;
-//! the encoder turns them into text. Owner: control tasks build the tables, workers read snapshots
-//! of them. Nothing here waits, and nothing drops a flow: what is not known is 0, which is ''.
+//! the encoder turns them into text. Owner: control tasks build the tables, a task of the store
+//! marks rows by snapshots of them. Nothing here waits, and nothing drops a flow: what is not known is 0, which is ''.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! What tables said of addresses a moment ago.
 //!
 //! Flows repeat their addresses: of traffic that follows Zipf's law a few thousand addresses are
-//! most of it. A worker remembers them in its second cache, where the tables are too large to be.
+//! most of it. They are remembered in a second cache, where the tables are too large to be.
 
 use crate::flow::Address;
 
@@ -11,7 +11,7 @@ pub(super) type Ids = [u32; 3];
 /// Addresses that are remembered.
 const ENTRIES: usize = 1 << 13;
 
-/// Bytes of what a worker remembers.
+/// Bytes of what is remembered.
 pub const MEMORY_BYTES: usize = ENTRIES * size_of::<Entry>();
 
 /// Two of them are a cache line.

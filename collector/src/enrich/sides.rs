@@ -1,8 +1,8 @@
 //! Which side of a flow is the client's, and what the server offers there.
 //!
 //! In: fields of flows. Out: for each which side is the client, its service and its
-//! application, as ids of [`Services`] and [`Applications`]. Owner: a worker, through snapshots; no
-//! locks, no allocation.
+//! application, as ids of [`Services`] and [`Applications`]. Owner: who marks rows, through
+//! snapshots; no locks, no allocation.
 
 use super::applications::{Applications, Mapped, OfExporter};
 use super::keys::{KEYS, Keys};

@@ -1,4 +1,4 @@
-//! What a worker does with the rows of a batch: one look at each table for many of them.
+//! How the rows of a batch are marked: one look at each table for many of them.
 
 use std::sync::Arc;
 

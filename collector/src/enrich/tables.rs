@@ -227,7 +227,7 @@ fn country_and_place(label: &str) -> (&str, &str) {
     (country, if is_empty { "" } else { place })
 }
 
-/// Where the tables of now are, for workers and for whoever makes new ones.
+/// Where the tables of now are, for who marks rows and for whoever makes new ones.
 #[derive(Debug, Default)]
 pub struct Published {
     epoch: AtomicU64,

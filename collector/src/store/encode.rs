@@ -33,8 +33,9 @@ impl EncoderTask {
         let mut number = self.blocks.first_number();
         loop {
             // Looked at before the queue: whoever says that no more comes has handed over before.
-            let phase = *self.phase.borrow();
-            if self.exchange.has_sealed() {
+            let more_may_come =
+                *self.phase.borrow() == Phase::Running || self.exchange.is_marking();
+            if !self.exchange.to_encode.is_empty() {
                 let exchange = Arc::clone(&self.exchange);
                 // Milliseconds of work: too long for a thread that serves others.
                 let filling = tokio::task::spawn_blocking(move || {
@@ -45,13 +46,13 @@ impl EncoderTask {
                     Ok(filled) => open = filled,
                     Err(_) => return, // the runtime ends
                 }
-            } else if phase == Phase::Running {
+            } else if more_may_come {
                 self.wait(open.next()).await;
                 if open.is_to_call() {
                     self.exchange.call_in();
                 }
             }
-            let is_last = phase != Phase::Running && !self.exchange.has_sealed();
+            let is_last = !more_may_come && self.exchange.to_encode.is_empty();
             if open.is_ripe() || (is_last && open.encoder.rows() > 0) {
                 let mut block = open.end(format!("{instance:016x}-{number}"));
                 block.number = number;
@@ -77,7 +78,7 @@ impl EncoderTask {
             }
         };
         tokio::select! {
-            () = self.exchange.sealed() => {}
+            () = self.exchange.to_encode.changed() => {}
             _ = self.phase.changed() => {}
             () = old => {}
         }
@@ -143,7 +144,7 @@ impl Open {
     /// Adds sealed batches until there is none or no further one fits.
     fn fill(&mut self, exchange: &Exchange) {
         while !self.is_full() {
-            let Some(sealed) = exchange.take_sealed() else {
+            let Some(sealed) = exchange.to_encode.take() else {
                 return;
             };
             let Sealed {

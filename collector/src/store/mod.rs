@@ -19,6 +19,7 @@ pub mod export;
 mod insert;
 mod line;
 mod lz4;
+mod mark;
 mod null;
 pub mod occupancy;
 pub mod query;
@@ -38,11 +39,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::batch::BATCH_ROWS;
+use crate::batch::{BATCH_ROWS, Batch};
 use crate::config::{self, Secret};
+use crate::enrich::Enricher;
 use crate::ledger::{DropReason, StoreCounts};
 use encode::EncoderTask;
 use line::line;
+use mark::MarkerTask;
 use queue::Exchange;
 use send::Sender;
 use side::SideTask;
@@ -80,6 +83,9 @@ pub struct Store {
     counts: Arc<StoreCounts>,
     phase: watch::Sender<Phase>,
     ready: watch::Receiver<bool>,
+    exchange: Arc<Exchange>,
+    /// `None` where batches are encoded as workers seal them.
+    marker: Option<JoinHandle<()>>,
     encoder: JoinHandle<()>,
     sender: JoinHandle<()>,
     side_rows: SideRows,
@@ -175,7 +181,7 @@ impl Store {
             phase.subscribe(),
         );
         let encoder = EncoderTask {
-            exchange,
+            exchange: Arc::clone(&exchange),
             counts: Arc::clone(&counts),
             blocks: blocks_in,
             phase: phase.subscribe(),
@@ -204,6 +210,8 @@ impl Store {
             counts,
             phase,
             ready,
+            exchange,
+            marker: None,
             encoder,
             sender,
             side_rows,
@@ -215,6 +223,20 @@ impl Store {
             endpoints,
         };
         (store, queues)
+    }
+
+    /// Has every batch that comes through `queues` marked by `enricher` before it is encoded. Called
+    /// at the start, while all of them are empty, for all workers at once.
+    ///
+    /// # Panics
+    /// When it was called before, and outside of a tokio runtime.
+    pub fn enrich(&mut self, queues: &mut [WorkerQueue], enricher: Enricher) {
+        assert!(self.marker.is_none(), "one marks what all workers have");
+        for queue in queues {
+            queue.change_empty(Batch::with_labels);
+        }
+        let marker = MarkerTask::new(Arc::clone(&self.exchange), self.phase.subscribe());
+        self.marker = Some(tokio::spawn(marker.run(enricher)));
     }
 
     /// True while ClickHouse has the schema and takes inserts; false at the start, and when they
@@ -275,6 +297,10 @@ impl Store {
         if !self.has_spool {
             // With one it may be writing, which goes on and counts what nobody waits for.
             self.encoder.abort();
+        }
+        if let Some(marker) = &mut self.marker {
+            // No batch comes any more, and it waits for nobody.
+            ended(marker).await;
         }
         ended(&mut self.encoder).await;
         // Nobody else counts any more.

@@ -1,7 +1,7 @@
 //! The ways of batches between workers and store: full ones there, empty ones back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use tokio::sync::Notify;
@@ -28,10 +28,10 @@ pub struct WorkerQueue {
 pub struct Backlog(Arc<Exchange>);
 
 impl Backlog {
-    /// Sealed batches of all workers that the encoder has not taken yet.
+    /// Sealed batches of all workers that nobody has taken yet, to mark or to encode them.
     #[must_use]
     pub fn batches(&self) -> usize {
-        self.0.sealed.len()
+        self.0.to_mark.batches.len() + self.0.to_encode.batches.len()
     }
 }
 
@@ -44,16 +44,26 @@ pub(super) struct Sealed {
     pub(super) since: UnixNanos,
 }
 
-/// Both ways of all workers.
+/// The ways of all workers' batches.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    sealed: ArrayQueue<Sealed>,
+    /// Those with room for what enrichment says, which is not known yet.
+    pub(super) to_mark: Way,
+    pub(super) to_encode: Way,
+    /// True while there is somebody who marks.
+    is_marking: AtomicBool,
     /// One queue a worker.
     empty: Box<[ArrayQueue<Batch>]>,
-    /// Told of every sealed batch.
-    wake: Notify,
     /// How often the encoder has called open batches in.
     calls: AtomicU64,
+}
+
+/// Sealed batches on their way to one task, the oldest first.
+#[derive(Debug)]
+pub(super) struct Way {
+    batches: ArrayQueue<Sealed>,
+    /// Told of every batch.
+    wake: Notify,
 }
 
 impl WorkerQueue {
@@ -108,11 +118,40 @@ impl WorkerQueue {
             batch,
             since,
         };
-        self.exchange
-            .sealed
-            .push(sealed)
-            .expect("the queue has room for all batches there are");
-        self.exchange.wake.notify_one();
+        match sealed.batch.has_labels() {
+            true => self.exchange.to_mark.push(sealed),
+            false => self.exchange.to_encode.push(sealed),
+        }
+    }
+}
+
+impl Way {
+    fn new(batches_max: usize) -> Self {
+        Self {
+            batches: ArrayQueue::new(batches_max),
+            wake: Notify::new(),
+        }
+    }
+
+    pub(super) fn push(&self, sealed: Sealed) {
+        let pushed = self.batches.push(sealed);
+        pushed.expect("the queue has room for all batches there are");
+        self.wake.notify_one();
+    }
+
+    /// The oldest batch.
+    pub(super) fn take(&self) -> Option<Sealed> {
+        self.batches.pop()
+    }
+
+    /// False when [`Way::take`] would yield one.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Waits until a batch may have come, or somebody may have ended, since [`Way::is_empty`].
+    pub(super) async fn changed(&self) {
+        self.wake.notified().await;
     }
 }
 
@@ -133,9 +172,10 @@ impl Exchange {
             batches
         });
         let exchange = Arc::new(Self {
-            sealed: ArrayQueue::new(workers * per_worker),
+            to_mark: Way::new(workers * per_worker),
+            to_encode: Way::new(workers * per_worker),
+            is_marking: AtomicBool::new(false),
             empty: empty.collect(),
-            wake: Notify::new(),
             calls: AtomicU64::new(0),
         });
         let queues = (0..workers).map(|worker| WorkerQueue {
@@ -154,19 +194,20 @@ impl Exchange {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The oldest sealed batch.
-    pub(super) fn take_sealed(&self) -> Option<Sealed> {
-        self.sealed.pop()
+    /// True while batches that are sealed may still come to the encoder from whoever marks them.
+    pub(super) fn is_marking(&self) -> bool {
+        self.is_marking.load(Ordering::Acquire)
     }
 
-    /// True when [`Exchange::take_sealed`] would yield one.
-    pub(super) fn has_sealed(&self) -> bool {
-        !self.sealed.is_empty()
+    /// Somebody marks from now on.
+    pub(super) fn marking_begins(&self) {
+        self.is_marking.store(true, Ordering::Release);
     }
 
-    /// Waits until a batch may have been sealed since [`Exchange::has_sealed`] was false.
-    pub(super) async fn sealed(&self) {
-        self.wake.notified().await;
+    /// Nobody marks any more: what was marked has been pushed.
+    pub(super) fn marking_ends(&self) {
+        self.is_marking.store(false, Ordering::Release);
+        self.to_encode.wake.notify_one();
     }
 
     /// Gives a batch back to its worker.

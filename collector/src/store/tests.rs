@@ -14,6 +14,7 @@ use crate::units::UnixNanos;
 
 const ROWS_MAX: usize = 8;
 
+mod marking;
 mod spooling;
 
 /// A store that ended with nothing left over.

@@ -42,14 +42,15 @@ pub fn store(files: Vec<PathBuf>, mut config: Config, keep_time: bool) -> anyhow
         .context("the runtime cannot be started")?;
     let ledger = Ledger::new(1);
     let counts = Arc::clone(&ledger.store);
-    let (storage, mut queues) = Storage::join(&config, &runtime, counts)?;
-    let queue = queues.pop().expect("one queue for one worker");
+    let (mut storage, mut queues) = Storage::join(&config, &runtime, counts)?;
     wait_until_ready(&storage)?;
     let enriching = super::offline(&config)?;
+    storage.enrich(&mut queues, enriching.enricher(), &runtime);
+    let queue = queues.pop().expect("one queue for one worker");
+    let batches = queue.batches_empty();
     let mut rows = Rows {
-        batcher: Batcher::new(&config.batch, queue)
-            .with_extra(!config.decode.extra.is_empty())
-            .enriching(Some(enriching.enricher())),
+        batcher: Batcher::new(&config.batch, queue).with_extra(!config.decode.extra.is_empty()),
+        batches,
         enriching,
         side_rows: storage.side_rows(),
         batch_rows: BATCH_ROWS.min(config.batch.rows_max),
@@ -166,6 +167,8 @@ impl Shift {
 struct Rows {
     enriching: Offline,
     batcher: Batcher,
+    /// All that there are.
+    batches: usize,
     side_rows: SideRows,
     /// Rows of a batch.
     batch_rows: usize,
@@ -240,6 +243,15 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// Waits until so many are empty.
+    fn wait_for_batches(&self, free: usize) {
+        while self.batcher.batches_free() < free {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 impl FlowSink for Rows {
     fn flows(&mut self, flows: &mut [Flow]) {
         self.add(flows, None);
@@ -259,15 +271,14 @@ impl Rows {
         if self.enriching.is_stale() {
             // What was read before is marked with what was told before.
             self.batcher.finish(&mut self.counts);
+            self.wait_for_batches(self.batches);
             self.enriching.renew();
         }
         let (now, mut extra) = (UnixNanos::default(), extra);
         for flows in flows.chunks(self.batch_rows) {
             // The open batch and one more take as many rows as one holds; the one more does by
             // itself, where the open one has no room for what comes beside.
-            while self.batcher.batches_free() == 0 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            self.wait_for_batches(1);
             let Self {
                 batcher, counts, ..
             } = self;

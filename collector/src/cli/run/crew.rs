@@ -21,14 +21,12 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::drop_capabilities;
-use super::enriching::Enriching;
 
 /// What all workers are given.
 pub(super) struct Crew<'a> {
     pub(super) config: &'a Config,
     pub(super) cpus: &'a [Option<usize>],
     pub(super) shared: &'a Arc<decode::Shared>,
-    pub(super) enriching: &'a Enriching,
     pub(super) allow: &'a Arc<AllowList>,
     pub(super) limits: &'a Arc<Limits>,
     pub(super) tee: Option<Tee>,
@@ -83,8 +81,7 @@ impl Crew<'_> {
             receiver,
             decoder,
             batcher: Batcher::new(&self.config.batch, queue)
-                .with_extra(!self.config.decode.extra.is_empty())
-                .enriching(self.enriching.enricher()),
+                .with_extra(!self.config.decode.extra.is_empty()),
             sharing: None,
             limit: None,
             tee: None,

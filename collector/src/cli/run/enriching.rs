@@ -25,7 +25,7 @@ pub(super) struct Names<'a> {
     pub(super) rows: SideRows,
 }
 
-/// The keeper of the tables, and what workers need of it.
+/// The keeper of the tables, and what the store needs of it.
 pub(super) struct Enriching {
     /// `None` where nothing is to be known.
     keeper: Option<Keeper>,
@@ -78,7 +78,7 @@ impl Enriching {
         })
     }
 
-    /// One for a worker.
+    /// Who marks rows; `None` where nothing is to be known.
     pub(super) fn enricher(&self) -> Option<Enricher> {
         let keeper = self.keeper.as_ref()?;
         let asks = self.dns.as_ref().filter(|dns| dns.has_endpoints());

@@ -1,4 +1,4 @@
-//! How workers ask without waiting.
+//! How to ask without waiting.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -63,7 +63,7 @@ impl Questions {
     }
 }
 
-/// Asks for names of addresses; one a worker. Nothing of it waits or allocates.
+/// Asks for names of addresses; one a thread. Nothing of it waits or allocates.
 #[derive(Debug)]
 pub struct Asker(Option<Asking>);
 

@@ -203,7 +203,7 @@ impl Hosts {
                 break;
             }
             if slot.address == address {
-                // Written once: other workers read this cache line.
+                // Written once: others read this cache line.
                 if !slot.is_used.load(Relaxed) {
                     slot.is_used.store(true, Relaxed);
                 }

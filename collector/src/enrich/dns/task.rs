@@ -25,9 +25,9 @@ const TURN: Duration = Duration::from_millis(100);
 /// A new table is made so often at most, and when making one took long, in 5 % of the time.
 const TABLE_EVERY: Duration = Duration::from_secs(1);
 const TABLE_SHARE: u32 = 20;
-/// After so long workers ask again for what they asked for.
+/// After so long it is asked again for what was asked for.
 const GENERATION: Duration = Duration::from_secs(30);
-/// Questions that wait for their turn; beyond, they stay in the workers' queues.
+/// Questions that wait for their turn; beyond, they stay in the queues.
 const WAITING_MAX: usize = 16_384;
 /// Pause between two lines about the same lack of room.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -222,7 +222,7 @@ impl Task {
         self.started.elapsed()
     }
 
-    /// Takes over what workers ask for.
+    /// Takes over what is asked for.
     fn listen(&mut self) {
         let Questions {
             exporters,
@@ -230,7 +230,7 @@ impl Task {
             ..
         } = &*self.questions;
         for (queue, is_first) in [(exporters, true), (endpoints, false)] {
-            // No more than there were: workers go on asking.
+            // No more than there were: others come meanwhile.
             for _ in 0..queue.len() {
                 if !self.waiting.has_room(is_first) {
                     break;

@@ -1,7 +1,8 @@
 //! Names of addresses by reverse DNS.
 //!
-//! In: addresses, left in bounded queues without waiting by whoever marks rows. Out: an immutable table of
-//! names, made anew at most once a second, and a row of `hosts` for each name that was learned.
+//! In: addresses, left in bounded queues without waiting by whoever marks rows. Out: an immutable
+//! table of names, made anew at most once a second, and a row of `hosts` for each name that was
+//! learned.
 //! Owner: one task of the runtime asks and keeps what was answered, bounded in number and time;
 //! others read snapshots of its table.
 //! Counted: questions that found no room, and every outcome. No flow waits for a name.

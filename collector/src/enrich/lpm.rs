@@ -1,9 +1,10 @@
 //! Longest-prefix match for IPv4 and IPv6: what a table says of an address, as a small number.
 //!
 //! In: prefixes with values. Out: the value of the longest prefix that holds an address; 0 is none.
-//! Owner: built by a control task, read by all; immutable, no locks, no allocation in a look-up. IPv4 is an index over the upper bits with short lists behind it, as DXR has it ("DXR:
-//! towards a billion routing lookups per second in software", 2012); IPv6 is a static B-tree over
-//! the upper halves, with lists for what is longer than /64.
+//! Owner: built by a control task, read by all; immutable, no locks, no allocation in a look-up.
+//! IPv4 is an index over the upper bits with short lists behind it, as DXR has it ("DXR: towards a
+//! billion routing lookups per second in software", 2012); IPv6 is a static B-tree over the upper
+//! halves, with lists for what is longer than /64.
 
 mod ranges;
 mod v4;

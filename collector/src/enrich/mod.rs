@@ -2,7 +2,8 @@
 //!
 //! In: the rows of a batch. Out: small numbers a row, which name entries of immutable tables;
 //! the encoder turns them into text. Owner: control tasks build the tables, a task of the store
-//! marks rows by snapshots of them. Nothing here waits, and nothing drops a flow: what is not known is 0, which is ''.
+//! marks rows by snapshots of them. Nothing here waits, and nothing drops a flow: what is not known
+//! is 0, which is ''.
 
 #![forbid(unsafe_code)]
 

@@ -225,8 +225,8 @@ impl Store {
         (store, queues)
     }
 
-    /// Has every batch that comes through `queues` marked by `enricher` before it is encoded. Called
-    /// at the start, while all of them are empty, for all workers at once.
+    /// Has every batch that comes through `queues` marked by `enricher` before it is encoded.
+    /// Called at the start, while all of them are empty, for all workers at once.
     ///
     /// # Panics
     /// When it was called before, and outside of a tokio runtime.

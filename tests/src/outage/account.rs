@@ -109,7 +109,8 @@ impl Account {
         let udp = &outcome.udp;
         let known = [udp.read, udp.no_port, udp.buffer_full];
         let known: i128 = known.into_iter().map(i128::from).sum();
-        account.datagrams_unread = i128::from(outcome.sent.datagrams) - known;
+        let trials: u64 = outcome.absences.iter().map(|it| it.trials).sum();
+        account.datagrams_unread = i128::from(outcome.sent.datagrams + trials) - known;
         account.judge(plan, outcome);
         account
     }
@@ -364,6 +365,7 @@ mod tests {
                 ended: at(203),
                 started: at(231),
                 back: at(232),
+                trials: 1,
             }],
             lives: vec![
                 Life {
@@ -376,7 +378,7 @@ mod tests {
             sent_log: SentLog::parse(&log).expect("it parses"),
             refused: refused.to_vec(),
             udp: UdpCounters {
-                read: 36,
+                read: 37,
                 no_port: 3,
                 buffer_full: 0,
             },

@@ -88,8 +88,8 @@ fn flows(text: &mut String, plan: &Plan, outcome: &Outcome, account: &Account) -
     let udp = outcome.udp;
     writeln!(
         text,
-        "kernel: {} datagrams read, {} without a socket (answered: {}), {} for full buffers, {} \
-         in sockets at an end",
+        "kernel: {} datagrams read (trials of io_uring included), {} without a socket (answered: \
+         {}), {} for full buffers, {} in sockets at an end",
         udp.read,
         udp.no_port,
         outcome.refused.len(),

@@ -69,6 +69,8 @@ pub struct Absence {
     pub started: u128,
     /// Its workers turned.
     pub back: u128,
+    /// Datagrams that the next one sent to itself before it received, to try io_uring out.
+    pub trials: u64,
 }
 
 /// A collector from its start to its end.
@@ -373,6 +375,7 @@ impl<'a> Runner<'a> {
             ended: now()?,
             started: 0,
             back: 0,
+            trials: 0,
         });
         Ok(())
     }
@@ -383,6 +386,8 @@ impl<'a> Runner<'a> {
         let back = now()?;
         let absence = self.absences.last_mut().context("it was away")?;
         (absence.started, absence.back) = (started, back);
+        let has_tried = collector.status()?.text("/receive/mode")? == "io_uring";
+        absence.trials = u64::from(has_tried);
         let (pid, ms) = (collector.pid(), (back - started) / 1_000_000);
         self.note(format!(
             "collector started: process {pid}, up after {ms} ms"

@@ -49,9 +49,9 @@ pub fn measure(all: &Enrich, options: &Options, section: &mut Section) -> Result
         "flows/s",
         "collector",
         "worker, CPU ns a flow",
-        "times without",
+        "times worker off",
         "whole process, CPU ns a flow",
-        "times without",
+        "times process off",
         "times nfcapd",
         "sent at least, flows/s",
     ]);

@@ -126,8 +126,11 @@ const KINDS: [Kind; 13] = [
     },
     Kind {
         cause: Cause::Drop(DropReason::StoreBacklog),
-        what: "flows are dropped: ClickHouse is slower than the exporters, or away",
-        remedy: "see /status; give ClickHouse more, raise store.queue_max or batch.per_worker",
+        what: "flows are dropped, no batch is empty: what marks and encodes rows has too little of \
+               the processors, or ClickHouse is slow or away and there is no spool",
+        remedy: "with a spool leave a processor to what is beside the workers (fewer \
+                 receive.workers) or raise batch.per_worker; without one give ClickHouse more, or \
+                 set store.spool.max_bytes",
         is_error: true,
     },
     Kind {
